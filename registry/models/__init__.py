@@ -1,0 +1,25 @@
+"""Tables of the registry."""
+
+from registry.models.artifacts import Blob, FileRole, Variant, VariantFile
+from registry.models.audit import AuditEvent, AuditHead
+from registry.models.catalogue import Alias, AliasMove, Model, Task, Version
+from registry.models.data import Baseline, DataSet, DataSetKind
+from registry.states import VersionState
+
+__all__ = [
+    "Alias",
+    "AliasMove",
+    "AuditEvent",
+    "AuditHead",
+    "Baseline",
+    "Blob",
+    "DataSet",
+    "DataSetKind",
+    "FileRole",
+    "Model",
+    "Task",
+    "Variant",
+    "VariantFile",
+    "Version",
+    "VersionState",
+]
