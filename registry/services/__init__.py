@@ -1,0 +1,1 @@
+"""Writes of the registry: each public function is one act."""
