@@ -1,0 +1,1 @@
+"""What devices say happened: inbox, windows, drift, alerts and their pages."""

@@ -1,0 +1,206 @@
+"""Statistics of change between binned counts: values in, values out.
+
+Notation: r and c are the counts of the reference and of now in the same B bins, N_r and N_c their
+sums, p and q their smoothed shares, k = 1/N_r + 1/N_c.
+
+Sources: PSI and its law under no change: Yurdakul, "Statistical Properties of Population Stability
+Index" (2018), ch. 3. Jeffreys prior of 1/2 per bin: Jeffreys, "Theory of Probability" (1961),
+ch. 3. Design effect of clustered counts: Rao and Scott, "On chi-squared tests for multiway
+contingency tables" (Annals of Statistics 12, 1984), first-order correction; cluster variance:
+Cochran, "Sampling Techniques" (1977), sec. 9A. Non-null law of a chi-square distance: noncentral
+chi-square with noncentrality N * distance, Cramer, "Mathematical Methods of Statistics" (1946).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+Counts = Sequence[int] | Sequence[float] | NDArray[np.float64]
+WARNING_PSI = 0.10
+CRITICAL_PSI = 0.25
+LEVEL = 0.99
+MIN_REFERENCE_SHARE = 0.05
+# Where the noncentral chi-square is normal to three digits; its series get slow and inexact there.
+_NORMAL_ABOVE = 20_000.0
+# The library's gamma function overflows for arguments this close to zero.
+_NEGLIGIBLE = 1e-9
+
+
+@dataclass(frozen=True)
+class ClusterMoments:
+    """Sums over devices d of counts c_db in bin b and totals n_d; enough for a design effect.
+
+    All arrays are float64 of shape (B,). Moments merge by addition as long as every device is in
+    one part only.
+    """
+
+    devices: int
+    c: NDArray[np.float64]
+    c_squares: NDArray[np.float64]
+    c_n: NDArray[np.float64]
+    n_squares: float
+
+    def __add__(self, other: "ClusterMoments") -> "ClusterMoments":
+        return ClusterMoments(
+            self.devices + other.devices,
+            self.c + other.c,
+            self.c_squares + other.c_squares,
+            self.c_n + other.c_n,
+            self.n_squares + other.n_squares,
+        )
+
+
+def cluster_moments(per_device: Sequence[Counts]) -> ClusterMoments:
+    """Moments of one row of counts per device, shape (devices, B); devices without counts drop."""
+    table = np.asarray(per_device, dtype=float)
+    if table.ndim != 2:
+        table = table.reshape(0, 0)
+    table = table[table.sum(axis=1) > 0]
+    totals = table.sum(axis=1)
+    return ClusterMoments(
+        devices=len(table),
+        c=table.sum(axis=0),
+        c_squares=(table**2).sum(axis=0),
+        c_n=(table * totals[:, None]).sum(axis=0),
+        n_squares=float((totals**2).sum()),
+    )
+
+
+def design_effect(moments: ClusterMoments) -> float | None:
+    """How many clustered records are worth one independent record; at least 1.
+
+    delta = sum_b (1 - p_b) d_b / (B' - 1) with d_b = v_b / (p_b (1 - p_b) / N) and the between
+    cluster variance v_b = G/(G-1) sum_d (c_db - n_d p_b)^2 / N^2, over the B' bins with counts.
+
+    Returns:
+        None with fewer than two devices: there is nothing to compare.
+    """
+    devices, total = moments.devices, float(moments.c.sum())
+    if devices < 2 or total <= 0:
+        return None
+    p = moments.c / total
+    used = p > 0
+    if used.sum() < 2:
+        return 1.0
+    squares = moments.c_squares - 2 * p * moments.c_n + p**2 * moments.n_squares
+    variance = devices / (devices - 1) * np.maximum(squares[used], 0) / total**2
+    ratio = variance / (p[used] * (1 - p[used]) / total)
+    return max(1.0, float(np.sum((1 - p[used]) * ratio) / (used.sum() - 1)))
+
+
+def merge_plan(
+    reference: Counts, is_ordered: bool = True, min_share: float = MIN_REFERENCE_SHARE
+) -> list[int]:
+    """Which merged bin each fine bin belongs to, so that each holds `min_share` of the reference.
+
+    Ordered bins merge with neighbours; unordered ones (classes) below the share are pooled.
+    """
+    counts = np.asarray(reference, dtype=float)
+    need = min_share * counts.sum()
+    if not is_ordered:
+        return _pooled_plan(counts, need)
+    plan: list[int] = []
+    group, held = 0, 0.0
+    for count in counts:
+        if held >= need and held > 0:
+            group, held = group + 1, 0.0
+        plan.append(group)
+        held += float(count)
+    if group and held < need:
+        plan = [min(index, group - 1) for index in plan]
+    return plan
+
+
+def _pooled_plan(counts: NDArray[np.float64], need: float) -> list[int]:
+    small = (counts < need) | (counts == 0)
+    if not small.any():
+        return list(range(len(counts)))
+    if 0 < counts[small].sum() < need or counts[small].sum() == 0:
+        large = np.flatnonzero(~small)
+        if len(large):
+            small[large[np.argmin(counts[large])]] = True
+    names = {int(index): group for group, index in enumerate(np.flatnonzero(~small))}
+    pool = len(names)
+    return [names.get(index, pool) for index in range(len(counts))]
+
+
+def merge_bins(counts: Counts, plan: Sequence[int]) -> NDArray[np.float64]:
+    """Counts of the merged bins of `plan`, float64 of shape (max(plan) + 1,)."""
+    values = np.asarray(counts, dtype=float)[: len(plan)]
+    return np.bincount(
+        np.asarray(plan)[: len(values)], weights=values, minlength=max(plan, default=-1) + 1
+    )
+
+
+def smooth_shares(counts: Counts) -> NDArray[np.float64]:
+    """Shares with half a count added to each bin: (c + 1/2) / (N + B/2); never zero."""
+    values = np.asarray(counts, dtype=float)
+    return (values + 0.5) / (values.sum() + 0.5 * len(values))
+
+
+def psi_contributions(reference: Counts, current: Counts) -> NDArray[np.float64]:
+    """Each bin's share of the PSI, (p - q) ln(p / q), all at least 0."""
+    p, q = smooth_shares(reference), smooth_shares(current)
+    return (p - q) * np.log(p / q)
+
+
+def population_stability_index(reference: Counts, current: Counts) -> float:
+    """PSI = sum (p - q) ln(p / q): 0 for equal shares, symmetric."""
+    return float(psi_contributions(reference, current).sum())
+
+
+def sampling_scale(n_reference: float, n_current: float) -> float:
+    """k = 1/N_r + 1/N_c: under no change PSI / k follows chi-square with B - 1 degrees."""
+    return 1 / n_reference + 1 / n_current
+
+
+def psi_threshold(bins: int, k: float, true_psi: float, level: float = LEVEL) -> float:
+    """PSI that a population with exactly `true_psi` exceeds with probability 1 - `level`."""
+    df, shift = bins - 1, true_psi / k
+    if shift > _NORMAL_ABOVE:
+        return float(k * stats.norm.ppf(level, df + shift, np.sqrt(2 * (df + 2 * shift))))
+    return float(k * stats.ncx2.ppf(level, df, shift))
+
+
+def psi_p_value(psi: float, bins: int, k: float, true_psi: float) -> float:
+    """Probability of a PSI of at least `psi` when the true one is `true_psi`."""
+    df, shift, x = bins - 1, true_psi / k, psi / k
+    if shift > _NORMAL_ABOVE:
+        return float(stats.norm.sf(x, df + shift, np.sqrt(2 * (df + 2 * shift))))
+    if x < _NEGLIGIBLE:
+        return 1.0
+    return float(stats.ncx2.sf(x, df, shift))
+
+
+def psi_lower_bound(psi: float, bins: int, k: float, level: float = LEVEL) -> float:
+    """Largest true PSI that `psi` rules out at `level`; 0 when it does not rule out no change."""
+    if stats.chi2.sf(psi / k, bins - 1) > 1 - level:
+        return 0.0
+    low, high = 0.0, max(psi, 1e-9)
+    for _ in range(50):
+        middle = (low + high) / 2
+        if psi_p_value(psi, bins, k, middle) < 1 - level:
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
+    """Adjusted p-values; keeping those up to a bounds the false discovery rate by a.
+
+    Source: Benjamini and Hochberg, Journal of the Royal Statistical Society B 57 (1995), sec. 2.
+    """
+    if not len(p_values):
+        return []
+    p = np.asarray(p_values, dtype=float)
+    order = np.argsort(p)
+    scaled = p[order] * len(p) / np.arange(1, len(p) + 1)
+    adjusted = np.minimum(np.minimum.accumulate(scaled[::-1])[::-1], 1.0)
+    result = np.empty(len(p))
+    result[order] = adjusted
+    values: list[float] = result.tolist()
+    return values

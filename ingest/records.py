@@ -1,0 +1,279 @@
+"""From bytes of a request to checked records, without trusting any of them.
+
+Inflation is bounded while it happens: a small body that would inflate to gigabytes stops at the
+limit. A record that breaks a rule is rejected alone, with its index and a reason; the rest is kept.
+"""
+
+import hashlib
+import json
+import math
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import msgspec
+
+try:
+    from backports import zstd
+except ImportError:  # Python 3.14 and later carry it.
+    from compression import zstd  # type: ignore[no-redef,attr-defined]
+
+from ingest.exceptions import BatchTooLargeError, MalformedBatchError, UnsupportedEncodingError
+
+FUTURE_SLACK_SECONDS = 600
+LATE_LIMIT_SECONDS = 7 * 86_400
+_CHUNK_BYTES = 64 * 1024
+
+Text = Annotated[str, msgspec.Meta(max_length=200)]
+
+
+class Record(msgspec.Struct, omit_defaults=True):
+    """One inference as the device reports it; unknown fields are ignored."""
+
+    timestamp: str | float
+    latency_ms: float
+    model_version: Text
+    confidence: float | None = None
+    class_id: int | None = None
+    model: Text | None = None
+    request_hash: Text | None = None
+    record_id: Text | int | None = None
+    seq: int | None = None
+    provider: Text | None = None
+    features: Annotated[list[float], msgspec.Meta(max_length=64)] | None = None
+    error: Text | None = None
+
+
+class _Body(msgspec.Struct):
+    records: list[msgspec.Raw]
+    device_id: str | None = None
+    batch_id: Annotated[str, msgspec.Meta(min_length=1, max_length=128)] | None = None
+
+
+@dataclass(frozen=True)
+class RawBatch:
+    """A decoded body whose records are decoded one by one: a record, or why it is none."""
+
+    device_id: str | None
+    batch_id: str
+    records: list[tuple[Record | None, str, Any]]
+    """Per record: the record or None, the reason it is none, and the value as it came."""
+
+
+@dataclass(frozen=True)
+class Release:
+    """What a record of one version is checked against."""
+
+    model: str
+    version: str
+    version_id: int
+    variant_id: int | None
+    labels: int
+    """Entries of the label map; 0 when the model has none."""
+    features: int | None
+    """Width of `features` that the baseline declares; None when there is no baseline."""
+
+
+@dataclass(frozen=True)
+class CheckedRecord:
+    """A record that may be counted."""
+
+    record: Record
+    release: Release
+    at: float
+    """Unix seconds that decide the window."""
+    is_restamped: bool
+    """The device's clock was ahead; the receive time was taken."""
+    is_too_old: bool
+    """Kept in the inbox, counted in no window."""
+
+
+@dataclass
+class CheckedBatch:
+    """The outcome of checking a batch."""
+
+    accepted: list[CheckedRecord] = field(default_factory=list)
+    rejected: list[tuple[int, str, Any]] = field(default_factory=list)
+    duplicates: int = 0
+
+
+def inflate(body: bytes, encoding: str, max_bytes: int) -> bytes:
+    """The plain bytes of `body`.
+
+    Raises:
+        BatchTooLargeError: more than `max_bytes`, before or after inflation.
+        UnsupportedEncodingError: `encoding` is none of "", "identity", "gzip" and "zstd".
+        MalformedBatchError: the body is not what its encoding says, or is cut short.
+    """
+    if len(body) > max_bytes:
+        raise _too_large(max_bytes)
+    encoding = encoding.strip().lower()
+    if encoding in ("", "identity"):
+        return body
+    if encoding == "gzip":
+        inflater: Any = zlib.decompressobj(wbits=31)
+    elif encoding == "zstd":
+        inflater = zstd.ZstdDecompressor()
+    else:
+        raise UnsupportedEncodingError(f"Content-Encoding {encoding!r}; expected gzip or zstd.")
+    parts: list[bytes] = []
+    size = 0
+    pending = body
+    try:
+        while not inflater.eof:
+            if encoding == "gzip":
+                part = inflater.decompress(pending, _CHUNK_BYTES)
+                pending = inflater.unconsumed_tail
+            else:
+                part = inflater.decompress(pending, max_length=_CHUNK_BYTES)
+                pending = b""
+            size += len(part)
+            if size > max_bytes:
+                raise _too_large(max_bytes)
+            parts.append(part)
+            if not part and not pending and not inflater.eof:
+                raise MalformedBatchError(f"The {encoding} body ends too early.")
+    except (zlib.error, zstd.ZstdError, EOFError) as error:
+        raise MalformedBatchError(f"The body is not {encoding}: {error}") from error
+    if inflater.unused_data:
+        raise MalformedBatchError(f"Bytes follow the end of the {encoding} body.")
+    return b"".join(parts)
+
+
+def _too_large(max_bytes: int) -> BatchTooLargeError:
+    return BatchTooLargeError(f"The batch is larger than {max_bytes} bytes.")
+
+
+def decode_batch(body: bytes, max_records: int) -> RawBatch:
+    """The batch in `body`; its id is the digest of the bytes where it names none.
+
+    A body that only Python's lenient parser takes (`NaN`, `Infinity`, numbers out of range) is
+    still read, so that one such number costs one record and not the batch.
+
+    Raises:
+        MalformedBatchError: not JSON, or not an object with a list `records`.
+        BatchTooLargeError: more than `max_records` records.
+    """
+    digest = hashlib.sha256(body).hexdigest()
+    try:
+        parsed = msgspec.json.decode(body, type=_Body)
+        items: Sequence[Any] = parsed.records
+        device_id, batch_id = parsed.device_id, parsed.batch_id
+        convert = _record_of_raw
+    except msgspec.ValidationError as error:
+        raise MalformedBatchError(f"Not a batch: {error}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        device_id, batch_id, items = _decode_leniently(body)
+        convert = _record_of_value
+    if len(items) > max_records:
+        raise BatchTooLargeError(f"{len(items)} records; at most {max_records} are taken.")
+    return RawBatch(device_id, batch_id or digest, [convert(item) for item in items])
+
+
+def _decode_leniently(body: bytes) -> tuple[str | None, str | None, list[Any]]:
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise MalformedBatchError(f"The body is not JSON: {error}") from error
+    if not isinstance(value, dict) or not isinstance(value.get("records"), list):
+        raise MalformedBatchError("Not a batch: expected an object with a list `records`.")
+    device_id, batch_id = value.get("device_id"), value.get("batch_id")
+    for name, text in (("device_id", device_id), ("batch_id", batch_id)):
+        if text is not None and not (isinstance(text, str) and 0 < len(text) <= 128):
+            raise MalformedBatchError(f"Not a batch: `{name}` must be a text of 1 to 128.")
+    return device_id, batch_id, value["records"]
+
+
+def _record_of_raw(raw: msgspec.Raw) -> tuple[Record | None, str, Any]:
+    try:
+        return msgspec.json.decode(raw, type=Record), "", None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        return None, str(error)[:200], bytes(raw)[:2000].decode("utf-8", "replace")
+
+
+def _record_of_value(value: Any) -> tuple[Record | None, str, Any]:
+    try:
+        return msgspec.convert(value, type=Record), "", None
+    except msgspec.ValidationError as error:
+        return None, str(error)[:200], repr(value)[:2000]
+
+
+def parse_time(value: str | float) -> float | None:
+    """Unix seconds of RFC 3339 text or of a number; None when it is neither."""
+    if isinstance(value, str):
+        try:
+            moment = datetime.fromisoformat(value.replace("z", "Z"))
+            return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+        except (ValueError, OverflowError):
+            return None
+    return float(value) if math.isfinite(value) and 0 <= value < 1e11 else None
+
+
+def check_batch(
+    batch: RawBatch, releases: Mapping[tuple[str | None, str], Release], received_at: float
+) -> CheckedBatch:
+    """Sorts the records of `batch` into accepted, rejected and repeated ones.
+
+    Args:
+        batch: what the device sent.
+        releases: the release by (model slug or None, version or manifest digest).
+        received_at: Unix seconds of the server's clock.
+    """
+    result = CheckedBatch()
+    seen: set[str | int] = set()
+    for index, (record, reason, raw) in enumerate(batch.records):
+        if record is None:
+            result.rejected.append((index, reason, raw))
+            continue
+        release = releases.get((record.model, record.model_version))
+        problem = _problem(record, release)
+        at = parse_time(record.timestamp)
+        if not problem and at is None:
+            problem = "timestamp is neither RFC 3339 text nor Unix seconds"
+        if problem or release is None or at is None:
+            result.rejected.append((index, problem, repr(msgspec.to_builtins(record))[:2000]))
+            continue
+        if record.record_id is not None:
+            if record.record_id in seen:
+                result.duplicates += 1
+                continue
+            seen.add(record.record_id)
+        is_ahead = at > received_at + FUTURE_SLACK_SECONDS
+        result.accepted.append(
+            CheckedRecord(
+                record=record,
+                release=release,
+                at=received_at if is_ahead else at,
+                is_restamped=is_ahead,
+                is_too_old=at < received_at - LATE_LIMIT_SECONDS,
+            )
+        )
+    return result
+
+
+def _problem(record: Record, release: Release | None) -> str:
+    """Why the record cannot be used; empty when it can."""
+    if release is None:
+        model = f" of model {record.model}" if record.model else ""
+        return f"model_version {record.model_version!r}{model} is not known for this device"
+    if not math.isfinite(record.latency_ms) or record.latency_ms < 0:
+        return f"latency_ms is {record.latency_ms}; expected a finite number of at least 0"
+    has_error = bool(record.error)
+    if record.confidence is None:
+        if not has_error:
+            return "confidence is absent and no error is given"
+    elif not (math.isfinite(record.confidence) and 0 <= record.confidence <= 1):
+        return f"confidence is {record.confidence}; expected 0 to 1"
+    if record.class_id is None:
+        if not has_error:
+            return "class_id is absent and no error is given"
+    elif record.class_id < 0 or (release.labels and record.class_id >= release.labels):
+        return f"class_id is {record.class_id}; the label map has {release.labels} entries"
+    if record.features is not None:
+        if not all(math.isfinite(value) for value in record.features):
+            return "features holds a number that is not finite"
+        if release.features is not None and len(record.features) != release.features:
+            return f"features has {len(record.features)} values; expected {release.features}"
+    return ""

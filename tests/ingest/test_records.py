@@ -1,0 +1,152 @@
+"""Decoding: what one bad record costs, and what a hostile body cannot do."""
+
+import gzip
+import json
+
+import pytest
+from backports import zstd
+from hypothesis import given, strategies as st
+
+from ingest import records
+from ingest.exceptions import BatchTooLargeError, MalformedBatchError, UnsupportedEncodingError
+
+NOW = 1_800_000_000.0
+RELEASE = records.Release("digits", "1.0.0", 1, 1, labels=10, features=2)
+RELEASES = {(None, "1.0.0"): RELEASE, ("digits", "1.0.0"): RELEASE}
+
+
+def record(**over):
+    base = {
+        "timestamp": NOW,
+        "latency_ms": 1.5,
+        "model_version": "1.0.0",
+        "confidence": 0.9,
+        "class_id": 3,
+    }
+    return {**base, **over}
+
+
+def check(*items):
+    body = json.dumps({"device_id": "d", "records": list(items)}).encode()
+    return records.check_batch(records.decode_batch(body, 5000), RELEASES, NOW)
+
+
+BAD = {
+    "NaN confidence": ({"confidence": float("nan")}, "confidence"),
+    "infinite latency": ({"latency_ms": float("inf")}, "latency_ms"),
+    "negative latency": ({"latency_ms": -0.1}, "latency_ms"),
+    "confidence above one": ({"confidence": 1.01}, "confidence"),
+    "confidence as text": ({"confidence": "high"}, "str"),
+    "class beyond the map": ({"class_id": 10}, "class_id"),
+    "negative class": ({"class_id": -1}, "class_id"),
+    "class as a fraction": ({"class_id": 1.5}, "float"),
+    "unknown version": ({"model_version": "9.9.9"}, "9.9.9"),
+    "unknown model": ({"model": "other"}, "other"),
+    "no confidence and no error": ({"confidence": None}, "confidence"),
+    "unreadable time": ({"timestamp": "yesterday"}, "timestamp"),
+    "NaN feature": ({"features": [float("nan"), 1]}, "features"),
+    "features of another width": ({"features": [1.0]}, "features"),
+    "overlong error": ({"error": "x" * 201}, "length"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_record_is_rejected_alone_with_index_and_reason(name):
+    over, word = BAD[name]
+    result = check(record(), record(**over), record())
+    assert len(result.accepted) == 2
+    (index, reason, _raw), = result.rejected
+    assert index == 1 and word in reason
+
+
+def test_a_missing_field_and_a_non_object_are_rejected_alone():
+    incomplete = record()
+    del incomplete["latency_ms"]
+    result = check(incomplete, 7, record())
+    assert [index for index, _, _ in result.rejected] == [0, 1]
+
+
+def test_an_error_record_needs_no_confidence_and_no_class():
+    assert check(record(confidence=None, class_id=None, error="timeout")).accepted
+
+
+def test_unknown_fields_are_ignored():
+    assert check(record(colour="blue")).accepted
+
+
+def test_a_clock_ahead_is_restamped_and_a_very_late_record_is_only_kept():
+    ahead, late, old = (
+        check(record(timestamp=NOW + 3600), record(timestamp=NOW - 86_400), record(timestamp=1.0))
+    ).accepted
+    assert ahead.is_restamped and ahead.at == NOW
+    assert late.at == NOW - 86_400 and not late.is_too_old
+    assert old.is_too_old
+
+
+def test_times_are_read_as_text_and_as_seconds():
+    assert records.parse_time("2027-01-15T08:00:00Z") == records.parse_time(
+        "2027-01-15T09:00:00+01:00"
+    )
+    assert records.parse_time(12.5) == 12.5
+    assert records.parse_time("soon") is None
+
+
+def test_a_repeated_record_id_counts_once():
+    result = check(record(record_id="a"), record(record_id="a"), record(record_id="b"))
+    assert len(result.accepted) == 2 and result.duplicates == 1
+
+
+def test_a_body_without_batch_id_is_named_by_its_digest():
+    body = json.dumps({"device_id": "d", "records": []}).encode()
+    assert records.decode_batch(body, 10).batch_id == records.decode_batch(body, 10).batch_id
+    assert len(records.decode_batch(body, 10).batch_id) == 64
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"hello", b"[]", b'{"records": 3}', b'{"device_id": 1, "records": []}', b"\xff\xfe"]
+    + [b"[" * 100_000, b'{"records": [NaN], "batch_id": ""}'],
+)
+def test_what_is_not_a_batch_is_refused(body):
+    with pytest.raises(MalformedBatchError):
+        records.decode_batch(body, 10)
+
+
+def test_too_many_records_are_refused():
+    body = json.dumps({"records": [record()] * 11}).encode()
+    with pytest.raises(BatchTooLargeError):
+        records.decode_batch(body, 10)
+
+
+@given(st.binary(max_size=5000))
+def test_inflation_returns_what_was_deflated(body):
+    assert records.inflate(gzip.compress(body), "gzip", 10_000) == body
+    assert records.inflate(zstd.compress(body), "zstd", 10_000) == body
+    assert records.inflate(body, "", 10_000) == body
+
+
+@pytest.mark.parametrize(("pack", "encoding"), [(gzip.compress, "gzip"), (zstd.compress, "zstd")])
+def test_a_bomb_stops_at_the_limit_and_a_cut_body_is_refused(pack, encoding):
+    bomb = pack(b"\0" * 20_000_000)
+    with pytest.raises(BatchTooLargeError):
+        records.inflate(bomb, encoding, 1_000_000)
+    with pytest.raises(MalformedBatchError):
+        records.inflate(pack(b"x" * 1000)[:-5], encoding, 10_000)
+    with pytest.raises(MalformedBatchError):
+        records.inflate(b"plain", encoding, 10_000)
+
+
+def test_an_unknown_encoding_is_named():
+    with pytest.raises(UnsupportedEncodingError, match="br"):
+        records.inflate(b"x", "br", 10)
+
+
+@given(st.recursive(st.none() | st.booleans() | st.floats() | st.text(), st.lists, max_leaves=5))
+def test_no_value_in_place_of_a_record_breaks_the_batch(value):
+    assert len(check(record(), value).accepted) == 1
+
+
+@given(st.dictionaries(st.sampled_from(sorted(record())), st.floats() | st.text() | st.none()))
+def test_no_value_of_a_field_breaks_the_batch(over):
+    result = check(record(), record(**over))
+    assert len(result.accepted) + len(result.rejected) == 2
