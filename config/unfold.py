@@ -1,0 +1,66 @@
+"""The look of the admin: sidebar, colours and the overview page."""
+
+from typing import Any
+
+from django.urls import NoReverseMatch, reverse
+
+
+def _link(name: str) -> Any:
+    """A sidebar link resolved at request time, so that an app without pages cannot break the admin."""
+
+    def resolve(request: Any) -> str:
+        try:
+            return reverse(name)
+        except NoReverseMatch:
+            return reverse("admin:index")
+
+    return resolve
+
+
+def _item(title: str, icon: str, name: str) -> dict[str, Any]:
+    return {"title": title, "icon": icon, "link": _link(name)}
+
+
+UNFOLD: dict[str, Any] = {
+    "SITE_TITLE": "Aviary",
+    "SITE_HEADER": "Aviary",
+    "SITE_SYMBOL": "hub",
+    "SHOW_HISTORY": False,
+    "SHOW_VIEW_ON_SITE": False,
+    "DASHBOARD_CALLBACK": "config.overview.add_overview",
+    "COLORS": {
+        "primary": {
+            "50": "240 253 250",
+            "100": "204 251 241",
+            "200": "153 246 228",
+            "300": "94 234 212",
+            "400": "45 212 191",
+            "500": "20 184 166",
+            "600": "13 148 136",
+            "700": "15 118 110",
+            "800": "17 94 89",
+            "900": "19 78 74",
+            "950": "4 47 46",
+        }
+    },
+    "SIDEBAR": {
+        "show_search": True,
+        "show_all_applications": True,
+        "navigation": [
+            {
+                "items": [
+                    _item("Overview", "dashboard", "admin:index"),
+                    _item("Models", "deployed_code", "admin:registry_model_changelist"),
+                    _item("Versions", "history", "admin:registry_version_changelist"),
+                    _item("Compression", "compress", "admin:compression_job_changelist"),
+                    _item("Devices", "memory", "admin:fleet_device_changelist"),
+                    _item("Deployments", "conversion_path", "admin:fleet_deployment_changelist"),
+                    _item("Rollouts", "rocket_launch", "admin:fleet_rollout_changelist"),
+                    _item("Drift", "monitoring", "admin:ingest_driftevaluation_changelist"),
+                    _item("Alerts", "notifications", "admin:ingest_incident_changelist"),
+                    _item("Audit", "fact_check", "admin:registry_auditevent_changelist"),
+                ]
+            }
+        ],
+    },
+}

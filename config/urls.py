@@ -1,0 +1,28 @@
+"""All addresses: device protocol, persons' API, objects, health and the admin."""
+
+from django.contrib import admin
+from django.urls import include, path, re_path
+from django.views.generic import RedirectView
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
+
+from config import api, health
+
+handler400 = api.bad_request
+handler500 = api.server_error
+
+urlpatterns = [
+    path("", RedirectView.as_view(pattern_name="admin:index"), name="home"),
+    path("healthz", health.healthz, name="healthz"),
+    path("readyz", health.readyz, name="readyz"),
+    path("api/", include("fleet.device_urls")),
+    path("api/", include("ingest.device_urls")),
+    path("api/v1/", include("registry.api_urls")),
+    path("api/v1/", include("fleet.api_urls")),
+    path("api/v1/", include("ingest.api_urls")),
+    path("api/v1/", include("compression.api_urls")),
+    path("api/schema/", SpectacularAPIView.as_view(), name="schema"),
+    path("api/docs/", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
+    re_path(r"^api/(?P<rest>.*)$", api.api_not_found),
+    path("blobs/", include("registry.blob_urls")),
+    path("admin/", admin.site.urls),
+]
