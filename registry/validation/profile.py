@@ -1,0 +1,122 @@
+"""The reference profile of a model on a data set; pure numpy.
+
+Bins are those of the records that devices send: 64 equal-width bins of confidence over [0, 1], one
+count per class and one for all others, and 64 bins between the quantiles of each feature.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+SCHEMA = "aviary.baseline/1"
+CONFIDENCE_BINS = 64
+FEATURE_BINS = 64
+LATENCY_GAMMA = 1.05
+FEATURE_NAMES = ("input_mean", "input_std")
+
+FloatArray = NDArray[np.float64]
+
+
+def apply_activation(scores: NDArray[Any], activation: str) -> FloatArray:
+    """Probabilities of shape (rows, classes) from the scores output.
+
+    Args:
+        scores: any shape with rows first; further axes are flattened.
+        activation: `softmax`, `sigmoid`, or `none` for what is a probability already.
+    """
+    flat = np.asarray(scores, dtype=np.float64).reshape(len(scores), -1)
+    if activation == "softmax":
+        shifted = np.exp(flat - flat.max(axis=1, keepdims=True))
+        return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))
+    if activation == "sigmoid":
+        # The split form never overflows.
+        small = np.exp(-np.abs(flat))
+        return np.asarray(np.where(flat >= 0, 1 / (1 + small), small / (1 + small)))
+    return flat
+
+
+def predict(probabilities: FloatArray) -> tuple[NDArray[np.int64], FloatArray]:
+    """Class and confidence per row; a single column is the probability of class 1."""
+    if probabilities.shape[1] == 1:
+        positive = probabilities[:, 0]
+        classes = (positive >= 0.5).astype(np.int64)
+        return classes, np.where(classes == 1, positive, 1 - positive)
+    return probabilities.argmax(axis=1).astype(np.int64), probabilities.max(axis=1)
+
+
+def input_features(inputs: NDArray[Any]) -> FloatArray:
+    """`[mean, standard deviation]` per row, shape (rows, 2); population deviation."""
+    flat = np.asarray(inputs, dtype=np.float64).reshape(len(inputs), -1)
+    return np.stack([flat.mean(axis=1), flat.std(axis=1)], axis=1)
+
+
+def quantile_edges(values: FloatArray) -> list[float]:
+    """63 rising edges that cut the values into 64 bins of about equal counts."""
+    edges = np.quantile(values, np.arange(1, FEATURE_BINS) / FEATURE_BINS)
+    return [float(edge) for edge in np.maximum.accumulate(edges)]
+
+
+def feature_profile(name: str, values: FloatArray) -> dict[str, Any]:
+    """One feature: entry i of counts holds edges[i - 1] <= value < edges[i]."""
+    edges = quantile_edges(values)
+    index = np.searchsorted(np.asarray(edges), values, side="right")
+    counts = np.bincount(index, minlength=FEATURE_BINS)
+    return {"name": name, "edges": edges, "counts": [int(count) for count in counts]}
+
+
+def calibration_curve(
+    confidence: FloatArray, correct: NDArray[np.bool_], bins: int = 15
+) -> dict[str, list[float]]:
+    """Accuracy by equal-mass bin of confidence; `edges` has one entry more than `accuracy`."""
+    order = np.argsort(confidence, kind="stable")
+    parts = np.array_split(order, min(bins, len(order)))
+    edges = [0.0, *(float(confidence[part[-1]]) for part in parts[:-1]), 1.0]
+    return {"edges": edges, "accuracy": [float(correct[part].mean()) for part in parts]}
+
+
+def build_profile(
+    *,
+    labels: Sequence[str],
+    inputs: NDArray[Any],
+    probabilities: FloatArray | None,
+    truth: NDArray[Any] | None,
+) -> dict[str, Any]:
+    """The baseline profile.
+
+    Args:
+        inputs: what the model was given, rows first.
+        probabilities: float64 of shape (rows, classes); None for tasks without classes.
+        truth: integer labels of shape (rows,); None when unknown.
+    """
+    features = input_features(inputs)
+    confidence_counts = [0] * CONFIDENCE_BINS
+    class_counts = [0] * (len(labels) + 1)
+    accuracy = None
+    calibration = None
+    if probabilities is not None:
+        classes, confidence = predict(probabilities)
+        confidence = np.clip(confidence, 0.0, 1.0)
+        index = np.minimum((confidence * CONFIDENCE_BINS).astype(int), CONFIDENCE_BINS - 1)
+        confidence_counts = [int(n) for n in np.bincount(index, minlength=CONFIDENCE_BINS)]
+        known = np.where(classes < len(labels), classes, len(labels))
+        class_counts = [int(n) for n in np.bincount(known, minlength=len(labels) + 1)]
+        if truth is not None:
+            correct = classes == truth
+            accuracy = float(correct.mean())
+            calibration = calibration_curve(confidence, correct)
+    return {
+        "schema": SCHEMA,
+        "n": int(len(inputs)),
+        "labels": list(labels),
+        "confidence": {"counts": confidence_counts},
+        "class": {"counts": class_counts},
+        # The server's latency says nothing about a device's.
+        "latency": {"gamma": LATENCY_GAMMA, "counts": {}},
+        "features": [
+            feature_profile(name, features[:, column]) for column, name in enumerate(FEATURE_NAMES)
+        ],
+        "accuracy": accuracy,
+        "calibration": calibration,
+    }
