@@ -6,7 +6,7 @@ from django.urls import NoReverseMatch, reverse
 
 
 def _link(name: str) -> Any:
-    """A sidebar link resolved at request time, so that an app without pages cannot break the admin."""
+    """A sidebar link resolved at request time, so a missing page breaks nothing."""
 
     def resolve(request: Any) -> str:
         try:
