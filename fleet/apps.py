@@ -1,0 +1,11 @@
+"""The fleet application."""
+
+from django.apps import AppConfig
+
+
+class FleetConfig(AppConfig):
+    """Devices, deployments, rollouts and gates."""
+
+    name = "fleet"
+    verbose_name = "Fleet"
+    default_auto_field = "django.db.models.BigAutoField"

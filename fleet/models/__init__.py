@@ -1,0 +1,23 @@
+"""The fleet's facts: devices, deployments, rollouts and installations."""
+
+from fleet.models.deployments import Deployment, ModelCounter
+from fleet.models.devices import Device, DeviceCredential, JoinToken, Quarantine, Telemetry
+from fleet.models.installations import Installation, InstallationEvent
+from fleet.models.rollouts import Gate, GateEvaluation, Rollout, RolloutEvent, RolloutStage
+
+__all__ = [
+    "Deployment",
+    "Device",
+    "DeviceCredential",
+    "Gate",
+    "GateEvaluation",
+    "Installation",
+    "InstallationEvent",
+    "JoinToken",
+    "ModelCounter",
+    "Quarantine",
+    "Rollout",
+    "RolloutEvent",
+    "RolloutStage",
+    "Telemetry",
+]

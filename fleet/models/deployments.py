@@ -1,0 +1,60 @@
+"""What a part of the fleet is to run."""
+
+from __future__ import annotations
+
+from django.db import models
+from django.urls import reverse
+
+
+class Deployment(models.Model):
+    """Devices matching the selector run this model, at this stable version."""
+
+    class State(models.TextChoices):
+        ACTIVE = "active", "Active"
+        RETIRED = "retired", "Retired"
+
+    name = models.CharField(max_length=100, unique=True)
+    model = models.ForeignKey(
+        "registry.Model", on_delete=models.PROTECT, related_name="deployments"
+    )
+    selector = models.JSONField(
+        default=dict, blank=True, help_text="Label to the list of allowed values; all must hold."
+    )
+    priority = models.IntegerField(default=0, help_text="The highest wins where selectors overlap.")
+    stable_version = models.ForeignKey(
+        "registry.Version", null=True, blank=True, on_delete=models.PROTECT, related_name="+"
+    )
+    state = models.CharField(max_length=16, choices=State, default=State.ACTIVE)
+    floor_sequence = models.PositiveBigIntegerField(
+        default=0, help_text="Devices refuse versions whose sequence is below this."
+    )
+    created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        ordering = ["name"]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def get_absolute_url(self) -> str:
+        return reverse("admin:fleet_deployment_change", args=[self.pk])
+
+
+class ModelCounter(models.Model):
+    """The rising counter of one model and the plan its assignments are computed from.
+
+    The plan and the counter are written together, so a reader of this one row can never pair
+    a new plan with an old counter.
+    """
+
+    model = models.OneToOneField(
+        "registry.Model", on_delete=models.CASCADE, related_name="assignment_counter"
+    )
+    value = models.PositiveBigIntegerField(default=0)
+    plan = models.JSONField(default=dict)
+    plan_digest = models.CharField(max_length=64, blank=True)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    def __str__(self) -> str:
+        return f"{self.model_id}: {self.value}"

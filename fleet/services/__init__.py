@@ -1,0 +1,1 @@
+"""Every write of the fleet: keyword-only functions, each in one transaction."""
