@@ -93,7 +93,7 @@ class DataSetInvalidError(RegistryError):
     http_status = 422
 
 
-class ChildProcessError(RegistryError):
+class ChildFailedError(RegistryError):
     """The limited child process failed or ran past its limits."""
 
     code = "validation_failed"

@@ -23,9 +23,9 @@ FOR EACH ROW EXECUTE FUNCTION registry_refuse_audit_change();
 
 def add_triggers(apps: Any, schema_editor: Any) -> None:
     if schema_editor.connection.vendor == "sqlite":
-        schema_editor.execute(_SQLITE)
+        schema_editor.execute(_SQLITE, params=None)
     elif schema_editor.connection.vendor == "postgresql":
-        schema_editor.execute(_POSTGRES)
+        schema_editor.execute(_POSTGRES, params=None)
 
 
 def remove_triggers(apps: Any, schema_editor: Any) -> None:
@@ -34,7 +34,8 @@ def remove_triggers(apps: Any, schema_editor: Any) -> None:
     elif schema_editor.connection.vendor == "postgresql":
         schema_editor.execute(
             "DROP TRIGGER registry_auditevent_no_change ON registry_auditevent; "
-            "DROP FUNCTION registry_refuse_audit_change()"
+            "DROP FUNCTION registry_refuse_audit_change()",
+            params=None,
         )
 
 

@@ -1,0 +1,57 @@
+"""The limited child: `python -m registry.validation.child FOLDER` answers in FOLDER/result.json.
+
+FOLDER holds job.json and fresh copies of the files; the limits are set before anything is read.
+"""
+
+import json
+import os
+import resource
+import sys
+from pathlib import Path
+from typing import Any
+
+MIB = 1024 * 1024
+
+
+def set_limits(memory_bytes: int, cpu_seconds: int) -> None:
+    """Caps of this process: address space, processor time, file size, open files, no core."""
+    for limit, value in (
+        (resource.RLIMIT_AS, memory_bytes),
+        (resource.RLIMIT_CPU, cpu_seconds),
+        (resource.RLIMIT_FSIZE, 512 * MIB),
+        (resource.RLIMIT_NOFILE, 256),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        _, hard = resource.getrlimit(limit)
+        if hard != resource.RLIM_INFINITY:
+            value = min(value, hard)
+        resource.setrlimit(limit, (value, value))
+
+
+def main(folder: Path) -> int:
+    """Runs the job; 0 when result.json says how it went, be it well or badly."""
+    job: dict[str, Any] = json.loads((folder / "job.json").read_text(encoding="utf-8"))
+    set_limits(job["memory_bytes"], job["cpu_seconds"])
+    # Imported under the limits: what they load counts against them.
+    from registry.validation.arrays import check_dataset, read_npz
+    from registry.validation.inspection import inspect_model
+    from registry.validation.rules import RuleError
+
+    try:
+        if job["task"] == "dataset":
+            result = check_dataset(read_npz(folder / "dataset.npz", job["max_array_bytes"]))
+        else:
+            result = inspect_model(folder, job)
+        answer: dict[str, Any] = {"ok": True, "result": result}
+    except RuleError as error:
+        answer = {"ok": False, "reason": str(error)}
+    except MemoryError:
+        answer = {"ok": False, "reason": f"Needs more than {job['memory_bytes'] // MIB} MiB"}
+    staged = folder / "result.json.part"
+    staged.write_text(json.dumps(answer, allow_nan=False), encoding="utf-8")
+    os.replace(staged, folder / "result.json")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))
