@@ -1,0 +1,20 @@
+"""Background work of the registry: ids in, one service call, safe to run twice."""
+
+from celery import shared_task
+
+from registry.services import versions
+
+
+@shared_task(soft_time_limit=150, time_limit=170)
+def validate_version(version_id: int) -> None:
+    """Makes an uploaded version ready or rejected."""
+    versions.validate_version(version_id=version_id)
+
+
+@shared_task(soft_time_limit=30, time_limit=60)
+def sweep_versions() -> int:
+    """Starts the validation of versions whose message was lost."""
+    waiting = versions.versions_to_validate()
+    for version_id in waiting:
+        validate_version.delay(version_id)
+    return len(waiting)
