@@ -1,4 +1,4 @@
-"""The overview: what the fleet runs, what needs a person, what is moving, in a fixed number of queries."""
+"""The overview: what the fleet runs, what needs a person and what is moving."""
 
 from collections import Counter
 from datetime import timedelta

@@ -1,0 +1,26 @@
+# The control plane: web, workers and beat run the same image with different commands.
+FROM python:3.13-slim-bookworm AS build
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+COPY requirements.txt /tmp/requirements.txt
+RUN python -m venv /opt/aviary && /opt/aviary/bin/pip install -r /tmp/requirements.txt
+
+FROM python:3.13-slim-bookworm
+ENV PATH=/opt/aviary/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 AVIARY_HOME=/var/lib/aviary
+RUN groupadd --system --gid 10001 aviary \
+ && useradd --system --uid 10001 --gid aviary --home-dir /var/lib/aviary aviary \
+ && install -d -o aviary -g aviary -m 0750 /var/lib/aviary
+COPY --from=build /opt/aviary /opt/aviary
+WORKDIR /srv/aviary
+COPY manage.py ./
+COPY config config
+COPY registry registry
+COPY fleet fleet
+COPY ingest ingest
+COPY compression compression
+COPY edge_agent edge_agent
+USER aviary
+RUN python manage.py collectstatic --noinput --verbosity 0
+EXPOSE 8000
+HEALTHCHECK --interval=10s --timeout=3s --start-period=20s \
+  CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8000/healthz', timeout=2)"]
+CMD ["granian", "--interface", "wsgi", "--host", "0.0.0.0", "--port", "8000", "--workers", "2", "--blocking-threads", "1", "config.wsgi:application"]
