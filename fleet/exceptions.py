@@ -1,5 +1,7 @@
 """What the fleet refuses, each with its code and status."""
 
+from typing import Any
+
 from registry.exceptions import AviaryError
 
 
@@ -22,6 +24,13 @@ class DeviceStatusError(AviaryError):
 
     code = "device_refused"
     http_status = 403
+
+    def __init__(
+        self, message: str = "", details: dict[str, Any] | None = None, *, code: str = ""
+    ) -> None:
+        super().__init__(message, details)
+        if code:
+            self.code = code
 
 
 class WrongDeviceError(AviaryError):
