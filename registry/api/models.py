@@ -1,0 +1,114 @@
+"""Models, their data sets and aliases."""
+
+from typing import Any
+
+from django.db.models import QuerySet
+from drf_spectacular.utils import extend_schema
+from rest_framework import generics, status
+from rest_framework.parsers import FormParser
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from registry import selectors
+from registry.api.parsers import WholeMultiPartParser
+from registry.api.permissions import RegistryPermissions
+from registry.api.serializers import (
+    AliasMoveSerializer,
+    AliasSerializer,
+    DataSetSerializer,
+    DataSetUploadSerializer,
+    ModelSerializer,
+)
+from registry.models import Alias, DataSet, Model
+from registry.services.aliases import move_alias
+from registry.services.datasets import register_dataset
+from registry.services.models import create_model
+
+
+class ModelList(generics.ListAPIView[Model]):
+    """All models; POST makes one."""
+
+    queryset = Model.objects.all()
+    serializer_class = ModelSerializer
+    permission_classes = [RegistryPermissions]
+    filterset_fields = ["task"]
+
+    @extend_schema(request=ModelSerializer, responses={201: ModelSerializer})
+    def post(self, request: Request) -> Response:
+        form = ModelSerializer(data=request.data)
+        form.is_valid(raise_exception=True)
+        model = create_model(
+            **form.validated_data, owner=request.user, actor=request.user.get_username()
+        )
+        return Response(ModelSerializer(model).data, status=status.HTTP_201_CREATED)
+
+
+class ModelDetail(generics.RetrieveAPIView[Model]):
+    """One model."""
+
+    queryset = Model.objects.all()
+    serializer_class = ModelSerializer
+    permission_classes = [RegistryPermissions]
+    lookup_field = "slug"
+
+
+class DataSetList(generics.ListAPIView[DataSet]):
+    """Data sets of a model; POST registers an npz."""
+
+    queryset = DataSet.objects.none()
+    serializer_class = DataSetSerializer
+    permission_classes = [RegistryPermissions]
+    parser_classes = [WholeMultiPartParser, FormParser]
+    filterset_fields = ["kind"]
+
+    def get_queryset(self) -> QuerySet[DataSet]:
+        slug = self.kwargs.get("slug", "")
+        return DataSet.objects.filter(model__slug=slug).select_related("model")
+
+    @extend_schema(request=DataSetUploadSerializer, responses={201: DataSetSerializer})
+    def post(self, request: Request, slug: str) -> Response:
+        form = DataSetUploadSerializer(data=request.data)
+        form.is_valid(raise_exception=True)
+        given: dict[str, Any] = form.validated_data
+        dataset = register_dataset(
+            model_slug=slug,
+            name=given["name"],
+            kind=given["kind"],
+            stream=given["file"],
+            expected_sha256=given.get("sha256"),
+            actor=request.user.get_username(),
+        )
+        return Response(DataSetSerializer(dataset).data, status=status.HTTP_201_CREATED)
+
+
+class AliasList(generics.ListAPIView[Alias]):
+    """Aliases of a model."""
+
+    queryset = Alias.objects.none()
+    serializer_class = AliasSerializer
+    permission_classes = [RegistryPermissions]
+    pagination_class = None
+
+    def get_queryset(self) -> QuerySet[Alias]:
+        slug = self.kwargs.get("slug", "")
+        return Alias.objects.filter(model__slug=slug).select_related("version")
+
+
+class AliasDetail(generics.GenericAPIView[Alias]):
+    """PUT moves an alias to a version, and makes it where there is none."""
+
+    queryset = Alias.objects.none()
+    serializer_class = AliasMoveSerializer
+    permission_classes = [RegistryPermissions]
+
+    @extend_schema(request=AliasMoveSerializer, responses=AliasSerializer)
+    def put(self, request: Request, slug: str, name: str) -> Response:
+        form = AliasMoveSerializer(data=request.data)
+        form.is_valid(raise_exception=True)
+        alias = move_alias(
+            version=selectors.get_version(slug, form.validated_data["version"]),
+            name=name,
+            reason=form.validated_data["reason"],
+            actor=request.user.get_username(),
+        )
+        return Response(AliasSerializer(alias).data)

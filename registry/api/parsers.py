@@ -1,0 +1,54 @@
+"""Multipart bodies that must arrive whole."""
+
+from collections.abc import Mapping
+from typing import IO, Any
+
+from django.conf import settings
+from rest_framework.parsers import DataAndFiles, MultiPartParser
+
+from registry.exceptions import UploadIncompleteError, UploadTooLargeError
+
+_FORM_OVERHEAD_BYTES = 1024 * 1024
+
+
+class _CountingStream:
+    """Counts what is read: Django's parser takes a body that stops early for the end of a file."""
+
+    def __init__(self, stream: IO[Any]) -> None:
+        self.stream = stream
+        self.read_bytes = 0
+
+    def read(self, *args: Any) -> bytes:
+        data: bytes = self.stream.read(*args)
+        self.read_bytes += len(data)
+        return data
+
+
+class WholeMultiPartParser(MultiPartParser):
+    """Refuses bodies that are too large before reading them, and bodies that stop short."""
+
+    def parse(
+        self,
+        stream: IO[Any],
+        media_type: str | None = None,
+        parser_context: Mapping[str, Any] | None = None,
+    ) -> DataAndFiles[Any, Any]:
+        request = (parser_context or {})["request"]
+        announced = int(request.META.get("CONTENT_LENGTH") or 0)
+        largest = settings.AVIARY_MAX_UPLOAD_BYTES + _FORM_OVERHEAD_BYTES
+        if announced > largest:
+            raise UploadTooLargeError(
+                f"At most {settings.AVIARY_MAX_UPLOAD_BYTES} bytes are taken; "
+                f"{announced} were announced",
+                {"max_bytes": settings.AVIARY_MAX_UPLOAD_BYTES},
+            )
+        counting = _CountingStream(stream)
+        parsed = super().parse(counting, media_type, parser_context)  # type: ignore[arg-type]
+        if counting.read_bytes < announced:
+            for files in parsed.files.values():
+                files.close()
+            raise UploadIncompleteError(
+                f"{announced} bytes were announced and {counting.read_bytes} arrived",
+                {"announced": announced, "arrived": counting.read_bytes},
+            )
+        return parsed

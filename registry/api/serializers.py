@@ -1,0 +1,193 @@
+"""How rows of the registry look from outside."""
+
+from typing import Any
+
+from rest_framework import serializers
+
+from registry.models import Alias, AuditEvent, Baseline, DataSet, Model, Variant, Version
+from registry.models.artifacts import VariantFile
+from registry.states import PERSON_TARGETS
+
+
+class ModelSerializer(serializers.ModelSerializer[Model]):
+    """A model."""
+
+    class Meta:
+        model = Model
+        fields = ["id", "slug", "title", "task", "labels", "tags", "created_at"]
+        read_only_fields = ["id", "created_at"]
+        # The service answers 409 for a slug that is taken; a validator would make it a 400.
+        extra_kwargs: dict[str, dict[str, Any]] = {"slug": {"validators": []}}
+
+
+class VariantFileSerializer(serializers.ModelSerializer[VariantFile]):
+    """A file of a variant with its digest."""
+
+    sha256 = serializers.CharField(source="blob_id")
+    size_bytes = serializers.IntegerField(source="blob.size_bytes")
+
+    class Meta:
+        model = VariantFile
+        fields = ["path", "role", "sha256", "size_bytes"]
+
+
+class VariantSerializer(serializers.ModelSerializer[Variant]):
+    """A variant with its files, its identity and the signed manifest."""
+
+    files = VariantFileSerializer(many=True, read_only=True)
+    derived_from = serializers.SlugRelatedField(slug_field="name", read_only=True)
+
+    class Meta:
+        model = Variant
+        fields = [
+            "id",
+            "name",
+            "manifest_sha256",
+            "files",
+            "requirements",
+            "metrics",
+            "is_promotable",
+            "provenance",
+            "derived_from",
+            "envelope",
+            "created_at",
+        ]
+
+
+class VersionSerializer(serializers.ModelSerializer[Version]):
+    """A version with its variants."""
+
+    model = serializers.SlugRelatedField(slug_field="slug", read_only=True)
+    parent = serializers.SlugRelatedField(slug_field="version", read_only=True)
+    dataset = serializers.SlugRelatedField(slug_field="name", read_only=True)
+    variants = VariantSerializer(many=True, read_only=True)
+
+    class Meta:
+        model = Version
+        fields = [
+            "id",
+            "model",
+            "version",
+            "sequence",
+            "state",
+            "rejection_reason",
+            "notes",
+            "tags",
+            "source",
+            "metrics",
+            "parent",
+            "dataset",
+            "signature",
+            "preprocessing",
+            "postprocessing",
+            "variants",
+            "created_by",
+            "created_at",
+        ]
+
+
+class VersionUploadSerializer(serializers.Serializer[Any]):
+    """A version to upload: `file` for a lone model, or several `files` with their names as paths."""
+
+    version = serializers.CharField(max_length=64)
+    file = serializers.FileField(required=False, allow_empty_file=True)
+    files = serializers.ListField(child=serializers.FileField(allow_empty_file=True), required=False)
+    metadata = serializers.JSONField(required=False)
+    dataset = serializers.IntegerField(required=False, help_text="Id of an evaluation set.")
+    sha256 = serializers.CharField(required=False, help_text="What `file` must hash to.")
+    digests = serializers.JSONField(required=False, help_text="Path to SHA-256, for `files`.")
+
+    def validate_metadata(self, value: Any) -> dict[str, Any]:
+        return _object(value, "metadata")
+
+    def validate_digests(self, value: Any) -> dict[str, Any]:
+        return _object(value, "digests")
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if bool(attrs.get("file")) == bool(attrs.get("files")):
+            raise serializers.ValidationError("Send either `file` or `files`.")
+        return attrs
+
+
+class VersionEditSerializer(serializers.Serializer[Any]):
+    """What may change once a version is ready."""
+
+    notes = serializers.CharField(required=False, allow_blank=True)
+    tags = serializers.ListField(child=serializers.CharField(), required=False)
+
+
+class TransitionSerializer(serializers.Serializer[Any]):
+    """Where a version shall go, and why."""
+
+    to = serializers.ChoiceField(choices=sorted(PERSON_TARGETS))
+    reason = serializers.CharField(required=False, allow_blank=True, default="")
+
+
+class DataSetSerializer(serializers.ModelSerializer[DataSet]):
+    """A data set."""
+
+    model = serializers.SlugRelatedField(slug_field="slug", read_only=True)
+    sha256 = serializers.CharField(source="blob_id", read_only=True)
+
+    class Meta:
+        model = DataSet
+        fields = ["id", "model", "name", "kind", "sha256", "rows", "arrays", "created_at"]
+
+
+class DataSetUploadSerializer(serializers.Serializer[Any]):
+    """A data set to register."""
+
+    name = serializers.CharField(max_length=100)
+    kind = serializers.CharField(default="evaluation")
+    file = serializers.FileField(allow_empty_file=True)
+    sha256 = serializers.CharField(required=False)
+
+
+class AliasSerializer(serializers.ModelSerializer[Alias]):
+    """An alias and where it stands."""
+
+    version = serializers.SlugRelatedField(slug_field="version", read_only=True)
+
+    class Meta:
+        model = Alias
+        fields = ["name", "version", "is_protected"]
+
+
+class AliasMoveSerializer(serializers.Serializer[Any]):
+    """Where an alias shall go."""
+
+    version = serializers.CharField()
+    reason = serializers.CharField(required=False, allow_blank=True, default="")
+
+
+class BaselineSerializer(serializers.ModelSerializer[Baseline]):
+    """A reference profile."""
+
+    class Meta:
+        model = Baseline
+        fields = ["id", "sha256", "profile", "source", "reason", "is_active", "created_at"]
+
+
+class AuditEventSerializer(serializers.ModelSerializer[AuditEvent]):
+    """An audit event."""
+
+    class Meta:
+        model = AuditEvent
+        fields = [
+            "id",
+            "at",
+            "actor",
+            "action",
+            "object_type",
+            "object_id",
+            "summary",
+            "details",
+            "previous_digest",
+            "digest",
+        ]
+
+
+def _object(value: Any, name: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise serializers.ValidationError(f"{name} is a JSON object.")
+    return value

@@ -1,0 +1,172 @@
+"""Versions, their variants and baselines, and the audit log."""
+
+from functools import partial
+from typing import Any
+
+from django.db import transaction
+from django.db.models import QuerySet
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework import generics, status
+from rest_framework.parsers import FormParser, JSONParser
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from registry import selectors, tasks
+from registry.api.parsers import WholeMultiPartParser
+from registry.api.permissions import ChangePermissions, RegistryPermissions
+from registry.api.serializers import (
+    AuditEventSerializer,
+    BaselineSerializer,
+    TransitionSerializer,
+    VariantSerializer,
+    VersionEditSerializer,
+    VersionSerializer,
+    VersionUploadSerializer,
+)
+from registry.exceptions import InvalidFieldError, NotFoundError
+from registry.models import AuditEvent, Baseline, DataSet, Variant, Version
+from registry.services import versions
+
+
+def _versions() -> QuerySet[Version]:
+    found: QuerySet[Version] = Version.objects.select_related("model", "parent", "dataset")
+    return found.prefetch_related("variants__files__blob", "variants__derived_from")
+
+
+def _answer(version_id: int) -> dict[str, Any]:
+    return dict(VersionSerializer(_versions().get(pk=version_id)).data)
+
+
+class VersionList(generics.ListAPIView[Version]):
+    """Versions of a model, newest first; POST uploads one."""
+
+    queryset = Version.objects.none()
+    serializer_class = VersionSerializer
+    permission_classes = [RegistryPermissions]
+    parser_classes = [WholeMultiPartParser, FormParser]
+    filterset_fields = ["state"]
+
+    def get_queryset(self) -> QuerySet[Version]:
+        return _versions().filter(model__slug=self.kwargs.get("slug", ""))
+
+    def list(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        selectors.get_model(kwargs["slug"])
+        return super().list(request, *args, **kwargs)
+
+    @extend_schema(
+        request={"multipart/form-data": VersionUploadSerializer},
+        responses={201: VersionSerializer},
+        parameters=[
+            OpenApiParameter("wait", bool, description="Validate before answering, not after.")
+        ],
+    )
+    def post(self, request: Request, slug: str) -> Response:
+        """The version in the state `validating`; GET it until it is `ready` or `rejected`."""
+        form = VersionUploadSerializer(data=request.data)
+        form.is_valid(raise_exception=True)
+        given: dict[str, Any] = form.validated_data
+        digests = given.get("digests", {})
+        if "file" in given:
+            files = [("model.onnx", given["file"], given.get("sha256"))]
+        else:
+            files = [(file.name, file, digests.get(file.name)) for file in given["files"]]
+        version = versions.upload_version(
+            model_slug=slug,
+            version=given["version"],
+            files=files,
+            dataset=self._find_dataset(given.get("dataset")),
+            metadata=given.get("metadata", {}),
+            actor=request.user.get_username(),
+        )
+        if request.query_params.get("wait") in ("1", "true"):
+            versions.validate_version(version_id=version.pk)
+        else:
+            transaction.on_commit(partial(tasks.validate_version.delay, version.pk), robust=True)
+        return Response(_answer(version.pk), status=status.HTTP_201_CREATED)
+
+    def _find_dataset(self, dataset_id: int | None) -> DataSet | None:
+        if dataset_id is None:
+            return None
+        dataset = DataSet.objects.filter(pk=dataset_id).first()
+        if dataset is None:
+            raise InvalidFieldError("There is no such data set", {"dataset": dataset_id})
+        return dataset
+
+
+class VersionDetail(generics.GenericAPIView[Version]):
+    """One version; PATCH changes its notes and tags."""
+
+    queryset = Version.objects.none()
+    serializer_class = VersionSerializer
+    permission_classes = [RegistryPermissions]
+    parser_classes = [JSONParser]
+
+    def get(self, request: Request, slug: str, version: str) -> Response:
+        return Response(_answer(selectors.get_version(slug, version).pk))
+
+    @extend_schema(request=VersionEditSerializer, responses=VersionSerializer)
+    def patch(self, request: Request, slug: str, version: str) -> Response:
+        form = VersionEditSerializer(data=request.data)
+        form.is_valid(raise_exception=True)
+        found = selectors.get_version(slug, version)
+        versions.edit_version(
+            version_id=found.pk, actor=request.user.get_username(), **form.validated_data
+        )
+        return Response(_answer(found.pk))
+
+
+class VersionTransition(generics.GenericAPIView[Version]):
+    """POST approves, deprecates or yanks a version; yanking needs a reason."""
+
+    queryset = Version.objects.none()
+    serializer_class = TransitionSerializer
+    permission_classes = [ChangePermissions]
+
+    @extend_schema(request=TransitionSerializer, responses=VersionSerializer)
+    def post(self, request: Request, slug: str, version: str) -> Response:
+        form = TransitionSerializer(data=request.data)
+        form.is_valid(raise_exception=True)
+        found = selectors.get_version(slug, version)
+        versions.transition_version(
+            version_id=found.pk, actor=request.user.get_username(), **form.validated_data
+        )
+        return Response(_answer(found.pk))
+
+
+class VariantList(generics.ListAPIView[Variant]):
+    """Variants of a version with their digests and signed manifests."""
+
+    queryset = Variant.objects.none()
+    serializer_class = VariantSerializer
+    permission_classes = [RegistryPermissions]
+
+    def get_queryset(self) -> QuerySet[Variant]:
+        found = Variant.objects.filter(
+            version__model__slug=self.kwargs.get("slug", ""),
+            version__version=self.kwargs.get("version", ""),
+        )
+        return found.select_related("derived_from").prefetch_related("files__blob")
+
+
+class BaselineDetail(generics.GenericAPIView[Baseline]):
+    """The active baseline of a variant."""
+
+    queryset = Baseline.objects.none()
+    serializer_class = BaselineSerializer
+    permission_classes = [RegistryPermissions]
+
+    def get(self, request: Request, slug: str, version: str, variant: str) -> Response:
+        found = selectors.get_version(slug, version).variants.filter(name=variant).first()
+        baseline = None if found is None else selectors.active_baseline(found)
+        if baseline is None:
+            raise NotFoundError("There is no baseline", {"variant": variant})
+        return Response(BaselineSerializer(baseline).data)
+
+
+class AuditList(generics.ListAPIView[AuditEvent]):
+    """The audit log, newest first."""
+
+    queryset = AuditEvent.objects.all()
+    serializer_class = AuditEventSerializer
+    permission_classes = [RegistryPermissions]
+    filterset_fields = ["actor", "action", "object_type", "object_id"]

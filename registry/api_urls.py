@@ -1,0 +1,26 @@
+"""Addresses of the registry below `/api/v1/`."""
+
+from django.urls import path
+
+from registry.api import models, versions
+
+_MODEL = "models/<str:slug>/"
+_VERSION = f"{_MODEL}versions/<str:version>/"
+
+urlpatterns = [
+    path("models/", models.ModelList.as_view(), name="model-list"),
+    path(_MODEL, models.ModelDetail.as_view(), name="model-detail"),
+    path(f"{_MODEL}datasets/", models.DataSetList.as_view(), name="dataset-list"),
+    path(f"{_MODEL}aliases/", models.AliasList.as_view(), name="alias-list"),
+    path(f"{_MODEL}aliases/<str:name>/", models.AliasDetail.as_view(), name="alias-detail"),
+    path(f"{_MODEL}versions/", versions.VersionList.as_view(), name="version-list"),
+    path(_VERSION, versions.VersionDetail.as_view(), name="version-detail"),
+    path(f"{_VERSION}transition/", versions.VersionTransition.as_view(), name="version-transition"),
+    path(f"{_VERSION}variants/", versions.VariantList.as_view(), name="variant-list"),
+    path(
+        f"{_VERSION}variants/<str:variant>/baseline/",
+        versions.BaselineDetail.as_view(),
+        name="variant-baseline",
+    ),
+    path("audit/", versions.AuditList.as_view(), name="audit-list"),
+]
