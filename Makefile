@@ -1,0 +1,60 @@
+# `make help` lists the targets. Everything is installed into .venv; nothing else is touched.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+JOBS ?= auto
+SERVERS := $(BIN)/python -m tests.servers --
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo demo-check run test lint format migrations screenshots clean
+
+help: ## list the targets
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 16
+
+$(STAMP): requirements.txt requirements-dev.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	touch $@
+
+# The S3 server pins packages of its own, so it lives apart.
+.venv-s3: tests/servers/requirements-s3.txt
+	test -x $@/bin/python || $(PYTHON) -m venv $@
+	$@/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	touch $@
+
+install: $(STAMP) .venv-s3 ## make both virtual environments
+
+demo: $(STAMP) ## play the whole story, then serve until Ctrl-C (FRESH=1 starts over)
+	$(BIN)/python -m demo $(if $(FRESH),--fresh)
+
+demo-check: $(STAMP) ## play the story headless and verify every outcome
+	$(BIN)/python -m demo check
+
+run: $(STAMP) ## serve on port 8000 with SQLite and local files
+	$(BIN)/python manage.py migrate
+	$(BIN)/granian --interface wsgi --host 127.0.0.1 --port 8000 config.wsgi:application
+
+test: $(STAMP) .venv-s3 ## run all tests against real servers
+	$(SERVERS) $(BIN)/python -m pytest -q -n $(JOBS) $(ARGS)
+
+lint: $(STAMP) ## ruff, mypy, import-linter, migrations, deployment checks
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy .
+	$(BIN)/lint-imports
+	AVIARY_HOME=var/lint $(BIN)/python manage.py makemigrations --check --dry-run
+	AVIARY_HOME=var/lint sh tests/servers/check_deploy.sh $(BIN)/python
+
+format: $(STAMP) ## rewrite the code in the one format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+migrations: $(STAMP) ## generate migrations for changed models
+	$(BIN)/python manage.py makemigrations
+
+screenshots: $(STAMP) .venv-s3 ## take the pictures of docs/screenshots with a real browser
+	AVIARY_SCREENSHOTS=docs/screenshots $(BIN)/python -m pytest -q tests/browser
+
+clean: ## remove the demonstration's data and caches
+	rm -rf var/demo var/lint .mypy_cache .ruff_cache .pytest_cache

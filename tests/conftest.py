@@ -1,0 +1,37 @@
+"""What every test relies on: an empty cache, and files below a directory of the run."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import pytest
+from django.conf import settings
+from django.core.cache import cache
+
+
+def pytest_configure() -> None:
+    """Give each parallel worker a Redis database of its own; PostgreSQL's is made by pytest-django."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "")
+    if settings.REDIS_URL and worker.startswith("gw"):
+        parts = urlsplit(settings.REDIS_URL)
+        location = urlunsplit(parts._replace(path=f"/{int(worker[2:]) + 1}"))
+        settings.CACHES["default"]["LOCATION"] = location
+
+
+@pytest.fixture(scope="session")
+def run_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("aviary")
+
+
+@pytest.fixture(autouse=True)
+def clean_surroundings(settings: Any, run_directory: Path) -> Iterator[None]:
+    """No cached answer of an earlier test, and no key or blob in the working tree."""
+    settings.AVIARY_KEYS_DIR = run_directory / "keys"
+    storage = settings.STORAGES["default"]
+    if storage["BACKEND"].endswith("FileSystemStorage"):
+        options = {**storage.get("OPTIONS", {}), "location": str(run_directory / "objects")}
+        settings.STORAGES = {**settings.STORAGES, "default": {**storage, "OPTIONS": options}}
+    cache.clear()
+    yield
