@@ -1,5 +1,7 @@
 """Multipart bodies that must arrive whole."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from typing import IO, Any
 

@@ -1,0 +1,33 @@
+"""Removing blobs that nothing refers to: mark by foreign keys, wait out a grace period, sweep."""
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+
+from django.db.models import Exists, OuterRef, QuerySet
+
+from registry.models import Blob
+from registry.services.blobs import discard_blob
+
+GRACE = timedelta(hours=24)
+
+
+def find_garbage(*, now: datetime, grace: timedelta = GRACE) -> QuerySet[Blob]:
+    """Blobs that no row of any app has a foreign key to, last uploaded longer ago than `grace`.
+
+    The grace covers uploads whose bytes are stored and whose rows are not yet written.
+    """
+    garbage = Blob.objects.filter(stored_at__lt=now - grace)
+    for relation in Blob._meta.related_objects:
+        users = relation.related_model._base_manager.filter(**{relation.field.name: OuterRef("pk")})
+        garbage = garbage.exclude(Exists(users))
+    return garbage.order_by("pk")
+
+
+def collect_garbage(*, now: datetime, grace: timedelta = GRACE) -> Iterator[Blob]:
+    """Removes garbage one blob at a time and yields what was removed.
+
+    Each blob is looked at again under its lock: one that came into use meanwhile stays.
+    """
+    for blob in find_garbage(now=now, grace=grace).iterator():
+        if discard_blob(sha256=blob.pk):
+            yield blob
