@@ -25,8 +25,6 @@ LEVEL = 0.99
 MIN_REFERENCE_SHARE = 0.05
 # Where the noncentral chi-square is normal to three digits; its series get slow and inexact there.
 _NORMAL_ABOVE = 20_000.0
-# The library's gamma function overflows for arguments this close to zero.
-_NEGLIGIBLE = 1e-9
 
 
 @dataclass(frozen=True)
@@ -170,8 +168,8 @@ def psi_p_value(psi: float, bins: int, k: float, true_psi: float) -> float:
     df, shift, x = bins - 1, true_psi / k, psi / k
     if shift > _NORMAL_ABOVE:
         return float(stats.norm.sf(x, df + shift, np.sqrt(2 * (df + 2 * shift))))
-    if x < _NEGLIGIBLE:
-        return 1.0
+    if x < df + shift - 8 * np.sqrt(2 * (df + 2 * shift)):
+        return 1.0  # So far below the mean, the library's series overflows.
     return float(stats.ncx2.sf(x, df, shift))
 
 

@@ -70,6 +70,7 @@ class Release:
     version: str
     version_id: int
     variant_id: int | None
+    model_id: int
     labels: int
     """Entries of the label map; 0 when the model has none."""
     features: int | None

@@ -11,7 +11,7 @@ from ingest import records
 from ingest.exceptions import BatchTooLargeError, MalformedBatchError, UnsupportedEncodingError
 
 NOW = 1_800_000_000.0
-RELEASE = records.Release("digits", "1.0.0", 1, 1, labels=10, features=2)
+RELEASE = records.Release("digits", "1.0.0", 1, 1, 1, labels=10, features=2)
 RELEASES = {(None, "1.0.0"): RELEASE, ("digits", "1.0.0"): RELEASE}
 
 

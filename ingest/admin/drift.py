@@ -1,0 +1,214 @@
+"""Drift pages: a model's heatmap and ranking, and the story of one metric."""
+
+import csv
+import gzip
+import io
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from importlib import metadata, util
+from pathlib import Path
+from typing import Any
+
+from django.contrib import admin
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
+from unfold.admin import ModelAdmin
+from unfold.decorators import display
+
+from ingest.admin.inbox import ReadOnlyAdmin
+from ingest.models import DriftEvaluation, DriftPolicy
+from ingest.selectors import drift_page
+from registry.models import Model
+
+STATUS_COLOURS = {
+    "Healthy": "success",
+    "Warning": "warning",
+    "Critical": "danger",
+    "Insufficient data": "info",
+    "No reference": "info",
+}
+TABLE_FIELDS = (
+    "metric", "slice", "status", "value", "lower_bound", "threshold", "threshold_critical",
+    "n", "n_eff", "devices", "design_effect", "q_value", "period_start", "period_end",
+)  # fmt: skip
+
+
+@lru_cache(maxsize=1)
+def plotly_script() -> tuple[bytes, str]:
+    """The chart library out of the installed wheel, gzipped, and its version."""
+    spec = util.find_spec("plotly")
+    assert spec is not None and spec.origin is not None
+    script = Path(spec.origin).parent / "package_data" / "plotly.min.js"
+    return gzip.compress(script.read_bytes(), 6, mtime=0), metadata.version("plotly")
+
+
+def csv_response(name: str, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> HttpResponse:
+    """A download of `rows`; texts that a spreadsheet would run as a formula are defused."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer)
+    writer.writerow(header)
+    for row in rows:
+        writer.writerow(
+            [f"'{v}" if isinstance(v, str) and v[:1] in ("=", "+", "-", "@") else v for v in row]
+        )
+    response = HttpResponse(buffer.getvalue(), content_type="text/csv; charset=utf-8")
+    response["Content-Disposition"] = f'attachment; filename="{name}.csv"'
+    return response
+
+
+@admin.register(DriftPolicy)
+class DriftPolicyAdmin(ModelAdmin):
+    list_display = ["model", "is_enabled", "rule", "min_devices", "lookback_windows"]
+    list_filter = ["rule", "is_enabled"]
+    list_select_related = ["model"]
+    search_fields = ["model__slug"]
+
+
+@admin.register(DriftEvaluation)
+class DriftEvaluationAdmin(ReadOnlyAdmin):
+    """Every judgement; the models' pages are linked above the list."""
+
+    list_before_template = "ingest/drift_models.html"
+    list_display = [
+        "metric", "slice", "version", "status_label", "value", "threshold", "n", "devices",
+        "period_end",
+    ]  # fmt: skip
+    list_filter = ["status", "model", "metric"]
+    list_select_related = ["version__model"]
+    search_fields = ["metric", "slice", "version__version", "model__slug"]
+    date_hierarchy = "period_end"
+
+    @display(description="Status", ordering="status", label=STATUS_COLOURS)
+    def status_label(self, row: DriftEvaluation) -> str:
+        return row.get_status_display()
+
+    def get_queryset(self, request: HttpRequest) -> Any:
+        return super().get_queryset(request).defer("details", "rule")
+
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> Any:
+        context = {**(extra_context or {}), "summaries": drift_page.model_summaries()}
+        return super().changelist_view(request, context)
+
+    def get_urls(self) -> list[URLPattern]:
+        view = self.admin_site.admin_view
+        return [
+            path("plotly.js", view(self.plotly_view, cacheable=True), name="ingest_plotly"),
+            path("model/<str:slug>/", view(self.model_view), name="ingest_drift_model"),
+            path("model/<str:slug>/table.csv", view(self.model_csv), name="ingest_drift_csv"),
+            path("<int:pk>/detail/", view(self.detail_view), name="ingest_drift_detail"),
+            path("<int:pk>/bins.csv", view(self.bins_csv), name="ingest_drift_bins_csv"),
+            path("<int:pk>/history.csv", view(self.history_csv), name="ingest_drift_history_csv"),
+            *super().get_urls(),
+        ]
+
+    def plotly_view(self, request: HttpRequest) -> HttpResponse:
+        body, _ = plotly_script()
+        response = HttpResponse(body, content_type="text/javascript; charset=utf-8")
+        response["Content-Encoding"] = "gzip"
+        response["Cache-Control"] = "private, max-age=31536000, immutable"
+        return response
+
+    def _check(self, request: HttpRequest) -> None:
+        from django.core.exceptions import PermissionDenied
+
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+
+    def _model_and_version(self, request: HttpRequest, slug: str) -> tuple[Model, list[Any], Any]:
+        self._check(request)
+        model = get_object_or_404(Model, slug=slug)
+        versions = drift_page.versions_judged(model)
+        wanted = request.GET.get("version", "")
+        chosen = next((row for row in versions if row["version__version"] == wanted), None)
+        return model, versions, chosen or (versions[0] if versions else None)
+
+    def model_view(self, request: HttpRequest, slug: str) -> TemplateResponse:
+        """Heatmap and ranked table of one model."""
+        model, versions, chosen = self._model_and_version(request, slug)
+        rows = drift_page.ranked(model, chosen["version_id"]) if chosen else []
+        slices = sorted({row.slice for row in rows}, key=lambda name: (name != "all", name))
+        slice_name = request.GET.get("slice", "all")
+        context = {
+            **self.admin_site.each_context(request),
+            "title": f"Drift of {model.slug}",
+            "model": model,
+            "versions": versions,
+            "chosen": chosen,
+            "slices": slices,
+            "slice_name": slice_name,
+            "heatmap": (
+                drift_page.heatmap(model, chosen["version_id"], slice_name) if chosen else {}
+            ),
+            "rows": rows,
+            "breaches": [row for row in rows if row.status in DriftEvaluation.BREACHES],
+        }
+        return TemplateResponse(request, "ingest/drift_model.html", context)
+
+    def model_csv(self, request: HttpRequest, slug: str) -> HttpResponse:
+        """The ranked table as CSV."""
+        model, _, chosen = self._model_and_version(request, slug)
+        rows = drift_page.ranked(model, chosen["version_id"]) if chosen else []
+        return csv_response(
+            f"drift-{model.slug}",
+            ["version", *TABLE_FIELDS],
+            ([row.version.version, *(getattr(row, name) for name in TABLE_FIELDS)] for row in rows),
+        )
+
+    def _evaluation(self, request: HttpRequest, pk: int) -> DriftEvaluation:
+        self._check(request)
+        rows = DriftEvaluation.objects.select_related("model", "version", "variant", "baseline")
+        return get_object_or_404(rows, pk=pk)
+
+    def detail_view(self, request: HttpRequest, pk: int) -> TemplateResponse:
+        """Reference and now overlaid, parts of the PSI, and the value over time."""
+        row = self._evaluation(request, pk)
+        bins = drift_page.bin_rows(row)
+        past = drift_page.history(row)
+        charts = {
+            "bins": bins,
+            "history": [
+                {
+                    "at": item.period_end.isoformat(),
+                    "value": item.value,
+                    "threshold": item.threshold,
+                    "critical": item.threshold_critical,
+                    "status": item.get_status_display(),
+                    "n": item.n,
+                }
+                for item in past
+            ],
+            "metric": row.metric,
+        }
+        context = {
+            **self.admin_site.each_context(request),
+            "title": f"{row.metric} of {row.version} on {row.slice}",
+            "row": row,
+            "bins": bins,
+            "past": past[::-1],
+            "charts": charts,
+            "plotly_url": f"{reverse('admin:ingest_plotly')}?v={plotly_script()[1]}",
+            "facts": {
+                name: row.details[name]
+                for name in ("jensen_shannon", "l_infinity", "wasserstein_sigma", "p50_ms",
+                             "p95_ms", "p99_ms", "reference_p95_ms", "estimated_accuracy")
+                if row.details.get(name) is not None
+            },
+        }  # fmt: skip
+        return TemplateResponse(request, "ingest/drift_detail.html", context)
+
+    def bins_csv(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """The bins of one judgement as CSV."""
+        bins = drift_page.bin_rows(self._evaluation(request, pk))
+        names = ("name", "reference_count", "current_count", "reference", "current", "contribution")
+        return csv_response(f"bins-{pk}", names, ([item[n] for n in names] for item in bins))
+
+    def history_csv(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """The judgements of the same metric over time as CSV."""
+        past = drift_page.history(self._evaluation(request, pk))
+        return csv_response(
+            f"history-{pk}", TABLE_FIELDS, ([getattr(i, n) for n in TABLE_FIELDS] for i in past)
+        )

@@ -1,0 +1,19 @@
+"""Tables of the intake and of what is concluded from it."""
+
+from ingest.models.drift import DriftEvaluation, DriftPolicy, DriftRule
+from ingest.models.inbox import InboxBatch, RejectedRecord, SampleBatch
+from ingest.models.incidents import AlertRule, Incident, IncidentEvent
+from ingest.models.windows import Window
+
+__all__ = [
+    "AlertRule",
+    "DriftEvaluation",
+    "DriftPolicy",
+    "DriftRule",
+    "InboxBatch",
+    "Incident",
+    "IncidentEvent",
+    "RejectedRecord",
+    "SampleBatch",
+    "Window",
+]

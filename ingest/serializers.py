@@ -1,0 +1,140 @@
+"""What the persons' API shows."""
+
+from rest_framework import serializers
+
+from ingest.models import DriftEvaluation, DriftPolicy, Incident, IncidentEvent
+
+
+class DriftEvaluationSerializer(serializers.ModelSerializer[DriftEvaluation]):
+    """One judgement, with all it rests on."""
+
+    psi = serializers.SerializerMethodField(help_text="The value, where the metric is a PSI.")
+    model = serializers.SlugRelatedField[DriftEvaluation](slug_field="slug", read_only=True)
+    version = serializers.SlugRelatedField[DriftEvaluation](slug_field="version", read_only=True)
+
+    class Meta:
+        model = DriftEvaluation
+        fields = [
+            "id",
+            "model",
+            "version",
+            "slice",
+            "metric",
+            "status",
+            "value",
+            "psi",
+            "threshold",
+            "threshold_critical",
+            "lower_bound",
+            "n",
+            "n_eff",
+            "n_reference",
+            "devices",
+            "design_effect",
+            "bins",
+            "p_value",
+            "q_value",
+            "period_start",
+            "period_end",
+            "evaluated_at",
+            "details",
+            "rule",
+        ]
+
+    def get_psi(self, row: DriftEvaluation) -> float | None:
+        return row.value if "psi" in row.metric else None
+
+
+class IncidentEventSerializer(serializers.ModelSerializer[IncidentEvent]):
+    """One change of an incident."""
+
+    class Meta:
+        model = IncidentEvent
+        fields = [
+            "action", "from_status", "to_status", "actor", "reason", "value", "threshold", "at",
+        ]  # fmt: skip
+
+
+class IncidentSerializer(serializers.ModelSerializer[Incident]):
+    """An incident and its history."""
+
+    model = serializers.SlugRelatedField[Incident](slug_field="slug", read_only=True)
+    version = serializers.SlugRelatedField[Incident](slug_field="version", read_only=True)
+    rule = serializers.SlugRelatedField[Incident](slug_field="name", read_only=True)
+    events = IncidentEventSerializer(many=True, read_only=True)
+
+    class Meta:
+        model = Incident
+        fields = [
+            "id",
+            "rule",
+            "model",
+            "version",
+            "slice",
+            "metric",
+            "status",
+            "severity",
+            "value",
+            "threshold",
+            "opened_at",
+            "fired_at",
+            "resolved_at",
+            "acknowledged_by",
+            "acknowledged_at",
+            "muted_until",
+            "mute_reason",
+            "events",
+        ]
+
+
+class AcknowledgeSerializer(serializers.Serializer[None]):
+    """Body of an acknowledgement."""
+
+    reason = serializers.CharField(max_length=500, required=False, allow_blank=True, default="")
+
+
+class MuteSerializer(serializers.Serializer[None]):
+    """Body of a mute."""
+
+    reason = serializers.CharField(max_length=500)
+    until = serializers.DateTimeField()
+
+
+class DriftPolicySerializer(serializers.ModelSerializer[DriftPolicy]):
+    """How a model is judged."""
+
+    model = serializers.SlugRelatedField[DriftPolicy](slug_field="slug", read_only=True)
+
+    class Meta:
+        model = DriftPolicy
+        exclude = ["id"]
+
+
+class WindowSummarySerializer(serializers.Serializer[None]):
+    """The fleet's counts of one release in one window."""
+
+    start = serializers.DateTimeField()
+    seconds = serializers.IntegerField()
+    version = serializers.CharField()
+    variant = serializers.CharField(allow_null=True)
+    cohort = serializers.CharField()
+    devices = serializers.IntegerField()
+    n = serializers.IntegerField()
+    errors = serializers.IntegerField()
+    error_rate = serializers.FloatField(allow_null=True)
+    mean_confidence = serializers.FloatField(allow_null=True)
+    p50_ms = serializers.FloatField(allow_null=True)
+    p95_ms = serializers.FloatField(allow_null=True)
+    p99_ms = serializers.FloatField(allow_null=True)
+
+
+class LatencySummarySerializer(serializers.Serializer[None]):
+    """Latency of one release on one class of hardware."""
+
+    version = serializers.CharField()
+    hardware_class = serializers.CharField()
+    devices = serializers.IntegerField()
+    n = serializers.IntegerField()
+    p50_ms = serializers.FloatField(allow_null=True)
+    p95_ms = serializers.FloatField(allow_null=True)
+    p99_ms = serializers.FloatField(allow_null=True)

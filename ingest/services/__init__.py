@@ -1,0 +1,1 @@
+"""Writes of the app, each in its own transaction."""

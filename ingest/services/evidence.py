@@ -1,0 +1,78 @@
+"""Tells the fleet how canaries do, compared with their control."""
+
+import logging
+from datetime import UTC, datetime
+
+from django.conf import settings
+from django.db import transaction
+
+from fleet.selectors import ActiveRollout, active_rollouts
+from fleet.services.evidence import submit_evidence
+from ingest.comparison import Evidence, compare_cohorts
+from ingest.models import Window
+from ingest.selectors.fleet_windows import sum_by_device
+from ingest.selectors.releases import baseline_of
+from ingest.windows import WindowCounts, window_start
+
+logger = logging.getLogger(__name__)
+
+
+def cohort_counts(
+    *, model_id: int, target_version_id: int, since: datetime
+) -> tuple[dict[int, WindowCounts], dict[int, WindowCounts]]:
+    """Counts per device of the canaries on the target and of the control on anything else.
+
+    Where no device is labelled as control, the devices outside the canary stand in for it.
+    """
+    rows = Window.objects.filter(version__model_id=model_id, start__gte=since)
+    canary = sum_by_device(rows.filter(version_id=target_version_id, cohort="canary").iterator())
+    others = rows.exclude(version_id=target_version_id).exclude(device_id__in=canary)
+    control = sum_by_device(others.filter(cohort="control").iterator())
+    return canary, control or sum_by_device(others.filter(cohort="stable").iterator())
+
+
+def push_evidence(*, rollout: ActiveRollout, now: datetime) -> list[Evidence]:
+    """Submits what the windows since the stage began say about one active rollout.
+
+    The window in which the stage began counts too: only canaries run the target in it.
+    """
+    began = rollout.stage_started_at or rollout.started_at
+    if began is None:
+        return []
+    since = window_start(began.timestamp(), settings.AVIARY_WINDOW_SECONDS)
+    canary, control = cohort_counts(
+        model_id=rollout.model_id,
+        target_version_id=rollout.target_version_id,
+        since=datetime.fromtimestamp(since, UTC),
+    )
+    baseline = baseline_of(rollout.target_version_id, None)
+    found = compare_cohorts(
+        list(canary.values()), list(control.values()), baseline.profile if baseline else None
+    )
+    with transaction.atomic():
+        for item in found:
+            submit_evidence(
+                rollout_id=rollout.rollout_id,
+                stage_index=rollout.stage_index,
+                metric=item.metric,
+                value=item.value,
+                control_value=item.control_value,
+                devices=item.devices,
+                samples=item.samples,
+                details=item.details,
+                at=now,
+            )
+    return found
+
+
+def push_all_evidence(*, now: datetime) -> int:
+    """Submits evidence for every active rollout; the number of rollouts served."""
+    served = 0
+    for rollout in active_rollouts():
+        try:
+            push_evidence(rollout=rollout, now=now)
+            served += 1
+        except Exception:
+            # One rollout's trouble must not leave the others without evidence.
+            logger.exception("no evidence for rollout %s", rollout.rollout_id)
+    return served
