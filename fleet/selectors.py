@@ -8,9 +8,18 @@ from typing import Any, NamedTuple
 
 from django.db.models import Count, Max
 
-from fleet.assignment import CANARY, STABLE, Assignment, DeviceFacts, assign, cohort_of, matches
+from fleet.assignment import (
+    CANARY,
+    STABLE,
+    Assignment,
+    DeviceFacts,
+    assign,
+    cohort_of,
+    matches,
+    pick_variant,
+)
 from fleet.models import Device, Installation, ModelCounter, Rollout
-from fleet.services.plans import rollout_plan
+from fleet.plans import rollout_plan
 from registry.models import Model
 
 
@@ -156,8 +165,6 @@ def matching_devices(selector: dict[str, Sequence[str]]) -> list[Device]:
 
 def preview_stages(rollout: Rollout) -> list[dict[str, Any]]:
     """For each stage: how many devices it reaches in all, and how many of them it cannot fit."""
-    from fleet.assignment import pick_variant
-
     devices = matching_devices(rollout.deployment.selector)
     model = rollout.deployment.model.slug
     previews = []

@@ -17,6 +17,9 @@ class Device(models.Model):
         DECOMMISSIONED = "decommissioned", "Decommissioned"
         REJECTED = "rejected", "Rejected"
 
+    #: A device is what a device token authenticates; it never has a person's permissions.
+    is_authenticated = True
+
     TERMINAL_STATUSES = frozenset({Status.DECOMMISSIONED, Status.REJECTED})
 
     device_id = models.CharField(max_length=128, unique=True)

@@ -1,0 +1,190 @@
+"""Forms of the fleet's pages; each only reads what a person typed, services do the rest."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from django import forms
+from django.core.exceptions import ValidationError
+from unfold.widgets import UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
+
+from fleet.models import Deployment, Gate, JoinToken, Rollout, RolloutStage
+from registry.models import Version
+
+_SEPARATOR = re.compile(r"[,\n]")
+
+
+def parse_labels(text: str) -> dict[str, str]:
+    """`site=lyon, line=3` as a map.
+
+    Raises:
+        ValidationError: an entry has no `=` or no name.
+    """
+    labels: dict[str, str] = {}
+    for entry in filter(None, (part.strip() for part in _SEPARATOR.split(text))):
+        name, sign, value = entry.partition("=")
+        if not sign or not name.strip():
+            raise ValidationError(f"Write name=value, not {entry!r}.")
+        labels[name.strip()] = value.strip()
+    return labels
+
+
+def format_labels(labels: dict[str, Any] | None) -> str:
+    """The map as `parse_labels` reads it."""
+    return ", ".join(f"{name}={value}" for name, value in sorted((labels or {}).items()))
+
+
+def parse_selector(text: str) -> dict[str, list[str]]:
+    """`site=lyon|nice, arch=arm64` as label to allowed values."""
+    return {
+        name: [value.strip() for value in values.split("|") if value.strip()]
+        for name, values in parse_labels(text).items()
+    }
+
+
+def format_selector(selector: dict[str, Any] | None) -> str:
+    """The selector as `parse_selector` reads it."""
+    return format_labels(
+        {
+            name: "|".join(str(value) for value in values)
+            for name, values in (selector or {}).items()
+        }
+    )
+
+
+class LabelsField(forms.CharField):
+    """A map of strings written as `name=value`, separated by commas."""
+
+    widget = UnfoldAdminTextInputWidget
+
+    def prepare_value(self, value: Any) -> Any:
+        return format_labels(value) if isinstance(value, dict) else value
+
+    def to_python(self, value: Any) -> Any:
+        return parse_labels(super().to_python(value) or "")
+
+    def has_changed(self, initial: Any, data: Any) -> bool:
+        return (self.prepare_value(initial) or "") != (data or "")
+
+
+class SelectorField(LabelsField):
+    """A selector written as `name=value|other value`, separated by commas."""
+
+    def prepare_value(self, value: Any) -> Any:
+        return format_selector(value) if isinstance(value, dict) else value
+
+    def to_python(self, value: Any) -> Any:
+        return parse_selector(forms.CharField.to_python(self, value) or "")
+
+
+class JoinTokenForm(forms.ModelForm):
+    """What a join token allows."""
+
+    labels = LabelsField(
+        required=False, help_text="Given to every device that joins: site=lyon, line=3"
+    )
+
+    class Meta:
+        model = JoinToken
+        fields = ["name", "labels", "is_auto_accept", "max_uses", "expires_at"]
+
+
+class DeploymentForm(forms.ModelForm):
+    """Which devices run which version."""
+
+    service_error: str | None = None
+
+    selector = SelectorField(
+        required=False,
+        help_text="Devices must have every label: site=lyon|nice, arch=arm64. Empty takes all.",
+    )
+
+    class Meta:
+        model = Deployment
+        fields = ["name", "model", "selector", "priority", "stable_version", "floor_sequence"]
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or {}
+        version, model = cleaned.get("stable_version"), cleaned.get("model")
+        model = model or (self.instance.model_id and self.instance.model)
+        if version is not None and model and version.model_id != model.pk:
+            self.add_error("stable_version", f"{version} is not a version of {model}.")
+        if self.service_error:
+            raise ValidationError(self.service_error)
+        return cleaned
+
+
+class RolloutForm(forms.ModelForm):
+    """Where a deployment is to go; what it comes from is taken when it is saved."""
+
+    service_error: str | None = None
+
+    class Meta:
+        model = Rollout
+        fields = [
+            "deployment", "target_version", "is_approval_required", "max_failures",
+            "max_failure_rate", "min_finished", "max_in_flight", "offers_per_minute",
+            "scheduled_at",
+        ]  # fmt: skip
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        field = self.fields.get("target_version")
+        if isinstance(field, forms.ModelChoiceField):
+            field.queryset = Version.objects.deployable().select_related("model")
+            field.help_text = "Ready and approved versions only."
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or {}
+        version, deployment = cleaned.get("target_version"), cleaned.get("deployment")
+        if version and deployment and version.model_id != deployment.model_id:
+            self.add_error(
+                "target_version", f"{deployment} runs {deployment.model}, not {version.model}."
+            )
+        if self.service_error:
+            raise ValidationError(self.service_error)
+        return cleaned
+
+
+class StageForm(forms.ModelForm):
+    """One stage; a row without percentage and selector is left out."""
+
+    canary_selector = SelectorField(required=False)
+
+    class Meta:
+        model = RolloutStage
+        fields = [
+            "percent", "canary_selector", "bake_seconds", "patience_seconds", "min_devices",
+            "min_samples", "success_threshold", "advance",
+        ]  # fmt: skip
+
+    def has_changed(self) -> bool:
+        # The rows proposed by the page count although the person left them as they are.
+        return bool(_typed(self, "percent") or _typed(self, "canary_selector"))
+
+
+class GateForm(forms.ModelForm):
+    """One gate; a row without a threshold is left out."""
+
+    class Meta:
+        model = Gate
+        fields = [
+            "metric", "threshold", "action", "is_dry_run", "min_devices", "min_samples",
+            "max_age_seconds",
+        ]  # fmt: skip
+
+    def has_changed(self) -> bool:
+        return bool(_typed(self, "metric") and _typed(self, "threshold"))
+
+
+class ReasonForm(forms.Form):
+    """Why a person does what they do; kept with the act."""
+
+    reason = forms.CharField(
+        max_length=500, widget=UnfoldAdminTextareaWidget(attrs={"rows": 2}), required=True
+    )
+
+
+def _typed(form: forms.ModelForm, name: str) -> str:
+    return str(form.data.get(form.add_prefix(name)) or "").strip()

@@ -1,0 +1,96 @@
+"""Join tokens: made here, their secret shown once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.utils import timezone
+from django.utils.safestring import SafeString
+from unfold.admin import ModelAdmin
+from unfold.decorators import display
+
+from fleet.admin.base import actor_of, call_service, relative_time, without_store
+from fleet.admin.forms import JoinTokenForm, format_labels
+from fleet.models import JoinToken
+
+
+@admin.register(JoinToken)
+class JoinTokenAdmin(ModelAdmin):
+    """Tokens that let devices enrol; one is never changed, only revoked."""
+
+    form = JoinTokenForm
+    list_display = ["name", "state", "used", "label_words", "is_auto_accept", "expires"]
+    list_filter = ["is_auto_accept", "expires_at"]
+    list_select_related = ["created_by"]
+    search_fields = ["name"]
+    actions = ["revoke_selected"]
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        # A token is not edited; the permission still guards revoking.
+        return obj is None and super().has_change_permission(request)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    @display(
+        description="State",
+        label={"Usable": "success", "Used up": "info", "Expired": "info", "Revoked": "danger"},
+    )
+    def state(self, row: JoinToken) -> str:
+        if row.revoked_at:
+            return "Revoked"
+        if row.expires_at <= timezone.now():
+            return "Expired"
+        return "Used up" if row.uses >= row.max_uses else "Usable"
+
+    @display(description="Used", ordering="uses")
+    def used(self, row: JoinToken) -> str:
+        return f"{row.uses} of {row.max_uses}"
+
+    @display(description="Labels given")
+    def label_words(self, row: JoinToken) -> str:
+        return format_labels(row.labels) or "–"
+
+    @display(description="Expires", ordering="expires_at")
+    def expires(self, row: JoinToken) -> SafeString:
+        return relative_time(row.expires_at)
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        from fleet.services.devices import create_join_token
+
+        fields = {name: form.cleaned_data[name] for name in JoinTokenForm.Meta.fields}
+        token, secret = create_join_token(
+            **fields, actor=actor_of(request), created_by=request.user
+        )
+        obj.pk = token.pk
+        obj.shown_secret = secret
+
+    def response_add(
+        self, request: HttpRequest, obj: Any, post_url_continue: str | None = None
+    ) -> HttpResponse:
+        """The one answer that carries the secret; no other page can show it."""
+        context = {
+            **self.admin_site.each_context(request),
+            "title": f"Join token {obj.name}",
+            "opts": self.opts,
+            "token": obj,
+            "secret": obj.shown_secret,
+            "server_url": request.build_absolute_uri("/").rstrip("/"),
+        }
+        return without_store(TemplateResponse(request, "fleet/secret.html", context))
+
+    @admin.action(description="Revoke", permissions=["change"])
+    def revoke_selected(self, request: HttpRequest, queryset: QuerySet[JoinToken]) -> None:
+        from fleet.services.devices import revoke_join_token
+
+        for token in queryset:
+            call_service(
+                request,
+                lambda pk=token.pk: revoke_join_token(token_id=pk, actor=actor_of(request)),
+                subject=token.name,
+                done="revoked, no device joins with it any more",
+            )

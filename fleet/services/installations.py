@@ -1,0 +1,216 @@
+"""What devices did with their assignments: events, offers, silence."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from django.conf import settings
+from django.db import transaction
+from django.utils import timezone
+
+from fleet.assignment import Assignment
+from fleet.exceptions import (
+    AssignmentAbortedError,
+    AssignmentSupersededError,
+    AssignmentUnknownError,
+    InvalidFleetInputError,
+)
+from fleet.models import Device, Installation, InstallationEvent, Rollout
+from fleet.selectors import desired_assignment
+from fleet.services.devices import lock_device, quarantine_release
+from fleet.transitions import REPORTABLE, next_installation_state
+from registry.models import Variant
+
+logger = logging.getLogger(__name__)
+
+QUARANTINE_AFTER = 3
+MAX_EVENTS = 200
+State = Installation.State
+
+
+@transaction.atomic
+def record_events(
+    *, device: Device, assignment_id: str, events: Sequence[Mapping[str, Any]]
+) -> dict[str, int]:
+    """How many events were new; repeats are no-ops.
+
+    Raises:
+        AssignmentUnknownError: no such assignment was ever this device's.
+    """
+    reports = [_checked(event) for event in events]
+    device = lock_device(device.device_id)
+    installation = _find_or_offer(device, assignment_id)
+    known = set(
+        InstallationEvent.objects.filter(
+            installation=installation, seq__in=[report["seq"] for report in reports]
+        ).values_list("seq", flat=True)
+    )
+    accepted = 0
+    for report in sorted(reports, key=lambda item: item["seq"]):
+        if report["seq"] in known:
+            continue
+        known.add(report["seq"])
+        accepted += 1
+        InstallationEvent.objects.create(installation=installation, **report)
+        _apply(device, installation, report)
+    if accepted:
+        installation.updated_at = timezone.now()
+        installation.save()
+    return {"accepted": accepted, "duplicates": len(reports) - accepted}
+
+
+def check_still_wanted(*, device: Device, assignment_id: str) -> None:
+    """Nothing, when the device is still to run the assignment's release.
+
+    Asked after the events were kept: what a device did is true even if nobody wants it now.
+
+    Raises:
+        AssignmentAbortedError: its rollout was aborted.
+        AssignmentSupersededError: the device is to run something else.
+    """
+    installation = Installation.objects.select_related("model", "rollout").get(
+        device=device, assignment_id=assignment_id
+    )
+    desired = desired_assignment(device, installation.model.slug)
+    if desired is not None and desired.manifest_sha256 == installation.manifest_sha256:
+        return
+    if installation.manifest_sha256 in device.quarantined:
+        return
+    rollout = installation.rollout
+    if rollout is not None and rollout.state in (
+        Rollout.State.ABORTING,
+        Rollout.State.ABORTED,
+        Rollout.State.ROLLED_BACK,
+    ):
+        raise AssignmentAbortedError("The rollout of this assignment was aborted")
+    raise AssignmentSupersededError("The device is to run another release by now")
+
+
+@transaction.atomic
+def record_offer(*, device: Device, assignment: Assignment, at: datetime) -> Installation | None:
+    """The installation of an assignment that was answered to a device; None when the release
+    has gone from the registry since."""
+    variant = (
+        Variant.objects.select_related("version")
+        .filter(manifest_sha256=assignment.manifest_sha256)
+        .first()
+    )
+    if variant is None:
+        return None
+    installation, is_new = Installation.objects.get_or_create(
+        device=device,
+        assignment_id=assignment.assignment_id,
+        defaults={
+            "model_id": variant.version.model_id,
+            "version": variant.version,
+            "variant": variant,
+            "manifest_sha256": assignment.manifest_sha256,
+            "deployment_id": assignment.deployment_id,
+            "rollout_id": assignment.rollout_id if assignment.is_target else None,
+            "stage_index": assignment.stage_index if assignment.is_target else None,
+            "cohort": assignment.cohort,
+            "counter": assignment.counter,
+            "offered_at": at,
+            "updated_at": at,
+        },
+    )
+    if is_new:
+        _cancel_older(installation)
+    return installation
+
+
+def time_out_silent(*, now: datetime) -> int:
+    """How many devices were offered something and have not been heard of it in time."""
+    limit = now - timedelta(seconds=settings.AVIARY_OFFER_TIMEOUT_SECONDS)
+    silent = Installation.objects.filter(
+        state__in=Installation.IN_FLIGHT_STATES, updated_at__lt=limit
+    )
+    return silent.update(state=State.TIMED_OUT, code="timed_out", updated_at=now)
+
+
+def _find_or_offer(device: Device, assignment_id: str) -> Installation:
+    found = (
+        Installation.objects.select_for_update(of=("self",))
+        .filter(device=device, assignment_id=assignment_id)
+        .first()
+    )
+    if found is not None:
+        return found
+    # The offer may still be in the poll buffer; it is computed again rather than believed.
+    parts = assignment_id.rsplit(".", 2)
+    if len(parts) != 3 or not parts[1].isdigit():
+        raise AssignmentUnknownError("No such assignment")
+    model, counter, prefix = parts[0], int(parts[1]), parts[2]
+    desired = desired_assignment(device, model)
+    if desired is None or len(prefix) != 12 or counter > desired.counter:
+        raise AssignmentUnknownError("No such assignment")
+    if not desired.manifest_sha256.startswith(prefix):
+        raise AssignmentSupersededError("The device is to run another release by now")
+    offered = Assignment(**{**desired.__dict__, "counter": counter})
+    installation = record_offer(device=device, assignment=offered, at=timezone.now())
+    if installation is None:
+        raise AssignmentUnknownError("No such assignment")
+    return installation
+
+
+def _apply(device: Device, installation: Installation, report: dict[str, Any]) -> None:
+    before = installation.state
+    installation.last_seq = max(installation.last_seq, report["seq"])
+    installation.state = next_installation_state(before, report["state"])
+    if installation.state != before or report["state"] == before:
+        installation.code = report["code"]
+        installation.detail = report["detail"]
+    if installation.state != before:
+        logger.info("%s %s: %s", device, installation.assignment_id, installation.state)
+    if report["state"] == State.COMMITTED:
+        slug = installation.assignment_id.rsplit(".", 2)[0]
+        device.running = {**device.running, slug: installation.manifest_sha256}
+        device.save(update_fields=["running"])
+    if report["state"] in (State.FAILED, State.ROLLED_BACK):
+        installation.attempts += 1
+        installation.save(update_fields=["attempts"])
+        attempts = sum(
+            Installation.objects.filter(
+                device=device, manifest_sha256=installation.manifest_sha256
+            ).values_list("attempts", flat=True)
+        )
+        if attempts >= QUARANTINE_AFTER:
+            quarantine_release(
+                device=device,
+                manifest_sha256=installation.manifest_sha256,
+                reason=f"{attempts} failed attempts; last: {report['code'] or 'no code'}",
+            )
+
+
+def _cancel_older(installation: Installation) -> None:
+    """Unfinished offers of the same model to the same device end with a newer one."""
+    Installation.objects.filter(
+        device_id=installation.device_id,
+        model_id=installation.model_id,
+        state__in=Installation.IN_FLIGHT_STATES,
+        pk__lt=installation.pk,
+    ).update(state=State.CANCELLED, code="superseded", updated_at=datetime.now(UTC))
+
+
+def _checked(event: Mapping[str, Any]) -> dict[str, Any]:
+    if not isinstance(event, Mapping):
+        raise InvalidFleetInputError("An event is an object")
+    seq, state = event.get("seq"), event.get("state")
+    if not isinstance(seq, int) or isinstance(seq, bool) or not 0 <= seq < 2**62:
+        raise InvalidFleetInputError("seq is a whole number from 0")
+    if state not in REPORTABLE:
+        raise InvalidFleetInputError(
+            f"state is one of {', '.join(sorted(REPORTABLE))}; got {state!r}"[:300]
+        )
+    at = event.get("at_monotonic_s")
+    is_number = isinstance(at, int | float) and not isinstance(at, bool) and abs(at) < 1e15
+    return {
+        "seq": seq,
+        "state": state,
+        "code": str(event.get("code") or "")[:64],
+        "detail": str(event.get("detail") or "")[:2000],
+        "at_monotonic_s": at if is_number else None,
+    }

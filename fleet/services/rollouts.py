@@ -1,0 +1,293 @@
+"""Every step of a rollout: locked, checked, recorded and planned in one transaction."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from django.db import transaction
+from django.utils import timezone
+
+from fleet.assignment import buckets_of_percent
+from fleet.exceptions import InvalidFleetInputError, InvalidTransitionError, StaleRevisionError
+from fleet.models import Deployment, Gate, Rollout, RolloutEvent, RolloutStage
+from fleet.selectors import count_states
+from fleet.services.deployments import check_selector, check_target
+from fleet.services.plans import refresh_plan
+from fleet.transitions import is_allowed
+from registry.models import Version
+from registry.services.audit import record_event
+
+logger = logging.getLogger(__name__)
+
+SYSTEM = "system"
+State = Rollout.State
+
+
+@transaction.atomic
+def create_rollout(
+    *,
+    deployment_id: int,
+    target_version: Version,
+    stages: Sequence[Mapping[str, Any]],
+    actor: str,
+    gates: Sequence[Mapping[str, Any]] = (),
+    created_by: Any = None,
+    **options: Any,
+) -> Rollout:
+    """A draft; nothing reaches a device before it is started.
+
+    Args:
+        stages: fields of `RolloutStage`, in order; percentages never fall and the last is 100.
+        gates: fields of `Gate`.
+        options: `is_approval_required`, `max_failures`, `max_failure_rate`, `min_finished`,
+            `max_in_flight`, `offers_per_minute`, `scheduled_at`.
+    """
+    deployment = Deployment.objects.select_related("model").get(pk=deployment_id)
+    check_target(deployment, target_version)
+    if target_version.pk == deployment.stable_version_id:
+        raise InvalidFleetInputError(f"{target_version} is the stable version already")
+    percents = [float(stage.get("percent", 0)) for stage in stages]
+    if not percents or percents != sorted(percents) or percents[-1] != 100:
+        raise InvalidFleetInputError("Stages rise and end at 100 percent")
+    rollout = Rollout.objects.create(
+        deployment=deployment,
+        target_version=target_version,
+        previous_version=deployment.stable_version,
+        salt=secrets.token_hex(8),
+        created_by=created_by,
+        **options,
+    )
+    for index, stage in enumerate(stages):
+        fields = {**stage, "canary_selector": check_selector(stage.get("canary_selector") or {})}
+        if not fields.get("percent") and not fields["canary_selector"]:
+            raise InvalidFleetInputError(f"Stage {index + 1} reaches no device")
+        RolloutStage.objects.create(rollout=rollout, index=index, **fields)
+    for gate in gates:
+        Gate.objects.create(rollout=rollout, **gate)
+    _record(rollout, "create", "", actor, f"{deployment.name}: to {target_version.version}")
+    return rollout
+
+
+@transaction.atomic
+def start_rollout(
+    *, rollout_id: int, actor: str, reason: str = "", revision: int | None = None
+) -> Rollout:
+    """The rollout on its way: waiting for approval, for its time, or running."""
+    rollout = _lock(rollout_id, "start", revision)
+    before = rollout.state
+    if before == State.DRAFT and rollout.is_approval_required:
+        rollout.state = State.AWAITING_APPROVAL
+    else:
+        _begin(rollout)
+    return _record(rollout, "start", before, actor, reason)
+
+
+@transaction.atomic
+def approve_rollout(
+    *,
+    rollout_id: int,
+    actor: str,
+    reason: str = "",
+    revision: int | None = None,
+    approved_by: Any = None,
+) -> Rollout:
+    """The rollout approved and on its way."""
+    rollout = _lock(rollout_id, "approve", revision)
+    before = rollout.state
+    rollout.approved_by = approved_by
+    _begin(rollout)
+    return _record(rollout, "approve", before, actor, reason)
+
+
+@transaction.atomic
+def advance_rollout(
+    *,
+    rollout_id: int,
+    actor: str,
+    reason: str = "",
+    revision: int | None = None,
+    evidence: Mapping[str, Any] | None = None,
+) -> Rollout:
+    """The rollout at its next stage, or completed after the last."""
+    rollout = _lock(rollout_id, "advance", revision)
+    now = timezone.now()
+    rollout.stages.filter(index=rollout.current_stage).update(finished_at=now)
+    following = rollout.stages.filter(index=rollout.current_stage + 1).first()
+    if following is not None:
+        _enter_stage(rollout, following, now)
+        return _record(rollout, "advance", State.RUNNING, actor, reason, evidence)
+    rollout.state = State.COMPLETED
+    rollout.finished_at = now
+    deployment = Deployment.objects.select_for_update().get(pk=rollout.deployment_id)
+    deployment.stable_version_id = rollout.target_version_id
+    deployment.save(update_fields=["stable_version", "updated_at"])
+    return _record(rollout, "complete", State.RUNNING, actor, reason, evidence)
+
+
+@transaction.atomic
+def pause_rollout(
+    *,
+    rollout_id: int,
+    actor: str,
+    reason: str = "",
+    revision: int | None = None,
+    kind: str = Rollout.PauseKind.PERSON,
+    evidence: Mapping[str, Any] | None = None,
+) -> Rollout:
+    """The rollout held where it is: no further device is reached, nobody is sent back."""
+    rollout = _lock(rollout_id, "pause", revision)
+    rollout.state = State.PAUSED
+    rollout.pause_kind = kind
+    return _record(rollout, "pause", State.RUNNING, actor, reason, evidence)
+
+
+@transaction.atomic
+def resume_rollout(
+    *,
+    rollout_id: int,
+    actor: str,
+    reason: str = "",
+    revision: int | None = None,
+    evidence: Mapping[str, Any] | None = None,
+) -> Rollout:
+    """The rollout running again; a person's resume starts the stage's clock anew."""
+    rollout = _lock(rollout_id, "resume", revision)
+    rollout.state = State.RUNNING
+    rollout.pause_kind = Rollout.PauseKind.NONE
+    if actor != SYSTEM:
+        rollout.stages.filter(index=rollout.current_stage).update(started_at=timezone.now())
+    return _record(rollout, "resume", State.PAUSED, actor, reason, evidence)
+
+
+@transaction.atomic
+def abort_rollout(
+    *,
+    rollout_id: int,
+    actor: str,
+    reason: str = "",
+    revision: int | None = None,
+    evidence: Mapping[str, Any] | None = None,
+) -> Rollout:
+    """The rollout ended: offers stop at once and its devices are offered the stable version
+    again, as a new assignment with a higher counter."""
+    rollout = _lock(rollout_id, "abort", revision)
+    before = rollout.state
+    if before in Rollout.LIVE_STATES:
+        rollout.state = State.ABORTING
+    else:
+        rollout.state = State.ABORTED
+        rollout.finished_at = timezone.now()
+    rollout.pause_kind = Rollout.PauseKind.NONE
+    return _record(rollout, "abort", before, actor, reason, evidence)
+
+
+@transaction.atomic
+def finish_abort(*, rollout_id: int, is_rolled_back: bool, reason: str) -> Rollout:
+    """The aborted rollout at rest: `rolled_back` when devices had committed the target."""
+    rollout = _lock(rollout_id, "finish_abort", None)
+    rollout.state = State.ROLLED_BACK if is_rolled_back else State.ABORTED
+    rollout.finished_at = timezone.now()
+    return _record(rollout, "finish_abort", State.ABORTING, SYSTEM, reason)
+
+
+@transaction.atomic
+def expose_more(*, rollout_id: int, buckets: int, now: datetime) -> None:
+    """A throttled stage reaches further; part of the stage, so no transition."""
+    rollout = Rollout.objects.select_for_update().get(pk=rollout_id)
+    if rollout.state != State.RUNNING or buckets <= rollout.exposed_buckets:
+        return
+    rollout.exposed_buckets = buckets
+    rollout.exposed_at = now
+    rollout.save(update_fields=["exposed_buckets", "exposed_at"])
+    refresh_plan(model_id=rollout.deployment.model_id)
+
+
+def _begin(rollout: Rollout) -> None:
+    now = timezone.now()
+    if rollout.scheduled_at is not None and rollout.scheduled_at > now:
+        if rollout.state == State.SCHEDULED:
+            raise InvalidTransitionError(f"The rollout is scheduled for {rollout.scheduled_at}")
+        rollout.state = State.SCHEDULED
+        return
+    check_target(rollout.deployment, rollout.target_version)
+    others = Rollout.objects.select_for_update(of=("self",)).filter(
+        deployment_id=rollout.deployment_id
+    )
+    others = others.exclude(pk=rollout.pk)
+    if others.filter(state__in=[*Rollout.LIVE_STATES, State.ABORTING]).exists():
+        raise InvalidTransitionError("Another rollout of this deployment is under way")
+    for other in others.filter(state__in=[State.AWAITING_APPROVAL, State.SCHEDULED]):
+        before, other.state = other.state, State.SUPERSEDED
+        other.finished_at = now
+        _record(other, "supersede", before, SYSTEM, f"Rollout {rollout.pk} started")
+    rollout.state = State.RUNNING
+    rollout.started_at = now
+    rollout.previous_version_id = rollout.deployment.stable_version_id
+    _enter_stage(rollout, rollout.stages.get(index=0), now)
+
+
+def _enter_stage(rollout: Rollout, stage: RolloutStage, now: datetime) -> None:
+    rollout.current_stage = stage.index
+    stage.started_at = now
+    stage.save(update_fields=["started_at"])
+    rollout.exposed_at = now
+    if rollout.max_in_flight is None and rollout.offers_per_minute is None:
+        rollout.exposed_buckets = buckets_of_percent(stage.percent)
+
+
+def _lock(rollout_id: int, action: str, revision: int | None) -> Rollout:
+    rollout = (
+        Rollout.objects.select_for_update(of=("self",))
+        .select_related("deployment__model", "target_version")
+        .get(pk=rollout_id)
+    )
+    if revision is not None and revision != rollout.revision:
+        raise StaleRevisionError(
+            f"Expected revision {revision}; the rollout is at {rollout.revision}",
+            {"revision": rollout.revision, "state": rollout.state},
+        )
+    if not is_allowed(action, rollout.state):
+        raise InvalidTransitionError(
+            f"A rollout that is {rollout.state} cannot {action.replace('_', ' ')}",
+            {"state": rollout.state},
+        )
+    return rollout
+
+
+def _record(
+    rollout: Rollout,
+    action: str,
+    before: str,
+    actor: str,
+    reason: str,
+    evidence: Mapping[str, Any] | None = None,
+) -> Rollout:
+    rollout.revision += 1
+    rollout.reason = reason[:500]
+    rollout.save()
+    numbers = {"devices": count_states(rollout), **(evidence or {})}
+    RolloutEvent.objects.create(
+        rollout=rollout,
+        revision=rollout.revision,
+        action=action,
+        from_state=before,
+        to_state=rollout.state,
+        stage_index=rollout.current_stage,
+        actor=actor,
+        reason=reason[:500],
+        evidence=numbers,
+    )
+    refresh_plan(model_id=rollout.deployment.model_id)
+    record_event(
+        actor=actor,
+        action=f"rollout.{action}",
+        obj=rollout,
+        summary=f"Rollout {rollout.pk}: {before or 'new'} → {rollout.state}, "
+        f"stage {rollout.current_stage + 1}",
+        details={"reason": reason, **numbers},
+    )
+    return rollout
