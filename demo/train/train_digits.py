@@ -112,7 +112,9 @@ def describe_predictions(path: pathlib.Path, x: np.ndarray, y: np.ndarray) -> st
     scores /= scores.sum(axis=1, keepdims=True)
     accuracy = float((scores.argmax(axis=1) == y).mean())
     mix = np.bincount(scores.argmax(axis=1), minlength=10).tolist()
-    return f"accuracy {accuracy:.3f}, mean confidence {scores.max(axis=1).mean():.3f}, classes {mix}"
+    return (
+        f"accuracy {accuracy:.3f}, mean confidence {scores.max(axis=1).mean():.3f}, classes {mix}"
+    )
 
 
 def main() -> None:
@@ -124,7 +126,13 @@ def main() -> None:
     held_out_x, held_out_y = splits["eval"]
 
     recipes = {
-        "1.0.0": {"x": x[:220], "y": y[:220], "epochs": 25, "smoothing": 0.0, "is_augmented": False},
+        "1.0.0": {
+            "x": x[:220],
+            "y": y[:220],
+            "epochs": 25,
+            "smoothing": 0.0,
+            "is_augmented": False,
+        },
         "1.1.0": {"x": x, "y": y, "epochs": 40, "smoothing": 0.02, "is_augmented": True},
         "1.2.0": {"x": 1 - x, "y": y, "epochs": 30, "smoothing": 0.0, "is_augmented": False},
     }

@@ -65,7 +65,11 @@ class ValkeyServer:
         """The binary where the unprivileged user can run it: copied when it cannot."""
         try:
             subprocess.run(
-                [str(binary), "--version"], check=True, capture_output=True, cwd="/", **unprivileged()
+                [str(binary), "--version"],
+                check=True,
+                capture_output=True,
+                cwd="/",
+                **unprivileged(),
             )
         except (PermissionError, subprocess.CalledProcessError):
             copy = self.directory / "valkey-server"
