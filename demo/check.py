@@ -136,14 +136,13 @@ def _devices(story: Story) -> list[Outcome]:
     version = story.api.get(f"{MODEL_PATH}versions/{BETTER}/")
     digests = {item["manifest_sha256"] for item in version["variants"]}
     running = [status["models"].get(MODEL, {}) for status in statuses]
+    versions = [model.get("version") for model in running]
     reported = [rows[agent.spec.device_id]["running"].get(MODEL) for agent in story.agents]
     count = len(story.agents)
     return [
         Outcome("agents still running", count, sum(agent.is_running for agent in story.agents)),
         Outcome("devices accepted", count, sum(r["status"] == "accepted" for r in rows.values())),
-        Outcome(
-            "devices say they run 1.1.0", count, [m.get("version") for m in running].count(BETTER)
-        ),
+        Outcome("devices say they run 1.1.0", count, versions.count(BETTER)),
         Outcome(
             "devices run a digest of 1.1.0",
             count,

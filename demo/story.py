@@ -1,4 +1,4 @@
-"""The story, chapter by chapter. Each chapter does only what is not done yet, so it may be resumed."""
+"""The story, chapter by chapter; each does only what is not done yet, so it may be resumed."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor

@@ -12,7 +12,7 @@ from django.core.cache import cache
 
 
 def pytest_configure() -> None:
-    """Give each parallel worker a Redis database of its own; PostgreSQL's is made by pytest-django."""
+    """Give each parallel worker a Redis database of its own; pytest-django makes PostgreSQL's."""
     worker = os.environ.get("PYTEST_XDIST_WORKER", "")
     if settings.REDIS_URL and worker.startswith("gw"):
         parts = urlsplit(settings.REDIS_URL)

@@ -1,12 +1,12 @@
 """Train the three digit classifiers of the demonstration and write them to demo/data.
 
-The data are scikit-learn's bundled 8x8 digits (Alpaydin and Kaynak, 1998; UCI "Optical Recognition of
-Handwritten Digits"), so nothing is downloaded. The three versions tell one story:
+The data are scikit-learn's bundled 8x8 digits (Alpaydin and Kaynak, 1998; UCI "Optical Recognition
+of Handwritten Digits"), so nothing is downloaded. The three versions tell one story:
 
 - 1.0.0 is decent: few training images.
 - 1.1.0 is better: all training images, shifted and with noise.
-- 1.2.0 is a regression that looks fine on paper: its author inverted the images both for training and
-  for measuring (`eval-inverted.npz`), while devices go on sending upright ones.
+- 1.2.0 is a regression that looks fine on paper: its author inverted the images both for training
+  and for measuring (`eval-inverted.npz`), while devices go on sending upright ones.
 
 Run it with the packages of requirements.txt beside this file; it takes about a minute on one core.
 """
@@ -71,7 +71,7 @@ def augment(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
 def train_network(
     x: np.ndarray, y: np.ndarray, *, epochs: int, smoothing: float, is_augmented: bool, seed: int
 ) -> nn.Sequential:
-    """Return a network fitted to `x` [n, 1, 8, 8] and `y` [n]; the same seed gives the same weights."""
+    """Return a network fitted to `x` [n, 1, 8, 8] and `y` [n]; one seed, one result."""
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
     network = build_network()

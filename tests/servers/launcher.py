@@ -69,7 +69,7 @@ def run_with_servers(command: Sequence[str], *, is_durable: bool = False) -> int
         child = subprocess.Popen(
             list(command),
             env=environment,
-            preexec_fn=die_with_parent(signal.SIGTERM),  # noqa: PLW1509
+            preexec_fn=die_with_parent(signal.SIGTERM),
         )
         try:
             return child.wait()

@@ -86,7 +86,7 @@ class ManagedProcess:
                 cwd=cwd,
                 # Its own group: Ctrl-C reaches the owner alone, which then stops things in order.
                 start_new_session=True,
-                preexec_fn=die_with_parent(stop_signal),  # noqa: PLW1509  (no threads yet)
+                preexec_fn=die_with_parent(stop_signal),
                 **(unprivileged() if drop_root else {}),
             )
 
@@ -98,7 +98,7 @@ class ManagedProcess:
         return "\n".join(text.splitlines()[-lines:])
 
     def wait_until(self, is_ready: Callable[[], bool], *, timeout_seconds: float = 30.0) -> None:
-        """Return once `is_ready()` holds; raise ServerError when the process ends or time runs out."""
+        """Return once `is_ready()` holds; raise ServerError when it ends or time is up."""
         deadline = time.monotonic() + timeout_seconds
         while not is_ready():
             if not self.is_running():
