@@ -1,0 +1,327 @@
+"""Puts the parts together for one home: what `run`, `sync` and `rollback` work on."""
+
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urljoin
+
+from edge_agent import __version__, delta, selftest
+from edge_agent.backoff import backoff_delay_s
+from edge_agent.client import (
+    DeviceClient,
+    describe_capabilities,
+    load_credentials,
+    read_memory_mb,
+)
+from edge_agent.config import Config
+from edge_agent.download import Downloader
+from edge_agent.exceptions import (
+    AgentError,
+    DownloadError,
+    InferenceError,
+    NotEnrolledError,
+    ProviderError,
+    RequirementError,
+    TransferError,
+)
+from edge_agent.files import DiskFiles
+from edge_agent.install import Installer, SelfTestResult
+from edge_agent.providers import list_available
+from edge_agent.session import ModelSession, ModelSlot, place_files
+from edge_agent.spool import Spool
+from edge_agent.state import Layout
+from edge_agent.transport import Transport
+from edge_agent.trust import Manifest, ManifestFile, parse_version
+from edge_agent.upload import Uploader
+
+logger = logging.getLogger(__name__)
+
+
+class StopRequested(Exception):
+    """The process was asked to end."""
+
+
+class Agent:
+    def __init__(self, config: Config, *, stopping: threading.Event | None = None) -> None:
+        self.config = config
+        self.stopping = stopping or threading.Event()
+        self.files = DiskFiles()
+        self.layout = Layout(config.home)
+        for folder in self.layout.folders():
+            self.files.make_dirs(folder)
+        self.transport = Transport(config.network, user_agent=f"aviary-agent/{__version__}")
+        credentials = load_credentials(self.files, self.layout, config.device_id)
+        self.client = DeviceClient(config, self.transport, credentials)
+        self.spool = Spool(self.layout.spool, config.spool, monotonic=time.monotonic)
+        self.uploader = Uploader(self.client, self.spool, config.spool.batch_records)
+        self.downloader = Downloader(
+            self.files, self.layout, self.transport, config.install, sleep=self._sleep_after
+        )
+        self.installer = self._make_installer()
+        self.slots: dict[str, ModelSlot] = {}
+        self.poll_after_s = 5.0
+        self._etags: dict[str, str] = {}
+
+    def close(self) -> None:
+        self.spool.close()
+
+    def enroll(self) -> str:
+        """Enrols unless this was done before; returns the status the server gave."""
+        if self.client.credentials is not None:
+            return "accepted"
+        features = ["delta-zstd"] if delta.is_supported() else []
+        capabilities = describe_capabilities(list_available(), features)
+        status = self.client.enroll(capabilities, self.files, self.layout)
+        self.installer = self._make_installer()
+        logger.info("device %s enrolled: %s", self.config.device_id, status)
+        return status
+
+    def sync(self) -> set[str]:
+        """Polls, installs what is new and sends the events; returns the models that changed.
+
+        Raises:
+            TransferError: the server could not be asked; whatever runs goes on.
+        """
+        changed = set()
+        for slug, answer in self._poll():
+            try:
+                if self.installer.apply(slug, answer):
+                    changed.add(slug)
+            except StopRequested:
+                raise
+            except AgentError as error:
+                # Asking again must bring the whole answer, or the retry would be a 304.
+                self._etags.pop(slug, None)
+                logger.error("model %s: %s: %s", slug, error.code, error)
+        self.send_events()
+        return changed
+
+    def send_events(self) -> None:
+        for assignment_id in self.uploader.upload_events():
+            self.installer.cancel(assignment_id)
+
+    def load_sessions(self) -> None:
+        """Makes the slots run what the state says; each swaps once its successor is loaded."""
+        for slug, model in self.installer.state.models.items():
+            slot = self.slots.setdefault(slug, ModelSlot())
+            running = slot.session.manifest.digest if slot.session else ""
+            if model.current is None:
+                slot.swap(None)
+            elif model.current.manifest_sha256 != running:
+                self._load(slug, slot)
+
+    def open_session(self, slug: str) -> ModelSession:
+        """A session of the model's current release.
+
+        Raises:
+            InferenceError: there is none, or the runtime refuses it.
+        """
+        model = self.installer.state.model(slug)
+        if model.current is None:
+            raise InferenceError(f"model {slug} has no committed release")
+        manifest = self.installer.load_manifest(model.current.manifest_sha256)
+        path = place_files(manifest, self.layout, self.files)
+        return ModelSession(path, manifest, self.config.inference, cache=self.layout.optimised)
+
+    def _load(self, slug: str, slot: ModelSlot) -> None:
+        try:
+            slot.swap(self.open_session(slug))
+            return
+        except (AgentError, OSError) as error:
+            logger.error("model %s does not load: %s", slug, error)
+            code = getattr(error, "code", "load_failed")
+            if isinstance(error, ProviderError):
+                return  # strict mode: no other release would fare better
+        if self.installer.roll_back(slug, code=code, detail="does not load"):
+            try:
+                slot.swap(self.open_session(slug))
+            except (AgentError, OSError) as error:
+                logger.error("model %s: the previous release does not load: %s", slug, error)
+
+    def _poll(self) -> list[tuple[str, dict[str, Any]]]:
+        if not self.config.models:
+            answer = self.client.get_desired()
+            self._note_poll(answer.body)
+            rows = (answer.body or {}).get("assignments") or []
+            return [(str(row.get("model_id")), row) for row in rows if isinstance(row, dict)]
+        found = []
+        for slug in self.config.models:
+            model = self.installer.state.models.get(slug)
+            running = model.current.manifest_sha256 if model and model.current else ""
+            answer = self.client.get_latest(
+                slug, etag=self._etags.get(slug, ""), running_digest=running
+            )
+            if answer.status == 200 and isinstance(answer.body, dict):
+                self._etags[slug] = answer.headers.get("ETag", "")
+                self._note_poll(answer.body)
+                found.append((slug, answer.body))
+            else:
+                self._note_poll({"poll_after_s": answer.headers.get("X-Poll-After")})
+            self._note_time(answer.headers.get("Date", ""))
+        return found
+
+    def _note_poll(self, body: Any) -> None:
+        value = body.get("poll_after_s") if isinstance(body, dict) else None
+        try:
+            seconds = float(value) if value is not None else self.poll_after_s
+        except (TypeError, ValueError):
+            return
+        self.poll_after_s = min(max(seconds, 0.2), self.config.install.max_poll_s)
+
+    def _note_time(self, date: str) -> None:
+        """The server's clock counts as trusted only over TLS, where nobody else can state it."""
+        if not date or not self.config.server_url.startswith("https://"):
+            return
+        try:
+            now = parsedate_to_datetime(date).isoformat()
+        except ValueError:
+            return
+        # In memory; it becomes durable with the next state that is saved.
+        self.installer.state.trusted_time = max(self.installer.state.trusted_time, now)
+
+    def _make_installer(self) -> Installer:
+        credentials = self.client.credentials
+        return Installer(
+            files=self.files,
+            layout=self.layout,
+            config=self.config.install,
+            device_id=self.config.device_id,
+            trust_keys=credentials.trust_keys if credentials else (),
+            fetch=self._fetch,
+            self_test=self._self_test,
+            check_requirements=self._check_requirements,
+            events=self.spool,
+        )
+
+    def _fetch(self, file: ManifestFile, answer: dict[str, Any]) -> None:
+        if self.downloader.has_blob(file):
+            return
+        offer = answer.get("delta")
+        if offer and file.role == "model" and delta.is_supported():
+            try:
+                self._fetch_delta(file, offer)
+                return
+            except (AgentError, OSError, KeyError, TypeError, ValueError) as error:
+                logger.warning("delta is of no use, taking the whole file: %s", error)
+        self.downloader.fetch(file, self._url_finder(file, answer))
+
+    def _fetch_delta(self, file: ManifestFile, offer: dict[str, Any]) -> None:
+        base = self.files.read(self.layout.blob(str(offer["base_sha256"])))
+        if base is None:
+            raise DownloadError("the delta's base is not on this device")
+        patch = ManifestFile("delta", "model", str(offer["sha256"]), int(offer["size_bytes"]))
+        self.downloader.fetch(patch, lambda _: urljoin(self.config.server_url, offer["url"]))
+        data = self.files.read(self.layout.blob(patch.sha256)) or b""
+        self.downloader.store(file, delta.apply_patch(base, data, size_bytes=file.size_bytes))
+        self.files.unlink(self.layout.blob(patch.sha256))
+
+    def _url_finder(self, file: ManifestFile, answer: dict[str, Any]) -> Callable[[bool], str]:
+        slug = str(answer.get("model_id"))
+
+        def find(is_expired: bool) -> str:
+            current = answer
+            if is_expired:
+                fresh = self.client.get_latest(slug, etag="", running_digest="").body
+                current = fresh if isinstance(fresh, dict) else answer
+            for row in current.get("files") or []:
+                if row.get("sha256") == file.sha256:
+                    return urljoin(self.config.server_url, row["url"])
+            if current.get("sha256") == file.sha256:
+                return urljoin(self.config.server_url, current["download_url"])
+            raise DownloadError(f"the answer has no address for {file.path}")
+
+        return find
+
+    def _self_test(self, manifest: Manifest) -> SelfTestResult:
+        golden = manifest.file_of_role("golden")
+        return selftest.run_self_test(
+            self.files.read(self.layout.manifest(manifest.digest)) or b"",
+            model_path=place_files(manifest, self.layout, self.files),
+            golden_path=self.layout.blob(golden.sha256) if golden else None,
+            inference=self.config.inference,
+            install=self.config.install,
+        )
+
+    def _check_requirements(self, manifest: Manifest) -> None:
+        import platform
+
+        import onnxruntime
+
+        needs = manifest.document.get("requirements") or {}
+        providers, arch = needs.get("providers") or [], needs.get("arch") or []
+        if providers and not set(providers) & set(list_available()):
+            raise RequirementError(f"needs one of {providers}, has {list_available()}")
+        if arch and platform.machine() not in arch:
+            raise RequirementError(f"needs {arch}, this is {platform.machine()}")
+        memory_mb = read_memory_mb()
+        if memory_mb and memory_mb < int(needs.get("min_memory_mb") or 0):
+            raise RequirementError(f"needs {needs['min_memory_mb']} MB, has {memory_mb}")
+        runtime = str(needs.get("min_runtime") or "0")
+        if parse_version(onnxruntime.__version__) < parse_version(runtime):
+            raise RequirementError(f"needs runtime {runtime}, has {onnxruntime.__version__}")
+
+    def _sleep_after(self, failures: int) -> None:
+        network = self.config.network
+        delay = backoff_delay_s(
+            failures, base_s=network.backoff_base_s, max_s=network.backoff_max_s
+        )
+        if self.stopping.wait(delay):
+            raise StopRequested
+
+
+def require_enrolled(agent: Agent) -> None:
+    if agent.client.credentials is None:
+        if not agent.config.read_join_token():
+            raise NotEnrolledError("not enrolled, and no join token is configured")
+        agent.enroll()
+
+
+def describe_state(config: Config) -> dict[str, Any]:
+    """What `status` prints: read from disk alone, so that it works beside a running agent."""
+    layout, files = Layout(config.home), DiskFiles()
+    data = files.read(layout.state)
+    models = json.loads(data)["models"] if data else {}
+    runtime = json.loads(files.read(layout.runtime) or b"{}")
+    rows = {}
+    for slug, row in models.items():
+        current = row["current"] or {}
+        rows[slug] = {
+            "version": current.get("version"),
+            "variant": current.get("variant"),
+            "manifest_sha256": current.get("manifest_sha256"),
+            "state": "trial" if row["trial"] else "committed" if row["current"] else "none",
+            "previous": row["previous"],
+            "trial": row["trial"],
+            "tries": row["tries"],
+            "blocked": row["blocked"],
+            "is_watched": row["is_watched"],
+            "is_pinned": row["is_pinned"],
+            "counter": row["counter"],
+            "latency": runtime.get("latency", {}).get(slug),
+        }
+    return {
+        "device_id": config.device_id,
+        "agent_version": __version__,
+        "is_enrolled": Path(layout.credentials).exists(),
+        "models": rows,
+        "spool": read_spool_stat(config, layout),
+        "providers": {"available": list_available(), "active": runtime.get("providers", {})},
+    }
+
+
+def read_spool_stat(config: Config, layout: Layout) -> dict[str, int]:
+    if not layout.spool.exists():
+        return {}
+    spool = Spool(layout.spool, config.spool, monotonic=time.monotonic)
+    try:
+        return spool.stat()
+    finally:
+        spool.close()
+
+
+__all__ = ["Agent", "StopRequested", "TransferError", "describe_state", "require_enrolled"]

@@ -1,0 +1,244 @@
+"""The commands of `aviary-agent`."""
+
+import argparse
+import dataclasses
+import json
+import logging
+import sys
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+from edge_agent import __version__
+from edge_agent.config import Config, load_config
+from edge_agent.exceptions import AgentError, LockedError
+from edge_agent.state import HomeLock, Layout
+
+DEFAULT_CONFIG = "/etc/aviary-agent/agent.toml"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs one command; returns the exit status: 0 done, 1 failed, 2 wrong usage."""
+    arguments = build_parser().parse_args(argv)
+    try:
+        config = load_config(arguments.config)
+        logging.basicConfig(
+            level=config.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+        )
+        return int(arguments.command(config, arguments) or 0)
+    except AgentError as error:
+        print(f"{error.code}: {error}", file=sys.stderr)
+        return 1
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="aviary-agent", description="Aviary's edge agent.")
+    parser.add_argument("--version", action="version", version=__version__)
+    parser.add_argument("--config", default=DEFAULT_CONFIG, help="TOML file (%(default)s)")
+    commands = parser.add_subparsers(required=True, metavar="command")
+
+    def add(name: str, command: Any, help: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=help)
+        # Also after the command, where people write it; SUPPRESS keeps the earlier value.
+        sub.add_argument("--config", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+        sub.set_defaults(command=command)
+        return sub
+
+    add("run", command_run, "keep the best verified model running")
+    enroll = add("enroll", command_enroll, "trade a join token for this device's credentials")
+    enroll.add_argument("--join-token", default="")
+    sync = add("sync", command_sync, "poll and install once")
+    sync.add_argument("--once", action="store_true", help="accepted for clarity; always once")
+    status = add("status", command_status, "what runs on this device")
+    status.add_argument("--json", action="store_true")
+    infer = add("infer", command_infer, "classify the rows of an npz or npy file")
+    infer.add_argument("input", type=Path)
+    infer.add_argument("--model", default="")
+    infer.add_argument("--limit", type=int, default=10)
+    bench = add("bench", command_bench, "measure latency on this device")
+    bench.add_argument("--model", default="")
+    bench.add_argument("--runs", type=int, default=1000)
+    for name, text in (
+        ("rollback", "return to the previous release and block the current one"),
+        ("pin", "keep the current release whatever the server says"),
+        ("unpin", "follow the server again"),
+        ("unblock", "forget which releases were blocked"),
+    ):
+        request = add(name, command_request, text)
+        request.add_argument("--model", default="")
+        request.set_defaults(action=name)
+    spool = add("spool", command_spool, "records waiting for upload")
+    spool.add_argument("action", choices=("stat", "flush", "export"))
+    doctor = add("doctor", command_doctor, "what is wrong with this device")
+    doctor.add_argument("--json", action="store_true")
+    return parser
+
+
+def command_run(config: Config, arguments: argparse.Namespace) -> int:
+    from edge_agent.agent import Agent
+    from edge_agent.run import run_forever
+
+    with HomeLock(Layout(config.home).lock):
+        agent = Agent(config)
+        try:
+            run_forever(agent)
+        finally:
+            agent.close()
+    return 0
+
+
+def command_enroll(config: Config, arguments: argparse.Namespace) -> int:
+    from edge_agent.agent import Agent
+
+    if arguments.join_token:
+        config = dataclasses.replace(config, join_token=arguments.join_token, join_token_file="")
+    with HomeLock(Layout(config.home).lock):
+        agent = Agent(config)
+        try:
+            print(json.dumps({"device_id": config.device_id, "status": agent.enroll()}))
+        finally:
+            agent.close()
+    return 0
+
+
+def command_sync(config: Config, arguments: argparse.Namespace) -> int:
+    from edge_agent.agent import Agent, describe_state, require_enrolled
+
+    with HomeLock(Layout(config.home).lock):
+        agent = Agent(config)
+        try:
+            require_enrolled(agent)
+            agent.installer.boot()
+            changed = agent.sync()
+            agent.uploader.upload_records()
+        finally:
+            agent.close()
+    models = describe_state(config)["models"]
+    print(json.dumps({"changed": sorted(changed), "models": models}, indent=1))
+    return 0
+
+
+def command_status(config: Config, arguments: argparse.Namespace) -> int:
+    from edge_agent.agent import describe_state
+
+    status = describe_state(config)
+    if arguments.json:
+        print(json.dumps(status, indent=1))
+        return 0
+    print(f"{status['device_id']}  agent {status['agent_version']}")
+    for slug, row in status["models"].items():
+        print(f"  {slug}: {row['version'] or '-'} {row['variant'] or ''} [{row['state']}]")
+        for digest, reason in row["blocked"].items():
+            print(f"    blocked {digest[:12]}: {reason}")
+    print(f"  spool: {status['spool']}")
+    return 0
+
+
+def command_infer(config: Config, arguments: argparse.Namespace) -> int:
+    import numpy as np
+
+    session = _open_session(config, arguments.model)
+    data = np.load(arguments.input, allow_pickle=False)
+    rows = data["x"] if hasattr(data, "files") else data
+    for index in range(min(len(rows), arguments.limit)):
+        result = session.infer(rows[index : index + 1])
+        top = [
+            {"class_id": i, "label": label, "confidence": round(p, 6)}
+            for i, label, p in result.top_k
+        ]
+        row = {"index": index, "top_k": top, "latency_ms": round(result.latency_ms, 4)}
+        print(json.dumps({**row, "error": result.error} if result.error else row))
+    return 0
+
+
+def command_bench(config: Config, arguments: argparse.Namespace) -> int:
+    from edge_agent.bench import bench_session
+
+    session = _open_session(config, arguments.model)
+    print(json.dumps(bench_session(session, runs=arguments.runs), indent=1))
+    return 0
+
+
+def command_request(config: Config, arguments: argparse.Namespace) -> int:
+    """Acts at once, or through the running agent when there is one."""
+    from edge_agent.agent import Agent
+    from edge_agent.run import apply_request
+
+    layout = Layout(config.home)
+    model = _pick_model(config, arguments.model)
+    request = {"action": arguments.action, "model": model}
+    try:
+        with HomeLock(layout.lock):
+            agent = Agent(config)
+            try:
+                is_done = apply_request(agent, request)
+            finally:
+                agent.close()
+    except LockedError:
+        path = layout.requests / f"{uuid.uuid4().hex}.json"
+        path.with_suffix(".tmp").write_text(json.dumps(request))
+        path.with_suffix(".tmp").rename(path)
+        print(json.dumps({**request, "result": "asked the running agent"}))
+        return 0
+    print(json.dumps({**request, "result": "done" if is_done else "nothing to do"}))
+    return 0 if is_done else 1
+
+
+def command_spool(config: Config, arguments: argparse.Namespace) -> int:
+    from edge_agent.agent import Agent
+    from edge_agent.spool import Spool
+
+    layout = Layout(config.home)
+    if arguments.action == "flush":
+        with HomeLock(layout.lock):
+            agent = Agent(config)
+            try:
+                print(json.dumps({"accepted": agent.uploader.upload_records(max_batches=10_000)}))
+            finally:
+                agent.close()
+        return 0
+    spool = Spool(layout.spool, config.spool, monotonic=time.monotonic)
+    try:
+        if arguments.action == "stat":
+            print(json.dumps(spool.stat()))
+        else:
+            for row in spool.export():
+                print(json.dumps(row))
+    finally:
+        spool.close()
+    return 0
+
+
+def command_doctor(config: Config, arguments: argparse.Namespace) -> int:
+    from edge_agent.doctor import examine_device
+
+    checks = examine_device(config)
+    if arguments.json:
+        print(json.dumps([vars(check) for check in checks], indent=1))
+    else:
+        for check in checks:
+            print(f"{'ok  ' if check.is_ok else 'FAIL'} {check.name}: {check.detail}")
+    return 0 if all(check.is_ok for check in checks) else 1
+
+
+def _pick_model(config: Config, wanted: str) -> str:
+    from edge_agent.agent import describe_state
+
+    if wanted:
+        return wanted
+    models = sorted(describe_state(config)["models"])
+    if len(models) != 1:
+        raise AgentError(f"name one of the models with --model: {models}")
+    return models[0]
+
+
+def _open_session(config: Config, wanted: str) -> Any:
+    from edge_agent.agent import Agent
+
+    model = _pick_model(config, wanted)
+    agent = Agent(config)
+    try:
+        return agent.open_session(model)
+    finally:
+        agent.close()

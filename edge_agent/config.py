@@ -1,0 +1,193 @@
+"""Settings of an agent: a frozen dataclass per section, read from TOML, units in the names."""
+
+import dataclasses
+import os
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from edge_agent.exceptions import ConfigurationError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    connect_timeout_s: float = 10.0
+    read_timeout_s: float = 30.0
+    answer_max_bytes: int = 1 << 20
+    max_redirects: int = 3
+    backoff_base_s: float = 1.0
+    backoff_max_s: float = 300.0
+    ca_file: str = ""
+    """PEM bundle to trust in place of the system's; empty uses the system's."""
+
+
+@dataclass(frozen=True)
+class InstallConfig:
+    max_tries: int = 3
+    """Interrupted tries of one release before it is blocked."""
+    download_attempts: int = 8
+    download_max_overhead: float = 3.0
+    """Bytes taken for one file may not pass this many times its size."""
+    disk_reserve_bytes: int = 64 << 20
+    selftest_timeout_s: float = 120.0
+    selftest_memory_mb: int = 0
+    """Address-space limit of the self-test's process; 0 sets none."""
+    watch_seconds: float = 60.0
+    watch_min_inferences: int = 20
+    watch_max_error_rate: float = 0.2
+    watch_max_latency_ratio: float = 5.0
+    max_poll_s: float = 3600.0
+
+
+@dataclass(frozen=True)
+class InferenceConfig:
+    providers: tuple[str, ...] = ("cpu",)
+    """In order of preference: cpu, cuda, tensorrt, openvino, nnapi, coreml, dml, rockchip."""
+    provider_options: dict[str, dict[str, str]] = field(default_factory=dict)
+    strict: bool = False
+    """Refuse to run when a requested provider is not the one that runs."""
+    intra_op_threads: int = 1
+    allow_spinning: bool = False
+    cache_optimised_graph: bool = True
+    top_k: int = 3
+    cache_entries: int = 0
+    """Answers kept by input digest; 0 turns the cache off."""
+    cache_ttl_s: float = 60.0
+    latency_window: int = 1024
+
+
+@dataclass(frozen=True)
+class SourceConfig:
+    path: str = ""
+    """An npz with array `x` of preprocessed inputs, batch axis first; re-read when it changes."""
+    rate_per_s: float = 1.0
+    loop: bool = True
+    model: str = ""
+    """Slug of the model to feed; empty takes the only one."""
+
+
+@dataclass(frozen=True)
+class SpoolConfig:
+    flush_interval_s: float = 1.0
+    flush_rows: int = 256
+    upload_interval_s: float = 5.0
+    batch_records: int = 500
+    max_bytes: int = 64 << 20
+    queue_rows: int = 20_000
+
+
+@dataclass(frozen=True)
+class MonitorConfig:
+    telemetry_interval_s: float = 60.0
+    sample_interval_s: float = 10.0
+    max_cpu_percent: float = 95.0
+    max_memory_percent: float = 90.0
+    min_disk_free_mb: float = 64.0
+    max_temperature_c: float = 85.0
+    consecutive_samples: int = 3
+    """Samples past a threshold before an event, and within it before the all-clear."""
+
+
+@dataclass(frozen=True)
+class DriftConfig:
+    enabled: bool = True
+    half_life_records: int = 200
+    min_records: int = 100
+    raise_psi: float = 0.5
+    clear_psi: float = 0.25
+
+
+@dataclass(frozen=True)
+class Config:
+    device_id: str
+    server_url: str
+    home: Path
+    models: tuple[str, ...] = ()
+    """Slugs to poll one by one with an ETag; empty asks for every assignment at once."""
+    attributes: dict[str, str] = field(default_factory=dict)
+    join_token: str = ""
+    join_token_file: str = ""
+    trust_keyids: tuple[str, ...] = ()
+    """When given, only these of the keys sent at enrolment are kept."""
+    log_level: str = "INFO"
+    network: NetworkConfig = NetworkConfig()
+    install: InstallConfig = InstallConfig()
+    inference: InferenceConfig = InferenceConfig()
+    source: SourceConfig = SourceConfig()
+    spool: SpoolConfig = SpoolConfig()
+    monitor: MonitorConfig = MonitorConfig()
+    drift: DriftConfig = DriftConfig()
+
+    def read_join_token(self) -> str:
+        """The join token: from the file when one is named, else from the settings."""
+        if self.join_token_file:
+            return Path(self.join_token_file).read_text().strip()
+        return self.join_token
+
+
+SECTIONS: dict[str, type] = {
+    "network": NetworkConfig,
+    "install": InstallConfig,
+    "inference": InferenceConfig,
+    "source": SourceConfig,
+    "spool": SpoolConfig,
+    "monitor": MonitorConfig,
+    "drift": DriftConfig,
+}
+
+
+def load_config(path: str | os.PathLike[str]) -> Config:
+    """The settings in the TOML file `path`; `AVIARY_JOIN_TOKEN` in the environment wins.
+
+    Raises:
+        ConfigurationError: the file is missing, is no TOML, or holds an unknown or ill-typed key.
+    """
+    try:
+        with open(path, "rb") as stream:
+            document = tomllib.load(stream)
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise ConfigurationError(f"cannot read {path}: {error}") from error
+    config = parse_config(document, base=Path(path).resolve().parent)
+    token = os.environ.get("AVIARY_JOIN_TOKEN")
+    return dataclasses.replace(config, join_token=token, join_token_file="") if token else config
+
+
+def parse_config(document: dict[str, Any], *, base: Path) -> Config:
+    """The settings of a parsed TOML document; relative paths are taken from `base`."""
+    unknown = set(document) - set(SECTIONS) - {"agent"}
+    if unknown:
+        raise ConfigurationError(f"unknown sections: {sorted(unknown)}")
+    agent = dict(document.get("agent", {}))
+    for required in ("device_id", "server_url", "home"):
+        if not agent.get(required):
+            raise ConfigurationError(f"[agent] {required} is missing")
+    agent["home"] = base / str(agent["home"])
+    sections = {name: build(kind, document.get(name, {}), name) for name, kind in SECTIONS.items()}
+    if sections["source"].path:
+        source_path = str(base / sections["source"].path)
+        sections["source"] = dataclasses.replace(sections["source"], path=source_path)
+    return build(Config, {**agent, **sections}, "agent")
+
+
+def build(kind: type[T], values: dict[str, Any], section: str) -> T:
+    fields = {f.name: f for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    unknown = set(values) - set(fields)
+    if unknown:
+        raise ConfigurationError(f"[{section}] unknown keys: {sorted(unknown)}")
+    clean = {}
+    for name, value in values.items():
+        default = fields[name].default
+        if isinstance(value, list):
+            value = tuple(str(item) for item in value)
+        elif isinstance(default, float) and type(value) is int:
+            value = float(value)
+        if default is not dataclasses.MISSING and type(value) is not type(default):
+            expected = type(default).__name__
+            raise ConfigurationError(
+                f"[{section}] {name}: expected {expected}, got {type(value).__name__}"
+            )
+        clean[name] = value
+    return kind(**clean)

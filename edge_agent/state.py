@@ -1,0 +1,154 @@
+"""What the agent knows across restarts: `state.json`, one writer, replaced atomically."""
+
+import dataclasses
+import fcntl
+import json
+import logging
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edge_agent.exceptions import LockedError
+from edge_agent.files import FileLayer, write_atomic
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Release:
+    """One release of a model, by its manifest's digest, and the assignment that brought it."""
+
+    manifest_sha256: str
+    assignment_id: str = ""
+    version: str = ""
+    variant: str = ""
+
+
+@dataclass
+class ModelState:
+    current: Release | None = None
+    previous: Release | None = None
+    trial: Release | None = None
+    tries: int = 0
+    blocked: dict[str, str] = field(default_factory=dict)
+    """Manifest digest to the reason why this device never runs it again."""
+    is_watched: bool = False
+    """The current release is young: it can still be rolled back on live evidence."""
+    is_pinned: bool = False
+    counter: int = 0
+    manifest_sha256: str = ""
+    action: str = ""
+
+
+@dataclass
+class AgentState:
+    models: dict[str, ModelState] = field(default_factory=dict)
+    trusted_time: str = ""
+    """RFC 3339; the latest time that somebody trusted has stated."""
+
+    def model(self, slug: str) -> ModelState:
+        return self.models.setdefault(slug, ModelState())
+
+
+class Layout:
+    """Where everything lies under the agent's home."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.lock = home / "lock"
+        self.state = home / "state.json"
+        self.credentials = home / "credentials.json"
+        self.runtime = home / "runtime.json"
+        self.spool = home / "spool.db"
+        self.blobs = home / "blobs"
+        self.parts = home / "part"
+        self.manifests = home / "manifests"
+        self.optimised = home / "opt"
+        self.bundles = home / "bundles"
+        self.requests = home / "requests"
+        self.factory = home / "factory"
+
+    def folders(self) -> list[Path]:
+        return [
+            self.home,
+            self.blobs,
+            self.parts,
+            self.manifests,
+            self.optimised,
+            self.bundles,
+            self.requests,
+            self.factory,
+        ]
+
+    def blob(self, sha256: str) -> Path:
+        return self.blobs / sha256
+
+    def part(self, sha256: str) -> Path:
+        return self.parts / f"{sha256}.part"
+
+    def manifest(self, digest: str) -> Path:
+        return self.manifests / f"{digest}.json"
+
+
+class StateStore:
+    """Reads and replaces `state.json`."""
+
+    def __init__(self, files: FileLayer, layout: Layout) -> None:
+        self.files = files
+        self.layout = layout
+
+    def load(self) -> AgentState:
+        """The state on disk; a corrupt file is set aside and an empty state returned.
+
+        The atomic replacement cannot leave a corrupt file, a failing card can. The caller rebuilds
+        what it can from the blobs that are still whole.
+        """
+        data = self.files.read(self.layout.state)
+        if data is None:
+            return AgentState()
+        try:
+            return parse_state(json.loads(data))
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            logger.error("state.json is corrupt and set aside: %s", error)
+            self.files.rename(self.layout.state, self.layout.state.with_suffix(".corrupt"))
+            return AgentState()
+
+    def save(self, state: AgentState) -> None:
+        """Makes `state` durable before it returns."""
+        data = json.dumps(dataclasses.asdict(state), sort_keys=True, indent=1).encode()
+        write_atomic(self.files, self.layout.state, data)
+
+
+def parse_state(document: dict[str, Any]) -> AgentState:
+    models = {}
+    for slug, row in document["models"].items():
+        row = {key: value for key, value in row.items() if key in ModelState.__dataclass_fields__}
+        for slot in ("current", "previous", "trial"):
+            if row.get(slot):
+                row[slot] = Release(**row[slot])
+        models[slug] = ModelState(**row)
+    return AgentState(models=models, trusted_time=str(document.get("trusted_time", "")))
+
+
+class HomeLock:
+    """Holds the agent's home for one process; the kernel frees it when the process dies."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._descriptor: int | None = None
+
+    def __enter__(self) -> "HomeLock":
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(descriptor)
+            raise LockedError(f"another agent holds {self.path}") from error
+        self._descriptor = descriptor
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
