@@ -109,9 +109,7 @@ def _step_pending(track: Track, seen: Observation) -> tuple[Track, Event | None]
     return replace(track, recent=recent, is_critical=is_critical), None
 
 
-def _step_active(
-    track: Track, seen: Observation, now: datetime
-) -> tuple[Track, Event | None]:
+def _step_active(track: Track, seen: Observation, now: datetime) -> tuple[Track, Event | None]:
     status, event = track.status, None
     if status is Status.NO_DATA:
         status, event = track.before_no_data or Status.FIRING, Event.DATA_BACK

@@ -67,7 +67,9 @@ def compare_cohorts(
         _confidence(canary, ours, confidence_reference, context),
         _latency(canary, ours, latency_reference, context),
         _rate("error_rate", canary, ours.errors, ours.n, theirs.errors, theirs.n, context),
-        _rate("nonfinite_rate", canary, ours.nonfinite, ours.n, theirs.nonfinite, theirs.n, context),
+        _rate(
+            "nonfinite_rate", canary, ours.nonfinite, ours.n, theirs.nonfinite, theirs.n, context
+        ),
     ]
 
 

@@ -58,4 +58,3 @@ class IngestView(APIView):
             received_at=timezone.now(),
         )
         return Response(answer)
-

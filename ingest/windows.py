@@ -59,8 +59,7 @@ def merge_counts(a: WindowCounts, b: WindowCounts) -> WindowCounts:
             value = {key: left.get(key, 0) + right.get(key, 0) for key in left.keys() | right}
         elif name == "features":
             value = {
-                key: add_lists(left.get(key, []), right.get(key, []))
-                for key in left.keys() | right
+                key: add_lists(left.get(key, []), right.get(key, [])) for key in left.keys() | right
             }
         else:
             value = left + right

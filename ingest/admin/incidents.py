@@ -77,7 +77,9 @@ class IncidentAdmin(ReadOnlyAdmin):
         return row.get_status_display()
 
     @display(
-        description="Severity", ordering="severity", label={"Warning": "warning", "Critical": "danger"}
+        description="Severity",
+        ordering="severity",
+        label={"Warning": "warning", "Critical": "danger"},
     )
     def severity_label(self, row: Incident) -> str:
         return row.get_severity_display()

@@ -73,7 +73,11 @@ class DriftEvaluation(models.Model):
     )
     version = models.ForeignKey("registry.Version", on_delete=models.CASCADE, related_name="+")
     variant = models.ForeignKey(
-        "registry.Variant", null=True, blank=True, on_delete=models.CASCADE, related_name="+",
+        "registry.Variant",
+        null=True,
+        blank=True,
+        on_delete=models.CASCADE,
+        related_name="+",
         help_text="Set where the reference belongs to one variant alone.",
     )
     variant_key = models.BigIntegerField(default=0)

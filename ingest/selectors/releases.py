@@ -21,9 +21,9 @@ def models_of_device(device: Device) -> list[Model]:
         .distinct()
     )  # fmt: skip
     labels = device.selectable
-    for selector, model_id in Deployment.objects.filter(
-        state=Deployment.State.ACTIVE
-    ).values_list("selector", "model_id"):
+    for selector, model_id in Deployment.objects.filter(state=Deployment.State.ACTIVE).values_list(
+        "selector", "model_id"
+    ):
         if all(labels.get(label) in allowed for label, allowed in (selector or {}).items()):
             ids.add(model_id)
     return list(Model.objects.filter(Q(pk__in=ids) | Q(slug__in=slugs)))

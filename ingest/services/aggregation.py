@@ -1,10 +1,12 @@
 """Turns inbox batches into window counts, each batch exactly once."""
 
 import logging
+import zlib
 from collections import defaultdict
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
@@ -20,6 +22,8 @@ logger = logging.getLogger(__name__)
 
 #: device, version, variant, cohort, start in Unix seconds
 WindowKey = tuple[int, int, int | None, str, int]
+#: What decoding and counting of a damaged payload may raise.
+_UNREADABLE = (zlib.error, msgspec.MsgspecError, ValueError, KeyError, IndexError, TypeError)
 _Profiles = dict[tuple[int, int | None], Baseline | None]
 
 
@@ -41,7 +45,7 @@ def aggregate_batches(*, limit: int = 200) -> int:
         for batch in batches:
             try:
                 parts = count_batch(batch, profiles)
-            except Exception as error:  # One unreadable batch must not hold up all others.
+            except _UNREADABLE as error:  # One such batch must not hold up all others.
                 _give_up(batch, error)
                 continue
             for key, counts in parts.items():

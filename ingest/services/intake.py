@@ -53,8 +53,7 @@ def receive_batch(
         )
     models = Model.objects.in_bulk({item.release.model_id for item in checked.accepted})
     cohorts = {
-        model_id: cohort_of_device(device, model, received_at)
-        for model_id, model in models.items()
+        model_id: cohort_of_device(device, model, received_at) for model_id, model in models.items()
     }
     row = InboxBatch(
         device=device,

@@ -5,7 +5,8 @@ import json
 
 import pytest
 from backports import zstd
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ingest import records
 from ingest.exceptions import BatchTooLargeError, MalformedBatchError, UnsupportedEncodingError
@@ -55,7 +56,7 @@ def test_a_bad_record_is_rejected_alone_with_index_and_reason(name):
     over, word = BAD[name]
     result = check(record(), record(**over), record())
     assert len(result.accepted) == 2
-    (index, reason, _raw), = result.rejected
+    ((index, reason, _raw),) = result.rejected
     assert index == 1 and word in reason
 
 
@@ -104,8 +105,16 @@ def test_a_body_without_batch_id_is_named_by_its_digest():
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"hello", b"[]", b'{"records": 3}', b'{"device_id": 1, "records": []}', b"\xff\xfe"]
-    + [b"[" * 100_000, b'{"records": [NaN], "batch_id": ""}'],
+    [
+        b"",
+        b"hello",
+        b"[]",
+        b'{"records": 3}',
+        b'{"device_id": 1, "records": []}',
+        b"\xff\xfe",
+        b"[" * 100_000,
+        b'{"records": [NaN], "batch_id": ""}',
+    ],
 )
 def test_what_is_not_a_batch_is_refused(body):
     with pytest.raises(MalformedBatchError):

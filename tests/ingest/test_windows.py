@@ -4,7 +4,8 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ingest import bins
 from ingest.windows import WindowCounts, merge_counts, sum_counts, window_start
