@@ -1,0 +1,142 @@
+"""Runs a recipe's passes one after the other over files, then measures the result."""
+
+import hashlib
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from compression.arrays import Samples, check_disjoint, input_specs, load_samples, random_samples
+from compression.evaluation import evaluate_variant
+from compression.exceptions import DataSetUnusableError
+from compression.gates import judge_gates, outcome_of, verdicts_to_json
+from compression.passes.context import PassContext
+from compression.passes.table import RUNNERS
+from compression.provenance import cpu_flags, library_versions
+from compression.recipe import Recipe, parse_recipe
+from compression.sessions import open_session
+
+Emit = Callable[..., None]
+PROGRESS_SECONDS = 0.5
+
+
+def run_chain(order: dict[str, Any], scratch: Path, emit: Emit) -> dict[str, Any]:
+    """Runs the passes that are not done yet and returns the report.
+
+    The order names files inside `scratch`: `source`, `calibration` or None, `evaluation`;
+    `done` lists the passes a cache already had, each with its file and notes.
+    """
+    recipe = parse_recipe(order["recipe"])
+    original = scratch / order["source"]
+    calibration, evaluation = load_sets(order, scratch, recipe, original)
+    current, notes = original, []
+    for index, step in enumerate(recipe.passes):
+        if index < len(order["done"]):
+            cached = order["done"][index]
+            current = scratch / cached["file"] if cached["file"] else current
+            notes.append({**cached["notes"], "is_cached": True})
+            emit("step", index=index, name=step.name, state="cached")
+            continue
+        emit("step", index=index, name=step.name, state="started")
+        folder = scratch / f"step{index}"
+        folder.mkdir(exist_ok=True)
+        destination = folder / "model.onnx"
+        context = PassContext(
+            source=current,
+            destination=destination,
+            original=original,
+            scratch=folder,
+            parameters=step.parameters,
+            target=recipe.target,
+            search=recipe.search,
+            calibration=calibration,
+            seed=recipe.data.seed,
+            threads=recipe.limits.threads,
+            report_progress=_Throttle(emit, index, step.name),
+        )
+        started = time.monotonic()
+        result = RUNNERS[step.name](context)
+        content = destination.read_bytes()
+        note = {
+            "pass": step.name,
+            "seconds": round(time.monotonic() - started, 3),
+            "bytes": len(content),
+            "sha256": hashlib.sha256(content).hexdigest(),
+            "excluded": result.excluded,
+            "facts": result.facts,
+        }
+        notes.append({**note, "is_cached": False})
+        file = str(destination.relative_to(scratch))
+        emit("step", index=index, name=step.name, state="done", file=file, notes=note)
+        current = destination
+    emit("step", index=len(recipe.passes), name="evaluate", state="started")
+    report = evaluate_variant(
+        original, current, evaluation, target=recipe.target, threads=recipe.limits.threads
+    )
+    verdicts = judge_gates(recipe.gates, report)
+    report |= {
+        "schema": "compression-report/1",
+        "gates": verdicts_to_json(verdicts),
+        "outcome": outcome_of(report, verdicts),
+        "passes": notes,
+        "file": str(current.relative_to(scratch)),
+        "excluded": {name: why for note in notes for name, why in note["excluded"].items()},
+        "environment": {
+            "libraries": library_versions(),
+            "cpu_flags": cpu_flags(),
+            "machine": platform.machine(),
+            "seed": recipe.data.seed,
+        },
+    }
+    return report
+
+
+def load_sets(
+    order: dict[str, Any], scratch: Path, recipe: Recipe, original: Path
+) -> tuple[Samples | None, Samples]:
+    """The calibration set, if any, and the evaluation set, checked against graph and each other."""
+    specs = input_specs(open_session(original))
+    evaluation = load_samples(scratch / order["evaluation"], specs)
+    if order.get("calibration"):
+        calibration = load_samples(scratch / order["calibration"], specs)
+        if len(calibration) < recipe.data.min_calibration:
+            raise DataSetUnusableError(
+                f"Calibration needs at least {recipe.data.min_calibration} rows "
+                f"(data.min_calibration), found {len(calibration)}."
+            )
+        check_disjoint(calibration, evaluation)
+        return calibration, evaluation
+    if not recipe.needs_calibration:
+        return None, evaluation
+    if not recipe.data.allow_random:
+        raise DataSetUnusableError(
+            "This recipe needs calibration samples; random data is refused "
+            "because it destroys models (data.allow_random is false)."
+        )
+    return random_samples(specs, recipe.data.min_calibration, recipe.data.seed), evaluation
+
+
+class _Throttle:
+    """Passes progress on at most twice a second."""
+
+    def __init__(self, emit: Emit, index: int, name: str) -> None:
+        self._emit, self._index, self._name = emit, index, name
+        self._started = time.monotonic()
+        self._last = 0.0
+
+    def __call__(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        if done < total and now - self._last < PROGRESS_SECONDS:
+            return
+        self._last = now
+        spent = now - self._started
+        remaining = spent / done * (total - done) if done else None
+        self._emit(
+            "progress",
+            index=self._index,
+            name=self._name,
+            done=done,
+            total=total,
+            eta_seconds=None if remaining is None else round(remaining, 1),
+        )

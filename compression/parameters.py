@@ -1,0 +1,143 @@
+"""Every pass by name, with its parameters, their ranges and defaults. Pure."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+_KINDS: dict[str, tuple[type, ...]] = {
+    "int": (int,),
+    "float": (int, float),
+    "str": (str,),
+    "bool": (bool,),
+    "names": (list,),
+}
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """What one value of a recipe may be."""
+
+    kind: str
+    minimum: float | None = None
+    maximum: float | None = None
+    choices: tuple[Any, ...] = ()
+    default: Any = None
+    is_nullable: bool = False
+
+    def find_problem(self, value: Any) -> str | None:
+        """What was expected instead of `value`, or None when it is fine."""
+        if value is None:
+            return None if self.is_nullable else f"expected {self.kind}"
+        if isinstance(value, bool) != (self.kind == "bool"):
+            return f"expected {self.kind}"
+        if not isinstance(value, _KINDS[self.kind]):
+            return f"expected {self.kind}"
+        if self.kind == "names" and not all(isinstance(name, str) for name in value):
+            return "expected a list of names"
+        if self.choices and value not in self.choices:
+            return f"expected one of {list(self.choices)}"
+        if self.kind in ("int", "float"):
+            if not math.isfinite(value):
+                return "expected a finite number"
+            if self.minimum is not None and value < self.minimum:
+                return f"expected at least {self.minimum}"
+            if self.maximum is not None and value > self.maximum:
+                return f"expected at most {self.maximum}"
+        return None
+
+
+@dataclass(frozen=True)
+class PassInfo:
+    """What a pass takes and needs."""
+
+    title: str
+    parameters: dict[str, Parameter] = field(default_factory=dict)
+    needs_calibration: bool = False
+    needs_labels: bool = False
+    needs_torch: bool = False
+
+
+def _choice(default: str | None, *choices: str) -> Parameter:
+    return Parameter("str", choices=choices, default=default, is_nullable=default is None)
+
+
+_EXCLUDED = Parameter("names", default=None, is_nullable=True)
+_STATIC: dict[str, Parameter] = {
+    "method": _choice("minmax", "minmax", "percentile", "entropy"),
+    "percentile": Parameter("float", 90.0, 100.0, default=99.99),
+    "activation": _choice(None, "quint8", "qint8", "quint16", "qint16"),
+    "weight": _choice(None, "quint8", "qint8"),
+    "format": _choice("qdq", "qdq", "qoperator"),
+    "per_channel": Parameter("bool", default=True),
+    "symmetric": Parameter("bool", default=None, is_nullable=True),
+    "samples": Parameter("int", 1, 100_000, default=1024),
+    "chunk": Parameter("int", 1, 1024, default=64),
+    "exclude": _EXCLUDED,
+}
+_TORCH: dict[str, Parameter] = {
+    "steps": Parameter("int", 1, 1_000_000, default=400),
+    "temperature": Parameter("float", 0.1, 100.0, default=4.0),
+    "alpha": Parameter("float", 0.0, 1.0, default=0.7),
+    "learning_rate": Parameter("float", 1e-7, 1.0, default=2e-3),
+    "batch": Parameter("int", 1, 4096, default=64),
+}
+
+PASSES: dict[str, PassInfo] = {
+    "prepare": PassInfo("Shape inference, batch-norm folding and clean-up"),
+    "prune.structured": PassInfo(
+        "Remove whole channels, then repair their consumers",
+        {
+            "ratio": Parameter("float", 0.01, 0.95, default=0.4),
+            "align": Parameter("int", 1, 64, default=8),
+            "min_keep": Parameter("int", 1, 4096, default=8),
+            "allocation": _choice("sensitivity", "sensitivity", "uniform"),
+            "repair": Parameter("bool", default=True),
+            "samples": Parameter("int", 16, 100_000, default=512),
+        },
+        needs_calibration=True,
+    ),
+    "prune.unstructured": PassInfo(
+        "Zero the smallest weights (sparsity alone: neither file nor latency shrinks)",
+        {"ratio": Parameter("float", 0.01, 0.99, default=0.4)},
+    ),
+    "finetune.kd": PassInfo(
+        "Fine-tune with the source as teacher",
+        _TORCH,
+        needs_calibration=True,
+        needs_labels=True,
+        needs_torch=True,
+    ),
+    "distill.student": PassInfo(
+        "Train a small student on the teacher's logits",
+        {**_TORCH, "width": Parameter("int", 2, 256, default=8)},
+        needs_calibration=True,
+        needs_torch=True,
+    ),
+    "quantize.dynamic": PassInfo(
+        "INT8 weights, activations quantized while running",
+        {
+            "weight": _choice("quint8", "quint8", "qint8"),
+            "per_channel": Parameter("bool", default=False),
+            "exclude": _EXCLUDED,
+        },
+    ),
+    "quantize.static": PassInfo(
+        "INT8 weights and activations from calibration", _STATIC, needs_calibration=True
+    ),
+    "quantize.weights": PassInfo(
+        "Weights alone stored in 8 or 16 bits",
+        {"bits": Parameter("int", choices=(8, 16), default=8), "exclude": _EXCLUDED},
+    ),
+    "convert.fp16": PassInfo(
+        "Half precision, sensitive regions kept whole in FP32", {"exclude": _EXCLUDED}
+    ),
+    "mixed.search": PassInfo(
+        "INT8 where it is harmless, wider where it is not",
+        {
+            **{key: _STATIC[key] for key in ("method", "samples", "chunk", "percentile")},
+            "max_drop_points": Parameter("float", 0.0, 100.0, default=0.5),
+            "probe": Parameter("int", 16, 100_000, default=256),
+        },
+        needs_calibration=True,
+    ),
+}

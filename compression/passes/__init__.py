@@ -1,0 +1,1 @@
+"""The passes: plain functions that read one ONNX file and write another."""

@@ -1,0 +1,43 @@
+"""What every pass is given, and what it gives back."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from compression.arrays import Samples
+from compression.recipe import Search, Target
+
+Progress = Callable[[int, int], None]
+
+
+def ignore_progress(done: int, total: int) -> None:
+    """Progress nobody looks at."""
+
+
+@dataclass(frozen=True)
+class PassContext:
+    """The inputs of a pass.
+
+    `original` is the FP32 model the job started from; `calibration` is None where none was given.
+    """
+
+    source: Path
+    destination: Path
+    original: Path
+    scratch: Path
+    parameters: dict[str, Any] = field(default_factory=dict)
+    target: Target = field(default_factory=Target)
+    search: Search = field(default_factory=Search)
+    calibration: Samples | None = None
+    seed: int = 0
+    threads: int = 1
+    report_progress: Progress = ignore_progress
+
+
+@dataclass(frozen=True)
+class PassResult:
+    """What a pass has to say: nodes left as they were with the reason, and figures of its own."""
+
+    excluded: dict[str, str] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)

@@ -1,0 +1,106 @@
+"""Weights alone stored in 8 or 16 bits, and weights zeroed where they are smallest."""
+
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper, version_converter
+
+from compression.exceptions import ModelUnsupportedError
+from compression.passes.context import PassContext, PassResult
+from compression.structure import attributes_of, strip_metadata
+
+OPSET_FOR_INT16 = 21
+_CHANNEL_AXIS = {"Conv": 0, "ConvTranspose": 1, "MatMul": 1}
+_MIN_ELEMENTS = 64
+
+
+def quantize_weights(context: PassContext) -> PassResult:
+    """Stores weights as integers with a scale per output channel; computing stays in FP32."""
+    bits = context.parameters["bits"]
+    model = onnx.load(str(context.source))
+    if bits == 16 and _opset(model) < OPSET_FOR_INT16:
+        model = version_converter.convert_version(model, OPSET_FOR_INT16)
+    elif _opset(model) < 13:
+        model = version_converter.convert_version(model, 13)
+    excluded = set(context.parameters.get("exclude") or [])
+    graph = model.graph
+    tensors = {tensor.name: tensor for tensor in graph.initializer}
+    inserted: list[Any] = []
+    for name, axis in _weight_axes(model, excluded).items():
+        values = numpy_helper.to_array(tensors[name])
+        integers, scale = quantize_tensor(values, axis, bits)
+        tensors[name].CopyFrom(numpy_helper.from_array(integers, f"{name}_stored"))
+        graph.initializer.append(numpy_helper.from_array(scale, f"{name}_scale"))
+        inserted.append(
+            helper.make_node(
+                "DequantizeLinear",
+                [f"{name}_stored", f"{name}_scale"],
+                [name],
+                name=f"{name}_dequantize",
+                axis=axis,
+            )
+        )
+    if not inserted:
+        raise ModelUnsupportedError("quantize.weights found no weight worth storing smaller.")
+    nodes = [*inserted, *graph.node]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    strip_metadata(model)
+    onnx.checker.check_model(model)
+    onnx.save(model, str(context.destination))
+    facts = {"bits": bits, "tensors": len(inserted)}
+    return PassResult(dict.fromkeys(excluded, "named in the recipe"), facts)
+
+
+def quantize_tensor(values: NDArray, axis: int, bits: int) -> tuple[NDArray, NDArray[np.float32]]:
+    """Symmetric integers of `bits` bits and one scale for each slice along `axis`."""
+    limit = 2 ** (bits - 1) - 1
+    others = tuple(index for index in range(values.ndim) if index != axis)
+    peak = np.abs(values).max(axis=others)
+    scale = np.where(peak > 0, peak / limit, 1.0).astype(np.float32)
+    shape = [1] * values.ndim
+    shape[axis] = -1
+    integers = np.clip(np.rint(values / scale.reshape(shape)), -limit, limit)
+    return integers.astype(np.int8 if bits == 8 else np.int16), scale
+
+
+def prune_unstructured(context: PassContext) -> PassResult:
+    """Zeroes the smallest weights of the whole model by magnitude (L1, global threshold)."""
+    model = onnx.load(str(context.source))
+    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+    chosen = [tensors[name] for name in _weight_axes(model, set())]
+    if not chosen:
+        raise ModelUnsupportedError("prune.unstructured found no weights.")
+    magnitudes = np.concatenate([np.abs(numpy_helper.to_array(t)).ravel() for t in chosen])
+    threshold = np.quantile(magnitudes, context.parameters["ratio"])
+    for tensor in chosen:
+        values = numpy_helper.to_array(tensor)
+        kept = np.where(np.abs(values) <= threshold, 0, values).astype(values.dtype)
+        tensor.CopyFrom(numpy_helper.from_array(kept, tensor.name))
+    onnx.save(model, str(context.destination))
+    note = "Sparsity alone: the file and the latency stay as they were."
+    return PassResult(facts={"zeroed": float(np.mean(magnitudes <= threshold)), "note": note})
+
+
+def _opset(model: onnx.ModelProto) -> int:
+    return next(item.version for item in model.opset_import if item.domain in ("", "ai.onnx"))
+
+
+def _weight_axes(model: onnx.ModelProto, excluded: set[str]) -> dict[str, int]:
+    """FP32 weights of convolutions and products by name, with their output channel axis."""
+    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+    axes = {}
+    for node in model.graph.node:
+        if node.name in excluded or len(node.input) < 2 or node.input[1] not in tensors:
+            continue
+        tensor = tensors[node.input[1]]
+        is_large = int(np.prod(tensor.dims)) >= _MIN_ELEMENTS and len(tensor.dims) >= 2
+        if tensor.data_type != onnx.TensorProto.FLOAT or not is_large:
+            continue
+        if node.op_type == "Gemm":
+            axes[node.input[1]] = 0 if attributes_of(node).get("transB", 0) else 1
+        elif node.op_type in _CHANNEL_AXIS:
+            axes[node.input[1]] = min(_CHANNEL_AXIS[node.op_type], len(tensor.dims) - 1)
+    return axes

@@ -1,0 +1,92 @@
+"""Recipes offered by name. Pure."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from compression.exceptions import RecipeInvalidError
+from compression.recipe import SCHEMA
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A recipe with a name; `variant` is what its result is called unless the name is taken."""
+
+    slug: str
+    title: str
+    variant: str
+    summary: str
+    recipe: dict[str, Any]
+
+
+def _preset(slug: str, title: str, variant: str, summary: str, *passes: dict[str, Any]) -> Preset:
+    return Preset(slug, title, variant, summary, {"schema": SCHEMA, "passes": list(passes)})
+
+
+_PREPARE = {"pass": "prepare"}
+_STATIC = {"pass": "quantize.static"}
+
+PRESETS: dict[str, Preset] = {
+    preset.slug: preset
+    for preset in (
+        _preset(
+            "dynamic-int8",
+            "Dynamic INT8",
+            "int8-dynamic",
+            "Needs no data. Best for models dominated by matrix products.",
+            _PREPARE,
+            {"pass": "quantize.dynamic"},
+        ),
+        _preset(
+            "static-int8",
+            "Static INT8",
+            "int8-static",
+            "Smallest and fastest for convolutional models; needs calibration samples.",
+            _PREPARE,
+            _STATIC,
+        ),
+        _preset(
+            "prune40-int8",
+            "Prune 40 % + INT8",
+            "pruned40-int8",
+            "Removes 40 % of the channels, repairs without labels, then static INT8.",
+            _PREPARE,
+            {"pass": "prune.structured", "ratio": 0.4},
+            _STATIC,
+        ),
+        _preset(
+            "distilled-int8",
+            "Distilled small + INT8",
+            "distilled-int8",
+            "Trains a small student on the model's own answers. Needs PyTorch.",
+            {"pass": "distill.student"},
+            _PREPARE,
+            _STATIC,
+        ),
+        _preset(
+            "mixed",
+            "Mixed precision",
+            "mixed",
+            "INT8 except for the nodes that measurably suffer from it.",
+            _PREPARE,
+            {"pass": "mixed.search"},
+        ),
+        _preset(
+            "fp16",
+            "Half precision",
+            "fp16",
+            "Half the size, for runtimes that compute in FP16.",
+            _PREPARE,
+            {"pass": "convert.fp16"},
+        ),
+    )
+}
+
+
+def get_preset(slug: str) -> Preset:
+    """The preset of that name."""
+    try:
+        return PRESETS[slug]
+    except KeyError:
+        raise RecipeInvalidError(
+            f"Unknown preset {slug!r}; known are {', '.join(PRESETS)}."
+        ) from None

@@ -1,0 +1,68 @@
+"""With what a variant was made, and the key under which a step's result is cached. Pure."""
+
+import hashlib
+import importlib.metadata
+import json
+from pathlib import Path
+from typing import Any
+
+from compression.recipe import Recipe, Step
+
+_LIBRARIES = ("onnx", "onnxruntime", "numpy")
+# Raised when a pass changes what it writes for the same input and parameters.
+PASSES_REVISION = 1
+_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm")
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of the libraries whose output a variant depends on."""
+    return {name: importlib.metadata.version(name) for name in _LIBRARIES}
+
+
+def cpu_flags() -> list[str]:
+    """The instruction sets of this machine that matter for INT8; empty where unknown."""
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return []
+    present = set()
+    for line in text.splitlines():
+        if line.startswith(("flags", "Features")):
+            present.update(line.split(":", 1)[1].split())
+            break
+    return [flag for flag in _FLAGS if flag in present]
+
+
+def digest_json(value: Any) -> str:
+    """SHA-256 of a value's canonical JSON."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def step_keys(source_sha256: str, recipe: Recipe, calibration_sha256: str | None) -> list[str]:
+    """The cache key of each pass: everything its output depends on, chained from the source.
+
+    The chain makes a key depend on all passes before it, so all keys are known before the first
+    pass runs.
+    """
+    key = digest_json(
+        {
+            "source": source_sha256,
+            "calibration": calibration_sha256,
+            "allow_random": recipe.data.allow_random,
+            "min_calibration": recipe.data.min_calibration,
+            "seed": recipe.data.seed,
+            "isa": recipe.target.isa,
+            "libraries": library_versions(),
+            "revision": PASSES_REVISION,
+        }
+    )
+    keys = []
+    for step in recipe.passes:
+        key = digest_json([key, step.name, step.parameters, _search_of(step, recipe)])
+        keys.append(key)
+    return keys
+
+
+def _search_of(step: Step, recipe: Recipe) -> dict[str, Any] | None:
+    return recipe.to_json()["search"] if step.name == "mixed.search" else None

@@ -1,0 +1,165 @@
+"""Jobs from their making to their cancelling; `running.py` holds what happens in between."""
+
+import importlib.util
+import logging
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from django.db import transaction
+from django.utils import timezone
+
+from compression.exceptions import DataSetUnusableError, JobStateError, TorchMissingError
+from compression.models import Job
+from compression.parameters import PASSES
+from compression.passes.install import TORCH_INSTALL
+from compression.presets import get_preset
+from compression.provenance import digest_json
+from compression.recipe import Recipe, merge_recipe, parse_recipe
+from compression.states import ACTIVE_STATES, JobState
+from registry.models import DataSet, FileRole, Variant, Version, VersionState
+from registry.services.audit import record_event
+
+logger = logging.getLogger(__name__)
+
+HEARTBEAT_TIMEOUT = timedelta(seconds=60)
+MAX_ATTEMPTS = 3
+_OPEN_STATES = (VersionState.READY, VersionState.APPROVED, VersionState.DEPRECATED)
+
+
+@transaction.atomic
+def create_job(
+    *,
+    version: Version,
+    evaluation_dataset: DataSet,
+    actor: str,
+    preset: str = "",
+    recipe: dict[str, Any] | None = None,
+    calibration_dataset: DataSet | None = None,
+    source_variant: Variant | None = None,
+    variant_name: str = "",
+) -> Job:
+    """A queued job with its complete recipe; the caller enqueues it on commit.
+
+    Args:
+        preset: the name of a preset; `recipe` then holds only the sections that differ.
+        recipe: a whole `compress/1` recipe when no preset is named.
+        source_variant: what to start from; None takes the version's own FP32 variant.
+
+    Raises:
+        RecipeInvalidError, DataSetUnusableError, JobStateError, TorchMissingError
+    """
+    if version.state not in _OPEN_STATES:
+        raise JobStateError(f"Expected a version that is ready; {version} is {version.state}.")
+    document = recipe or {}
+    if preset:
+        document = merge_recipe(get_preset(preset).recipe, document)
+    parsed = parse_recipe(document)
+    for dataset in filter(None, (calibration_dataset, evaluation_dataset)):
+        if dataset.model_id != version.model_id:
+            raise DataSetUnusableError(f"Data set {dataset} belongs to another model.")
+    _check_calibration(parsed, calibration_dataset, evaluation_dataset)
+    _check_torch(parsed)
+    source = source_variant or version.variants.filter(derived_from=None).order_by("pk").first()
+    if source is None or source.version_id != version.pk:
+        raise JobStateError(f"{version} has no variant to start from.")
+    model_file = source.files.get(role=FileRole.MODEL)
+    complete = parsed.to_json()
+    complete["source"] = {"version": str(version), "sha256": model_file.blob_id}
+    complete["data"]["calibration"] = calibration_dataset and calibration_dataset.blob_id
+    complete["data"]["evaluation"] = evaluation_dataset.blob_id
+    job = Job.objects.create(
+        version=version,
+        source_variant=source,
+        calibration_dataset=calibration_dataset,
+        evaluation_dataset=evaluation_dataset,
+        preset=preset,
+        variant_name=variant_name or _default_name(preset, parsed),
+        recipe=complete,
+        created_by=actor,
+    )
+    record_event(
+        actor=actor,
+        action="compression.queued",
+        obj=job,
+        summary=f"{job.variant_name} of {version} was queued",
+        details={"recipe_sha256": digest_json(complete)},
+    )
+    return job
+
+
+@transaction.atomic
+def cancel_job(*, job_id: UUID, actor: str) -> Job:
+    """The job, cancelled at once when queued, or asked to stop within seconds when running.
+
+    Raises:
+        JobStateError: it has ended already.
+    """
+    job = Job.objects.select_for_update().get(pk=job_id)
+    if job.state not in ACTIVE_STATES:
+        raise JobStateError(f"Only an active job can be cancelled; it is {job.state}.")
+    if job.is_cancel_requested:
+        return job
+    job.is_cancel_requested = True
+    if job.state == JobState.QUEUED:
+        job.state = JobState.CANCELLED
+        job.finished_at = timezone.now()
+    job.save(update_fields=["is_cancel_requested", "state", "finished_at"])
+    record_event(
+        actor=actor,
+        action="compression.cancelled",
+        obj=job,
+        summary=f"{job.variant_name} of {job.version} was cancelled",
+        details={},
+    )
+    return job
+
+
+@transaction.atomic
+def requeue_lost_jobs() -> int:
+    """Puts jobs whose worker went silent back in the queue, or fails them after three attempts."""
+    before = timezone.now() - HEARTBEAT_TIMEOUT
+    lost = Job.objects.lost(before)
+    failed = lost.filter(attempts__gte=MAX_ATTEMPTS).update(
+        state=JobState.FAILED,
+        error=f"The worker was lost {MAX_ATTEMPTS} times.",
+        finished_at=timezone.now(),
+        claim=None,
+    )
+    cancelled = lost.filter(is_cancel_requested=True).update(
+        state=JobState.CANCELLED, finished_at=timezone.now(), claim=None
+    )
+    requeued = lost.update(state=JobState.QUEUED, claim=None)
+    if failed or cancelled or requeued:
+        logger.warning("lost jobs: requeued=%s failed=%s cancelled=%s", requeued, failed, cancelled)
+    return requeued
+
+
+def _check_calibration(recipe: Recipe, calibration: DataSet | None, evaluation: DataSet) -> None:
+    if calibration is None:
+        if recipe.needs_calibration and not recipe.data.allow_random:
+            raise DataSetUnusableError(
+                "This recipe needs a calibration data set; random data is refused because it "
+                "destroys models."
+            )
+        return
+    if calibration.pk == evaluation.pk:
+        raise DataSetUnusableError("Calibration and evaluation must be different data sets.")
+    if calibration.rows < recipe.data.min_calibration:
+        raise DataSetUnusableError(
+            f"Expected at least {recipe.data.min_calibration} calibration rows "
+            f"(data.min_calibration), found {calibration.rows}."
+        )
+
+
+def _check_torch(recipe: Recipe) -> None:
+    names = [step.name for step in recipe.passes if PASSES[step.name].needs_torch]
+    if names and importlib.util.find_spec("torch") is None:
+        raise TorchMissingError(f"{', '.join(names)} needs PyTorch. {TORCH_INSTALL}")
+
+
+def _default_name(preset: str, recipe: Recipe) -> str:
+    if preset:
+        return get_preset(preset).variant
+    names = [step.name.replace(".", "-") for step in recipe.passes if step.name != "prepare"]
+    return ("-".join(names) or "prepared")[:56]

@@ -1,0 +1,82 @@
+"""What a passed job leaves in the registry."""
+
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+
+from compression.models import Job
+from compression.provenance import digest_json
+from registry.exceptions import ConflictError
+from registry.models import FileRole, Variant
+from registry.services.blobs import store_blob
+from registry.services.variants import attach_variant
+
+# INT8 kernels differ between processors by a few quantization steps.
+GOLDEN_TOLERANCE = {"atol": 0.25, "rtol": 0.1, "min_fraction": 0.9}
+MAX_NAMES = 50
+
+
+def attach_result(*, job: Job, path: Path, report: dict[str, Any]) -> Variant:
+    """The variant made of a job's result: signed, with its figures and where it came from.
+
+    A taken name gets a number. A result of random calibration can never be promoted.
+    """
+    with path.open("rb") as stream:
+        blob = store_blob(stream=stream, max_bytes=settings.AVIARY_MAX_UPLOAD_BYTES)
+    for number in range(1, MAX_NAMES + 1):
+        name = job.variant_name if number == 1 else f"{job.variant_name}-{number}"
+        try:
+            return attach_variant(
+                version=job.version,
+                name=name,
+                files=[("model.onnx", FileRole.MODEL, blob.sha256)],
+                requirements=job.source_variant.requirements,
+                metrics=summarise_report(report),
+                provenance=describe_origin(job, report),
+                derived_from=job.source_variant,
+                is_promotable=not job.recipe["data"]["allow_random"],
+                actor=job.created_by or "compression",
+                golden_tolerance=GOLDEN_TOLERANCE,
+            )
+        except ConflictError:
+            if number == MAX_NAMES:
+                raise
+    raise AssertionError("unreachable")
+
+
+def summarise_report(report: dict[str, Any]) -> dict[str, Any]:
+    """The figures a variant is shown and compared by."""
+    variant = report["variant"]
+    accuracy = variant["accuracy"]
+    return {
+        "size_bytes": variant["bytes"],
+        "compressed_bytes": variant["compressed_bytes"],
+        "ratio": report["ratio"],
+        "accuracy": accuracy and accuracy["value"],
+        "accuracy_interval": accuracy and [accuracy["low"], accuracy["high"]],
+        "accuracy_drop_points": report["accuracy_drop_points"],
+        "agreement": variant["agreement"]["value"],
+        "divergence_nats": variant["divergence_nats"],
+        "latency_ms": {name: variant["latency"][f"{name}_ms"] for name in ("p50", "p95", "p99")},
+        "speedup": report["speedup"],
+        "parameters": variant["parameters"],
+        "macs": variant["macs"],
+        "samples": report["samples"],
+    }
+
+
+def describe_origin(job: Job, report: dict[str, Any]) -> dict[str, Any]:
+    """With what, from what and by which job the variant was made."""
+    return {
+        "kind": "compression",
+        "job": str(job.pk),
+        "preset": job.preset,
+        "recipe": job.recipe,
+        "recipe_sha256": digest_json(job.recipe),
+        "environment": report["environment"],
+        "passes": [
+            {key: note[key] for key in ("pass", "seconds", "bytes", "sha256")}
+            for note in report["passes"]
+        ],
+    }

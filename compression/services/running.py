@@ -1,0 +1,190 @@
+"""One job from claim to verdict, with the passes run in a child process."""
+
+import json
+import logging
+import shutil
+import tempfile
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from django.db.models import F
+from django.utils import timezone
+
+from compression.models import Job
+from compression.provenance import step_keys
+from compression.recipe import parse_recipe
+from compression.services.results import attach_result
+from compression.states import JobState
+from compression.step_cache import load_steps, save_step
+from compression.supervisor import Outcome, supervise
+from registry.models import FileRole
+from registry.services.blobs import copy_blob
+
+logger = logging.getLogger(__name__)
+
+MAX_LOG_EVENTS = 200
+HEARTBEAT_SECONDS = 5.0
+SOURCE_FOLDER = "source"
+
+
+def run_job(*, job_id: UUID) -> Job:
+    """The job as it ended. Does nothing when another worker has it or it has ended.
+
+    A worker that is killed leaves the job `running`; the sweep puts it back, and the next run
+    continues from the passes whose results are cached.
+    """
+    claim = uuid.uuid4()
+    now = timezone.now()
+    # Claimed by a conditional update that must change exactly one row.
+    claimed = (
+        Job.objects.queued()
+        .filter(pk=job_id)
+        .update(
+            state=JobState.RUNNING,
+            claim=claim,
+            attempts=F("attempts") + 1,
+            started_at=now,
+            heartbeat_at=now,
+        )
+    )
+    job = Job.objects.select_related(
+        "version__model", "source_variant", "calibration_dataset", "evaluation_dataset"
+    ).get(pk=job_id)
+    if claimed != 1:
+        return job
+    logger.info("job %s started, attempt %s", job.pk, job.attempts)
+    scratch = _make_scratch()
+    try:
+        run = _Run(job, claim, scratch)
+        outcome = run.execute()
+        return _finish(job, claim, scratch, outcome)
+    except Exception as error:
+        logger.exception("job %s failed", job.pk)
+        return _close(job, claim, JobState.FAILED, error=f"{type(error).__name__}: {error}")
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _make_scratch() -> Path:
+    root = Path(settings.AVIARY_HOME) / "scratch"
+    root.mkdir(parents=True, exist_ok=True)
+    return Path(tempfile.mkdtemp(prefix="compression-", dir=root))
+
+
+class _Run:
+    """The supervised part: what the child is given, and what becomes of its events."""
+
+    def __init__(self, job: Job, claim: UUID, scratch: Path) -> None:
+        self.job, self.claim, self.scratch = job, claim, scratch
+        self.recipe = parse_recipe(job.recipe)
+        data = job.recipe["data"]
+        self.keys = step_keys(job.recipe["source"]["sha256"], self.recipe, data["calibration"])
+        self.log: list[dict[str, Any]] = []
+        self.last_heartbeat = 0.0
+        self.is_lost = False
+
+    def execute(self) -> Outcome:
+        self._write_order()
+        limits = self.recipe.limits
+        return supervise(
+            self.scratch,
+            wall_seconds=limits.wall_seconds,
+            threads=limits.threads,
+            on_event=self._on_event,
+            should_stop=self._should_stop,
+        )
+
+    def _write_order(self) -> None:
+        folder = self.scratch / SOURCE_FOLDER
+        folder.mkdir()
+        source = ""
+        for file in self.job.source_variant.files.filter(
+            role__in=[FileRole.MODEL, FileRole.EXTERNAL_DATA]
+        ):
+            target = folder / file.path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            copy_blob(sha256=file.blob_id, target=target)
+            if file.role == FileRole.MODEL:
+                source = f"{SOURCE_FOLDER}/{file.path}"
+        calibration = None
+        if self.job.calibration_dataset is not None:
+            calibration = "calibration.npz"
+            sha256 = self.job.calibration_dataset.blob_id
+            copy_blob(sha256=sha256, target=self.scratch / calibration)
+        copy_blob(
+            sha256=self.job.evaluation_dataset.blob_id, target=self.scratch / "evaluation.npz"
+        )
+        order = {
+            "recipe": self.job.recipe,
+            "limits": self.job.recipe["limits"],
+            "source": source,
+            "calibration": calibration,
+            "evaluation": "evaluation.npz",
+            "done": load_steps(self.keys, self.scratch),
+        }
+        (self.scratch / "order.json").write_text(json.dumps(order))
+
+    def _on_event(self, event: dict[str, Any]) -> None:
+        is_step = event["event"] == "step"
+        if is_step and event["state"] == "done":
+            path = (self.scratch / event["file"]).resolve()
+            if path.is_relative_to(self.scratch.resolve()):
+                save_step(self.keys[event["index"]], path, event["notes"])
+        if is_step:
+            self.log = [*self.log, {**event, "at": timezone.now().isoformat()}][-MAX_LOG_EVENTS:]
+        progress = {
+            **{key: event.get(key) for key in ("index", "name", "done", "total", "eta_seconds")},
+            "passes": len(self.recipe.passes),
+        }
+        self._touch(progress=progress, log=self.log)
+
+    def _should_stop(self) -> bool:
+        """True when a person cancelled, or when another worker has taken the job over."""
+        if time.monotonic() - self.last_heartbeat >= HEARTBEAT_SECONDS:
+            self._touch()
+        row = Job.objects.filter(pk=self.job.pk, claim=self.claim).values_list(
+            "is_cancel_requested", flat=True
+        )
+        answer = list(row)
+        self.is_lost = not answer
+        return self.is_lost or answer[0]
+
+    def _touch(self, **values: Any) -> None:
+        self.last_heartbeat = time.monotonic()
+        Job.objects.filter(pk=self.job.pk, claim=self.claim).update(
+            heartbeat_at=timezone.now(), **values
+        )
+
+
+def _finish(job: Job, claim: UUID, scratch: Path, outcome: Outcome) -> Job:
+    if outcome.kind == "cancelled":
+        return _close(job, claim, JobState.CANCELLED)
+    if outcome.kind == "timed_out":
+        return _close(job, claim, JobState.TIMED_OUT, error=outcome.message)
+    if outcome.kind == "error" or outcome.report is None:
+        return _close(job, claim, JobState.FAILED, error=f"{outcome.code}: {outcome.message}")
+    report = outcome.report
+    path = (scratch / report.pop("file")).resolve()
+    if not path.is_relative_to(scratch.resolve()):
+        return _close(job, claim, JobState.FAILED, error="The child named a file outside.")
+    state = JobState(report["outcome"])
+    variant = None
+    if state == JobState.PASSED:
+        if not Job.objects.filter(pk=job.pk, claim=claim, is_cancel_requested=False).exists():
+            return _close(job, claim, JobState.CANCELLED)
+        variant = attach_result(job=job, path=path, report=report)
+    return _close(job, claim, state, report=report, result_variant=variant)
+
+
+def _close(job: Job, claim: UUID, state: JobState, **values: Any) -> Job:
+    """Ends the job, unless another worker has taken it over meanwhile."""
+    changed = Job.objects.filter(pk=job.pk, claim=claim, state=JobState.RUNNING).update(
+        state=state, finished_at=timezone.now(), claim=None, **values
+    )
+    logger.info("job %s ended %s%s", job.pk, state, "" if changed else " (held elsewhere)")
+    job.refresh_from_db()
+    return job

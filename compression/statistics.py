@@ -1,0 +1,89 @@
+"""Figures about a model's answers: accuracy with its interval, agreement, divergence. Pure."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Z_95 = 1.959963984540054
+_TINY = 1e-9
+
+
+@dataclass(frozen=True)
+class Proportion:
+    """A share with its 95 % interval, all in [0, 1]."""
+
+    value: float
+    low: float
+    high: float
+    samples: int
+
+
+def wilson_interval(hits: int, samples: int) -> Proportion:
+    """A share with its 95 % score interval (Wilson 1927), which stays inside [0, 1].
+
+    Args:
+        hits: successes, 0 to `samples`.
+        samples: trials, at least 1.
+    """
+    share = hits / samples
+    square = Z_95**2
+    centre = (share + square / (2 * samples)) / (1 + square / samples)
+    spread = (
+        Z_95
+        / (1 + square / samples)
+        * math.sqrt(share * (1 - share) / samples + square / (4 * samples**2))
+    )
+    low = 0.0 if hits == 0 else max(0.0, centre - spread)
+    high = 1.0 if hits == samples else min(1.0, centre + spread)
+    return Proportion(share, low, high, samples)
+
+
+def to_probabilities(scores: NDArray) -> NDArray[np.float64]:
+    """Probabilities [N, C] of scores: as they are where rows already are, else the softmax."""
+    values = scores.reshape(len(scores), -1).astype(np.float64)
+    is_probability = values.min() >= -1e-6 and np.allclose(values.sum(axis=1), 1.0, atol=1e-3)
+    if is_probability:
+        return values
+    exponents = np.exp(values - values.max(axis=1, keepdims=True))
+    return exponents / exponents.sum(axis=1, keepdims=True)
+
+
+def mean_divergence(reference: NDArray, other: NDArray) -> float:
+    """The mean Kullback-Leibler divergence in nats of `other` from `reference` (scores [N, C])."""
+    if not np.isfinite(other).all():
+        return math.inf
+    p, q = to_probabilities(reference), to_probabilities(other)
+    return float(np.mean(np.sum(p * (np.log(p + _TINY) - np.log(q + _TINY)), axis=1)))
+
+
+def accuracy_of(scores: NDArray, labels: NDArray) -> Proportion:
+    """How often the highest score is the label."""
+    hits = int((np.nan_to_num(scores, nan=-np.inf).argmax(axis=1) == labels).sum())
+    return wilson_interval(hits, len(labels))
+
+
+def agreement_of(reference: NDArray, other: NDArray) -> Proportion:
+    """How often both give the same class."""
+    same = reference.argmax(axis=1) == np.nan_to_num(other, nan=-np.inf).argmax(axis=1)
+    return wilson_interval(int(same.sum()), len(reference))
+
+
+def relative_error(reference: NDArray, other: NDArray) -> float:
+    """The root mean square of the difference over that of the reference."""
+    difference = other.astype(np.float64) - reference
+    scale = math.sqrt(float(np.mean(reference.astype(np.float64) ** 2))) + _TINY
+    return math.sqrt(float(np.mean(difference**2))) / scale
+
+
+def collapse_flags(scores: NDArray) -> list[str]:
+    """Signs that a model no longer computes anything: `non_finite`, `all_zero`, `constant`."""
+    flags = []
+    if not np.isfinite(scores).all():
+        flags.append("non_finite")
+    elif not scores.any():
+        flags.append("all_zero")
+    elif len(scores) > 1 and float(np.ptp(scores.astype(np.float64), axis=0).max()) == 0.0:
+        flags.append("constant")
+    return flags

@@ -1,0 +1,123 @@
+"""Passes over files: smaller, and still the same model."""
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from compression.arrays import Samples, check_disjoint
+from compression.exceptions import DataSetUnusableError, TorchMissingError
+from compression.parameters import PASSES
+from compression.passes.context import PassContext
+from compression.passes.prepare import prepare_file
+from compression.passes.table import RUNNERS
+from compression.recipe import Target
+from tests.factories.compression import make_model, make_samples, run_model
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models")
+    onnx.save(make_model(), str(folder / "original.onnx"))
+    prepare_file(folder / "original.onnx", folder / "prepared.onnx")
+    return folder
+
+
+def run_pass(prepared, tmp_path, name, target=None, **parameters):
+    x, y = make_samples(200, seed=11)
+    defaults = {key: rule.default for key, rule in PASSES[name].parameters.items()}
+    context = PassContext(
+        source=prepared / "prepared.onnx",
+        destination=tmp_path / "out.onnx",
+        original=prepared / "original.onnx",
+        scratch=tmp_path,
+        parameters={**defaults, **parameters},
+        target=target or Target(),
+        calibration=Samples({"x": x}, y),
+    )
+    result = RUNNERS[name](context)
+    return result, tmp_path / "out.onnx"
+
+
+def accuracy(path):
+    x, y = make_samples(500, seed=12)
+    return float((run_model(onnx.load(str(path)), x).argmax(axis=1) == y).mean())
+
+
+def test_preparing_folds_the_batch_norm_and_keeps_the_answers(prepared):
+    before, after = (onnx.load(str(prepared / f"{n}.onnx")) for n in ("original", "prepared"))
+    assert "BatchNormalization" not in {node.op_type for node in after.graph.node}
+    assert not after.graph.value_info
+    x, _ = make_samples(50, seed=13)
+    assert np.allclose(run_model(before, x), run_model(after, x), atol=1e-3)
+
+
+CASES = {
+    "dynamic": ("quantize.dynamic", {}, 2.5),
+    "static": ("quantize.static", {}, 2.5),
+    "static, operators": ("quantize.static", {"format": "qoperator"}, 2.5),
+    "static, percentile": ("quantize.static", {"method": "percentile"}, 2.5),
+    "weights, 8 bits": ("quantize.weights", {"bits": 8}, 3.0),
+    "weights, 16 bits": ("quantize.weights", {"bits": 16}, 1.7),
+    "half": ("convert.fp16", {}, 1.8),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_pass_makes_the_file_smaller_and_keeps_the_accuracy(case, prepared, tmp_path):
+    name, parameters, ratio = CASES[case]
+    _, path = run_pass(prepared, tmp_path, name, **parameters)
+    assert (prepared / "prepared.onnx").stat().st_size / path.stat().st_size > ratio
+    assert accuracy(path) >= accuracy(prepared / "prepared.onnx") - 0.02
+
+
+@pytest.mark.parametrize("isa", ["x86-vnni", "x86-avx2", "arm64", "npu"])
+def test_every_isa_preset_quantizes(isa, prepared, tmp_path):
+    result, path = run_pass(prepared, tmp_path, "quantize.static", target=Target(isa=isa))
+    assert accuracy(path) > 0.9
+    assert result.facts["symmetric"] == (isa == "npu")
+
+
+def test_quantizing_twice_gives_the_same_bytes(prepared, tmp_path):
+    contents = []
+    for index in range(2):
+        folder = tmp_path / str(index)
+        folder.mkdir()
+        contents.append(run_pass(prepared, folder, "quantize.static")[1].read_bytes())
+    assert contents[0] == contents[1]
+
+
+def test_unstructured_pruning_says_that_it_saves_nothing(prepared, tmp_path):
+    result, path = run_pass(prepared, tmp_path, "prune.unstructured", ratio=0.3)
+    assert result.facts["zeroed"] == pytest.approx(0.3, abs=0.01)
+    assert path.stat().st_size == pytest.approx((prepared / "prepared.onnx").stat().st_size, 0.01)
+    assert "stay" in result.facts["note"]
+
+
+def test_half_precision_keeps_a_region_beyond_its_range_whole(prepared, tmp_path):
+    model = onnx.load(str(prepared / "prepared.onnx"))
+    first, second = [node for node in model.graph.node if node.op_type == "Conv"][:2]
+    weights = {tensor.name: tensor for tensor in model.graph.initializer}
+    for name, factor in ((first.input[1], 1e5), (first.input[2], 1e5), (second.input[1], 1e-5)):
+        value = (numpy_helper.to_array(weights[name]) * np.float32(factor)).astype(np.float32)
+        weights[name].CopyFrom(numpy_helper.from_array(value, name))
+    x, _ = make_samples(100, seed=14)
+    expected = run_model(model, x)
+    onnx.save(model, str(tmp_path / "prepared.onnx"))
+    result, path = run_pass(tmp_path, tmp_path, "convert.fp16")
+    assert first.name in result.excluded
+    assert "do not fit FP16" in result.excluded[first.name]
+    got = run_model(onnx.load(str(path)), x)
+    assert (got.argmax(axis=1) == expected.argmax(axis=1)).all()
+
+
+@pytest.mark.parametrize("name", ["finetune.kd", "distill.student"])
+def test_passes_that_train_say_how_to_install_what_they_need(name, prepared, tmp_path):
+    with pytest.raises(TorchMissingError, match="pip install"):
+        run_pass(prepared, tmp_path, name)
+
+
+def test_sets_that_share_rows_are_refused():
+    x, _ = make_samples(20, seed=1)
+    with pytest.raises(DataSetUnusableError, match="share 5 rows"):
+        check_disjoint(Samples({"x": x[:10]}, None), Samples({"x": x[5:]}, None))

@@ -1,0 +1,84 @@
+"""The child process: limits, and what a hostile or broken one is answered with."""
+
+import json
+import time
+
+from compression.recipe import SCHEMA, parse_recipe
+from compression.supervisor import supervise
+from tests.factories.compression import make_model, make_samples, pack_npz
+
+
+def write_order(folder, **limits):
+    x, y = make_samples(64, seed=5)
+    (folder / "evaluation.npz").write_bytes(pack_npz(x=x, y=y))
+    (folder / "model.onnx").write_bytes(make_model().SerializeToString())
+    recipe = parse_recipe({"schema": SCHEMA, "passes": [{"pass": "prepare"}]}).to_json()
+    order = {
+        "recipe": recipe,
+        "limits": {**recipe["limits"], **limits},
+        "source": "model.onnx",
+        "calibration": None,
+        "evaluation": "evaluation.npz",
+        "done": [],
+    }
+    (folder / "order.json").write_text(json.dumps(order))
+
+
+def run(folder, *, wall_seconds=60.0, should_stop=lambda: False):
+    events = []
+    outcome = supervise(
+        folder,
+        wall_seconds=wall_seconds,
+        threads=1,
+        on_event=events.append,
+        should_stop=should_stop,
+    )
+    return outcome, events
+
+
+def test_a_chain_reports_each_step_and_its_result(tmp_path):
+    write_order(tmp_path)
+    outcome, events = run(tmp_path)
+    assert outcome.kind == "done", outcome
+    assert [(event["name"], event["state"]) for event in events] == [
+        ("prepare", "started"),
+        ("prepare", "done"),
+        ("evaluate", "started"),
+    ]
+    assert outcome.report["variant"]["agreement"]["value"] == 1.0
+
+
+def test_the_address_space_limit_ends_the_child(tmp_path):
+    write_order(tmp_path, memory_bytes=96 * 1024**2)
+    outcome, _ = run(tmp_path)
+    assert outcome.kind == "error"
+
+
+def test_the_wall_limit_ends_the_child(tmp_path):
+    write_order(tmp_path)
+    started = time.monotonic()
+    outcome, _ = run(tmp_path, wall_seconds=0.01)
+    assert outcome.kind == "timed_out"
+    assert time.monotonic() - started < 8
+
+
+def test_a_stop_ends_the_child(tmp_path):
+    write_order(tmp_path)
+    outcome, _ = run(tmp_path, should_stop=lambda: True)
+    assert outcome.kind == "cancelled"
+
+
+def test_a_file_that_is_no_model_is_an_error_with_its_reason(tmp_path):
+    write_order(tmp_path)
+    (tmp_path / "model.onnx").write_bytes(b"not a model")
+    outcome, _ = run(tmp_path)
+    assert (outcome.kind, outcome.code) == ("error", "pass_failed")
+    assert outcome.message
+
+
+def test_the_child_is_given_no_secret(tmp_path, monkeypatch):
+    from compression.supervisor import _environment
+
+    monkeypatch.setenv("SECRET_KEY", "never")
+    monkeypatch.setenv("DATABASE_URL", "never")
+    assert "never" not in _environment(tmp_path, 1).values()
