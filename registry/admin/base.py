@@ -6,10 +6,10 @@ from datetime import datetime
 from typing import Any
 
 from django import forms
-from django.contrib import admin
-from django.core.exceptions import FieldDoesNotExist
+from django.contrib import admin, messages
 from django.db.models import QuerySet
-from django.http import HttpRequest, StreamingHttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, StreamingHttpResponse
+from django.template.response import TemplateResponse
 from django.utils.html import format_html
 from django.utils.timesince import timesince
 from django.utils.timezone import localtime
@@ -68,28 +68,45 @@ class ReadOnlyAdmin(ListAdmin):
         return False
 
 
-class ServiceForm(forms.ModelForm):
-    """A form whose `act` calls a service while it is cleaned, so that its error is shown here."""
+def form_page(
+    model_admin: ModelAdmin,
+    request: HttpRequest,
+    *,
+    form: forms.Form,
+    act: Callable[[dict[str, Any]], Any],
+    title: str,
+    button: str,
+    back: str,
+    done: Callable[[Any], tuple[str, str]],
+    **context: Any,
+) -> HttpResponse:
+    """A page with one form whose POST makes one service call; its error is shown on the form.
 
-    act: Callable[[dict[str, Any]], Any] | None = None
-    saved: Any = None
-
-    def _post_clean(self) -> None:
-        # The service validates; the row is never built from the form.
-        if self.errors or self.act is None:
-            return
+    Args:
+        done: from what the service returned, the message and the address to go to.
+    """
+    if request.method == "POST" and form.is_valid():
         try:
-            self.saved = self.act(self.cleaned_data)
+            result = act(form.cleaned_data)
         except AviaryError as error:
-            self.add_error(None, describe_error(error))
+            form.add_error(None, describe_error(error))
         else:
-            self.instance = self.saved
-
-    def save(self, commit: bool = True) -> Any:
-        return self.saved
-
-    def save_m2m(self) -> None:
-        """Nothing: the service wrote everything."""
+            message, address = done(result)
+            model_admin.message_user(request, message, messages.SUCCESS)
+            return HttpResponseRedirect(address)
+    return TemplateResponse(
+        request,
+        "registry/form.html",
+        {
+            **model_admin.admin_site.each_context(request),
+            "opts": model_admin.opts,
+            "title": title,
+            "form": form,
+            "button": button,
+            "back": back,
+            **context,
+        },
+    )
 
 
 def describe_error(error: AviaryError) -> str:
@@ -127,15 +144,6 @@ def copyable(digest: str | None) -> str:
         digest,
         digest[:12],
     )
-
-
-def has_field(model: Any, name: str) -> bool:
-    """True when the model has a field of that name."""
-    try:
-        model._meta.get_field(name)
-    except FieldDoesNotExist:
-        return False
-    return True
 
 
 def _defuse(value: Any) -> Any:

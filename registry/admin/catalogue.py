@@ -1,81 +1,244 @@
-"""Models and aliases."""
+"""Models, and the names that move between their versions."""
 
 from typing import Any
 
+from django import forms
 from django.contrib import admin
-from django.db.models import Count, QuerySet
-from django.forms import ModelForm
-from django.http import HttpRequest
-from unfold.admin import ModelAdmin
+from django.core.exceptions import PermissionDenied
+from django.db.models import Count, Max, OuterRef, QuerySet, Subquery
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404
+from django.urls import reverse
+from django.utils.html import format_html, format_html_join
+from unfold.decorators import display
+from unfold.widgets import (
+    UnfoldAdminSelectWidget,
+    UnfoldAdminTextareaWidget,
+    UnfoldAdminTextInputWidget,
+)
 
-from registry.admin.read_only import ReadOnlyAdmin, ReadOnlyInline
-from registry.models import Alias, AliasMove, Model, Version
-from registry.services.audit import record_event
+from registry.admin.base import ListAdmin, ReadOnlyAdmin, ago, form_page
+from registry.models import Alias, Model, Task, Version
+from registry.services.aliases import move_alias
+from registry.services.models import create_model
+
+VERSIONS_SHOWN = 20
 
 
-class VersionInline(ReadOnlyInline):
-    """Versions of a model."""
+class ModelForm(forms.Form):
+    """What a new model is."""
 
-    model = Version
-    fields = ["version", "sequence", "state", "created_by", "created_at"]
-    readonly_fields = fields
-    ordering = ["-sequence"]
+    slug = forms.CharField(
+        max_length=100,
+        widget=UnfoldAdminTextInputWidget(),
+        help_text="The name that stays, such as digits-cnn.",
+    )
+    title = forms.CharField(max_length=200, required=False, widget=UnfoldAdminTextInputWidget())
+    task = forms.ChoiceField(choices=Task.choices, widget=UnfoldAdminSelectWidget())
+    labels = forms.CharField(
+        required=False,
+        widget=UnfoldAdminTextareaWidget(attrs={"rows": 6}),
+        help_text="Class names in the order of the output, one per line.",
+    )
+
+    def clean_labels(self) -> list[str]:
+        lines = self.cleaned_data["labels"].splitlines()
+        return [line.strip() for line in lines if line.strip()]
 
 
 @admin.register(Model)
-class ModelPageAdmin(ModelAdmin):
-    """Models; what versions depend on cannot change once there is one."""
+class ModelAdmin(ReadOnlyAdmin):
+    """Models with how many versions they have and which one is the champion."""
 
-    list_display = ["slug", "title", "task", "version_count", "owner", "created_at"]
-    list_filter = ["task"]
+    list_before_template = "registry/models_intro.html"
+    list_display = ["slug", "title", "task", "version_count", "champion", "owner", "newest"]
+    list_filter = ["task", "created_at"]
     list_select_related = ["owner"]
     search_fields = ["slug", "title"]
-    fields = ["slug", "title", "task", "labels", "owner", "tags"]
-    autocomplete_fields = ["owner"]
-    inlines = [VersionInline]
+    ordering = ["slug"]
+    csv_fields = ["slug", "title", "task", "owner__username", "created_at"]
+    fields = [
+        "slug", "title", "task", "labels", "owner", "tags", "alias_list", "version_list",
+        "created_at",
+    ]  # fmt: skip
+    readonly_fields = ["alias_list", "version_list"]
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("registry.add_model")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Model]:
-        return super().get_queryset(request).annotate(version_total=Count("versions"))
-
-    @admin.display(description="Versions", ordering="version_total")
-    def version_count(self, obj: Any) -> int:
-        return int(obj.version_total)
-
-    def get_readonly_fields(self, request: HttpRequest, obj: Model | None = None) -> list[str]:
-        if obj is None:
-            return []
-        has_versions = obj.versions.exists()
-        return ["slug", "task", "labels"] if has_versions else ["slug"]
-
-    def save_model(self, request: HttpRequest, obj: Model, form: ModelForm, change: bool) -> None:
-        super().save_model(request, obj, form, change)
-        record_event(
-            actor=request.user.get_username(),
-            action="model.edited" if change else "model.created",
-            obj=obj,
-            summary=f"Model {obj.slug} was {'edited' if change else 'created'}",
-            details={"fields": form.changed_data},
+        champion = Alias.objects.filter(model=OuterRef("pk"), name="champion")
+        models: QuerySet[Model] = super().get_queryset(request)
+        return models.annotate(
+            versions_total=Count("versions"),
+            newest_at=Max("versions__created_at"),
+            champion_name=Subquery(champion.values("version__version")[:1]),
         )
 
-    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return False
+    @display(description="Versions", ordering="versions_total")
+    def version_count(self, model: Any) -> str:
+        address = reverse("admin:registry_version_changelist")
+        return format_html(
+            '<a href="{}?model__id__exact={}">{}</a>', address, model.pk, model.versions_total
+        )
+
+    @display(description="Champion", ordering="champion_name")
+    def champion(self, model: Any) -> str:
+        return model.champion_name or "–"
+
+    @display(description="Newest version", ordering="newest_at")
+    def newest(self, model: Any) -> str:
+        return ago(model.newest_at)
+
+    @display(description="Aliases")
+    def alias_list(self, model: Model) -> str:
+        rows = [
+            (reverse("admin:registry_alias_change", args=[alias.pk]), alias.name, alias.version)
+            for alias in model.aliases.select_related("version__model")
+        ]
+        if not rows:
+            return format_html(
+                'None yet. <a class="underline" href="{}">Name a version</a>, such as champion.',
+                reverse("admin:registry_alias_add"),
+            )
+        return format_html_join(", ", '<a class="underline" href="{}">{}</a> = {}', rows)
+
+    @display(description="Versions")
+    def version_list(self, model: Model) -> str:
+        rows = [
+            (version.get_absolute_url(), version.version, version.get_state_display())
+            for version in model.versions.order_by("-sequence")[:VERSIONS_SHOWN]
+        ]
+        if not rows:
+            return format_html(
+                'None yet. <a class="underline" href="{}?model={}">Upload one</a>.',
+                reverse("admin:registry_version_add"),
+                model.pk,
+            )
+        return format_html_join(", ", '<a class="underline" href="{}">{}</a> {}', rows)
+
+    def add_view(
+        self,
+        request: HttpRequest,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        if not self.has_add_permission(request):
+            raise PermissionDenied
+        return form_page(
+            self,
+            request,
+            form=ModelForm(request.POST or None),
+            act=lambda given: create_model(
+                **given, owner=request.user, actor=request.user.get_username()
+            ),
+            title="New model",
+            button="Create",
+            back=reverse("admin:registry_model_changelist"),
+            done=lambda model: (f"Model {model} was created.", model.get_absolute_url()),
+        )
+
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> Any:
+        context = {**(extra_context or {}), "is_empty": not Model.objects.exists()}
+        return super().changelist_view(request, context)
 
 
-class AliasMoveInline(ReadOnlyInline):
-    """Where an alias has been."""
+class AliasForm(forms.Form):
+    """Where an alias goes, and why."""
 
-    model = AliasMove
-    fk_name = "alias"
-    fields = ["at", "from_version", "to_version", "actor", "reason"]
-    readonly_fields = fields
+    name = forms.CharField(
+        max_length=50, widget=UnfoldAdminTextInputWidget(), help_text="Such as champion."
+    )
+    version = forms.ModelChoiceField(
+        Version.objects.select_related("model").order_by("model__slug", "-sequence"),
+        widget=UnfoldAdminSelectWidget(),
+    )
+    reason = forms.CharField(widget=UnfoldAdminTextareaWidget(attrs={"rows": 3}))
 
 
 @admin.register(Alias)
-class AliasAdmin(ReadOnlyAdmin):
-    """Names that move; moved through the API."""
+class AliasAdmin(ListAdmin):
+    """Names that move; each move goes through the service and is kept."""
 
+    list_before_template = "registry/aliases_intro.html"
     list_display = ["name", "model", "version", "is_protected"]
-    list_filter = ["name", "is_protected"]
+    list_filter = ["name", "is_protected", "model"]
     list_select_related = ["model", "version__model"]
-    search_fields = ["name", "model__slug"]
-    inlines = [AliasMoveInline]
+    search_fields = ["name", "model__slug", "version__version"]
+    csv_fields = ["model__slug", "name", "version__version", "is_protected"]
+
+    def add_view(
+        self,
+        request: HttpRequest,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        if not self.has_add_permission(request):
+            raise PermissionDenied
+        return self._move_page(request, AliasForm(request.POST or None), "Name a version")
+
+    def change_view(
+        self,
+        request: HttpRequest,
+        object_id: str,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        alias = get_object_or_404(Alias.objects.select_related("version__model"), pk=object_id)
+        if not self.has_change_permission(request, alias):
+            if self.has_view_permission(request, alias) and request.method == "GET":
+                return super().change_view(request, object_id, form_url, extra_context)
+            raise PermissionDenied
+        form = AliasForm(
+            request.POST or None, initial={"name": alias.name, "version": alias.version_id}
+        )
+        form.fields["name"].disabled = True
+        versions = form.fields["version"]
+        assert isinstance(versions, forms.ModelChoiceField)
+        versions.queryset = (
+            Version.objects.filter(model=alias.model_id)
+            .select_related("model")
+            .order_by("-sequence")
+        )
+        moves = alias.moves.select_related("from_version__model", "to_version__model")[:50]
+        return self._move_page(
+            request,
+            form,
+            f"Move {alias}",
+            consequences=[
+                f"{alias.name} names {alias.version} now; deployments and people that ask for "
+                f"{alias} get the other version from then on."
+            ],
+            history=[
+                {
+                    "when": ago(move.at),
+                    "text": f"{move.from_version or 'nothing'} → {move.to_version} "
+                    f"by {move.actor}: {move.reason or 'no reason given'}",
+                }
+                for move in moves
+            ],
+        )
+
+    def _move_page(
+        self, request: HttpRequest, form: AliasForm, title: str, **context: Any
+    ) -> HttpResponse:
+        back = reverse("admin:registry_alias_changelist")
+        return form_page(
+            self,
+            request,
+            form=form,
+            act=lambda given: move_alias(**given, actor=request.user.get_username()),
+            title=title,
+            button="Move" if context else "Name",
+            back=back,
+            done=lambda alias: (f"{alias} names {alias.version}.", back),
+            **context,
+        )
+
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> Any:
+        context = {**(extra_context or {}), "is_empty": not Alias.objects.exists()}
+        return super().changelist_view(request, context)

@@ -1,272 +1,206 @@
-"""Versions: browse, upload, approve, yank, compare."""
+"""Versions: the list, the page of one, uploads, and the buttons that move it."""
 
+from functools import partial
 from typing import Any
 
-from django.contrib import admin, messages
+from django import forms
+from django.contrib import admin
+from django.core.exceptions import PermissionDenied
 from django.db import transaction
-from django.forms import ModelForm
 from django.http import Http404, HttpRequest, HttpResponse
-from django.shortcuts import get_object_or_404, redirect
-from django.template.response import TemplateResponse
+from django.shortcuts import get_object_or_404
 from django.urls import URLPattern, path, reverse
-from django.utils.html import format_html, format_html_join
-from django.utils.safestring import SafeString
-from unfold.admin import ModelAdmin
-from unfold.decorators import action, display
+from unfold.decorators import display
+from unfold.widgets import (
+    UnfoldAdminFileFieldWidget,
+    UnfoldAdminSelectWidget,
+    UnfoldAdminTextareaWidget,
+    UnfoldAdminTextInputWidget,
+)
 
 from registry import tasks
-from registry.admin.forms import TransitionForm, UploadForm
-from registry.admin.read_only import ReadOnlyAdmin, ReadOnlyInline
-from registry.comparison import compare_versions
-from registry.exceptions import AviaryError
-from registry.models import Variant, VariantFile, Version, VersionState
-from registry.services import versions
-from registry.states import PERSON_TARGETS, can_move
-
-_STATE_COLOURS = {
-    VersionState.DRAFT: "info",
-    VersionState.VALIDATING: "info",
-    VersionState.READY: "primary",
-    VersionState.APPROVED: "success",
-    VersionState.DEPRECATED: "warning",
-    VersionState.YANKED: "danger",
-    VersionState.REJECTED: "danger",
-}
-_VERBS = {"approved": "Approve", "deprecated": "Deprecate", "yanked": "Yank"}
+from registry.admin.base import STATE_COLOURS, ListAdmin, ago, form_page
+from registry.admin.version_page import VERBS, build_page, describe_consequences
+from registry.models import DataSet, Model, Version, VersionState
+from registry.services.versions import edit_version, transition_version, upload_version
 
 
-class VariantInline(ReadOnlyInline):
-    """Variants of a version with the digests of their files."""
+class UploadForm(forms.Form):
+    """A new version: one ONNX file with its weights inside."""
 
-    model = Variant
-    fields = ["name", "identity", "file_list", "requirements", "metrics", "is_promotable"]
-    readonly_fields = fields
-    verbose_name_plural = "Variants"
+    model = forms.ModelChoiceField(Model.objects.order_by("slug"), widget=UnfoldAdminSelectWidget())
+    version = forms.CharField(
+        max_length=64,
+        widget=UnfoldAdminTextInputWidget(),
+        help_text="Unique for the model, such as 1.4.0.",
+    )
+    file = forms.FileField(
+        label="ONNX file",
+        widget=UnfoldAdminFileFieldWidget(),
+        help_text="Inputs, outputs and opset are read from the file.",
+    )
+    dataset = forms.ModelChoiceField(
+        DataSet.objects.select_related("model").order_by("model__slug", "name"),
+        label="Evaluation data set",
+        required=False,
+        widget=UnfoldAdminSelectWidget(),
+        help_text="Gives the version its accuracy, its baseline for drift and its self-test.",
+    )
+    notes = forms.CharField(required=False, widget=UnfoldAdminTextareaWidget(attrs={"rows": 4}))
 
-    def get_queryset(self, request: HttpRequest) -> Any:
-        return super().get_queryset(request).prefetch_related("files__blob")
 
-    @admin.display(description="Manifest SHA-256")
-    def identity(self, obj: Variant) -> SafeString:
-        return format_html("<code style='word-break:break-all'>{}</code>", obj.manifest_sha256 or "")
+class TransitionForm(forms.Form):
+    """Why a version is moved."""
 
-    @admin.display(description="Files")
-    def file_list(self, obj: Variant) -> SafeString:
-        return format_html_join(
-            "",
-            "<div>{} ({}, {} bytes)<br><code style='word-break:break-all'>{}</code></div>",
-            (
-                (file.path, file.get_role_display(), file.blob.size_bytes, file.blob_id)
-                for file in obj.files.all()
-            ),
-        )
+    reason = forms.CharField(
+        max_length=2000,
+        widget=UnfoldAdminTextareaWidget(attrs={"rows": 3}),
+        help_text="Kept in the audit log.",
+    )
 
 
 @admin.register(Version)
-class VersionAdmin(ModelAdmin):
-    """Versions of all models; only notes and tags are edited by hand."""
+class VersionAdmin(ListAdmin):
+    """Releases of models; only notes and tags are edited, states move through their buttons."""
 
-    list_display = ["model", "version", "sequence", "state_label", "created_by", "created_at"]
-    list_display_links = ["version"]
-    list_filter = ["state", "model"]
+    list_before_template = "registry/versions_intro.html"
+    change_form_outer_before_template = "registry/version_page.html"
+    list_display = ["title", "version", "sequence", "state_label", "created_by", "created"]
+    list_display_links = ["title", "version"]
+    list_filter = ["state", "model", "created_at"]
     list_select_related = ["model"]
-    search_fields = ["version", "model__slug", "notes"]
-    date_hierarchy = "created_at"
-    inlines = [VariantInline]
-    actions = ["compare_selected"]
-    actions_detail = ["approve", "deprecate", "yank"]
-    fields = [
-        "model",
-        "version",
-        "sequence",
-        "state_label",
-        "rejection_reason",
-        "notes",
-        "tags",
-        "source",
-        "metrics",
-        "parent",
-        "dataset",
-        "signature",
-        "preprocessing",
-        "postprocessing",
-        "created_by",
-        "created_at",
-    ]
-    readonly_fields = [name for name in fields if name not in ("notes", "tags")]
+    search_fields = ["version", "model__slug", "notes", "created_by"]
+    ordering = ["-pk"]
+    csv_fields = ["model__slug", "version", "sequence", "state", "created_by", "created_at"]
+    fields = ["notes", "tags", "source", "metrics", "preprocessing", "postprocessing", "dataset"]
+    readonly_fields = ["source", "metrics", "preprocessing", "postprocessing", "dataset"]
 
-    @display(description="State", ordering="state", label=_STATE_COLOURS)
-    def state_label(self, obj: Version) -> tuple[str, str]:
-        return obj.state, obj.get_state_display()
+    @display(description="Model", ordering="model__slug")
+    def title(self, version: Version) -> str:
+        return version.model.slug
+
+    @display(description="State", ordering="state", label=STATE_COLOURS)
+    def state_label(self, version: Version) -> str:
+        return version.get_state_display()
+
+    @display(description="Created", ordering="created_at")
+    def created(self, version: Version) -> str:
+        return ago(version.created_at)
 
     def get_urls(self) -> list[URLPattern]:
-        own = [
+        view = self.admin_site.admin_view
+        return [
             path(
-                "<int:pk>/transition/<str:to>/",
-                self.admin_site.admin_view(self.transition_view),
+                "<int:pk>/to/<str:to>/",
+                view(self.transition_view),
                 name="registry_version_transition",
             ),
-            path(
-                "compare/<int:left>/<int:right>/",
-                self.admin_site.admin_view(self.compare_view),
-                name="registry_version_compare",
-            ),
+            *super().get_urls(),
         ]
-        return own + super().get_urls()
-
-    def has_delete_permission(self, request: HttpRequest, obj: Version | None = None) -> bool:
-        return False
-
-    def save_model(self, request: HttpRequest, obj: Version, form: ModelForm, change: bool) -> None:
-        versions.edit_version(
-            version_id=obj.pk,
-            actor=request.user.get_username(),
-            notes=obj.notes,
-            tags=obj.tags,
-        )
-
-    @action(description="Approve", url_path="approve", permissions=["change"], icon="check")
-    def approve(self, request: HttpRequest, object_id: int) -> HttpResponse:
-        return redirect("admin:registry_version_transition", object_id, VersionState.APPROVED)
-
-    @action(description="Deprecate", url_path="deprecate", permissions=["change"])
-    def deprecate(self, request: HttpRequest, object_id: int) -> HttpResponse:
-        return redirect("admin:registry_version_transition", object_id, VersionState.DEPRECATED)
-
-    @action(description="Yank", url_path="yank", permissions=["change"], icon="block")
-    def yank(self, request: HttpRequest, object_id: int) -> HttpResponse:
-        return redirect("admin:registry_version_transition", object_id, VersionState.YANKED)
-
-    @admin.action(description="Compare two versions")
-    def compare_selected(self, request: HttpRequest, queryset: Any) -> HttpResponse | None:
-        chosen = list(queryset.order_by("sequence").values_list("pk", flat=True)[:3])
-        if len(chosen) != 2:
-            self.message_user(request, "Choose exactly two versions.", messages.WARNING)
-            return None
-        return redirect("admin:registry_version_compare", *chosen)
 
     def add_view(
-        self, request: HttpRequest, form_url: str = "", extra_context: Any = None
+        self,
+        request: HttpRequest,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
-        """Uploads a file as a new version."""
+        """Uploads a version; validation follows once the rows are there."""
         if not self.has_add_permission(request):
-            raise Http404
-        form = UploadForm(request.POST or None, request.FILES or None)
-        if request.method == "POST" and form.is_valid():
-            given = form.cleaned_data
-            try:
-                version = versions.upload_version(
-                    model_slug=given["model"].slug,
-                    version=given["version"],
-                    files=[("model.onnx", given["file"], None)],
-                    dataset=given["dataset"],
-                    metadata={"notes": given["notes"]},
-                    actor=request.user.get_username(),
-                )
-            except AviaryError as error:
-                form.add_error(None, error.message)
-            else:
-                transaction.on_commit(
-                    lambda: tasks.validate_version.delay(version.pk), robust=True
-                )
-                self.message_user(request, f"{version} was uploaded and is being validated.")
-                return redirect("admin:registry_version_change", version.pk)
-        return self._form_page(request, form, "Upload a version", "Upload")
+            raise PermissionDenied
+        return form_page(
+            self,
+            request,
+            form=UploadForm(
+                request.POST or None,
+                request.FILES or None,
+                initial={"model": request.GET.get("model", "")},
+            ),
+            act=partial(self._upload, request),
+            title="Upload a version",
+            button="Upload",
+            back=reverse("admin:registry_version_changelist"),
+            done=lambda version: (
+                f"{version} was uploaded and is being checked.",
+                version.get_absolute_url(),
+            ),
+        )
+
+    def _upload(self, request: HttpRequest, given: dict[str, Any]) -> Version:
+        version = upload_version(
+            model_slug=given["model"].slug,
+            version=given["version"],
+            files=[("model.onnx", given["file"], None)],
+            dataset=given["dataset"],
+            metadata={"notes": given["notes"]},
+            actor=request.user.get_username(),
+        )
+        transaction.on_commit(partial(tasks.validate_version.delay, version.pk), robust=True)
+        return version
 
     def transition_view(self, request: HttpRequest, pk: int, to: str) -> HttpResponse:
-        """Asks for a reason, then moves the version."""
+        """Asks for a reason and says what is touched; POST moves the version."""
         version = get_object_or_404(Version.objects.select_related("model"), pk=pk)
-        if to not in PERSON_TARGETS or not self.has_change_permission(request, version):
-            raise Http404
-        if not can_move(version.state, to):
-            self.message_user(
-                request, f"{version} cannot go from {version.state} to {to}.", messages.ERROR
-            )
-            return redirect(version)
-        form = TransitionForm(request.POST or None, needs_reason=to == VersionState.YANKED)
-        if request.method == "POST" and form.is_valid():
-            try:
-                versions.transition_version(
-                    version_id=pk,
-                    to=to,
-                    actor=request.user.get_username(),
-                    reason=form.cleaned_data["reason"],
-                )
-            except AviaryError as error:
-                self.message_user(request, error.message, messages.ERROR)
-            else:
-                self.message_user(request, f"{version} is {to}.")
-            return redirect(version)
-        verb = _VERBS[to]
-        return self._form_page(request, form, f"{verb} {version}?", verb, version)
+        if not self.has_change_permission(request, version):
+            raise PermissionDenied
+        if to not in VERBS:
+            raise Http404(f"No version can be moved to {to!r}")
+        verb = VERBS[VersionState(to)]
+        return form_page(
+            self,
+            request,
+            form=TransitionForm(request.POST or None),
+            act=lambda given: transition_version(
+                version_id=pk,
+                to=to,
+                actor=request.user.get_username(),
+                reason=given["reason"],
+            ),
+            title=f"{verb} {version}",
+            button=f"{verb} {version}",
+            back=version.get_absolute_url(),
+            done=lambda moved: (
+                f"{moved} is {moved.get_state_display().lower()}.",
+                moved.get_absolute_url(),
+            ),
+            intro=f"It is {version.get_state_display().lower()} now.",
+            consequences=describe_consequences(version, to),
+            is_danger=to == VersionState.YANKED,
+        )
 
-    def compare_view(self, request: HttpRequest, left: int, right: int) -> HttpResponse:
-        """Two versions side by side."""
-        if not self.has_view_permission(request):
-            raise Http404
-        found = Version.objects.select_related("model").in_bulk([left, right])
-        if len(found) != 2:
-            raise Http404
-        context = {
-            **self.admin_site.each_context(request),
-            "title": f"{found[left]} and {found[right]}",
-            "opts": self.opts,
-            "left": found[left],
-            "right": found[right],
-            "rows": compare_versions(_facts(found[left]), _facts(found[right])),
-        }
-        return TemplateResponse(request, "registry/compare.html", context)
-
-    def _form_page(
-        self, request: HttpRequest, form: Any, title: str, verb: str, obj: Version | None = None
+    def change_view(
+        self,
+        request: HttpRequest,
+        object_id: str,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
-        back = obj.get_absolute_url() if obj else reverse("admin:registry_version_changelist")
-        context = {
-            **self.admin_site.each_context(request),
-            "title": title,
-            "opts": self.opts,
-            "form": form,
-            "verb": verb,
-            "back": back,
-        }
-        return TemplateResponse(request, "registry/form.html", context)
+        context = dict(extra_context or {})
+        version = (
+            Version.objects.select_related("model", "parent", "dataset")
+            .filter(pk=object_id if object_id.isdigit() else None)
+            .first()
+        )
+        if version is not None and self.has_view_permission(request, version):
+            context["version"] = version
+            context["title"] = str(version)
+            context["page"] = build_page(
+                version, may_change=self.has_change_permission(request, version)
+            )
+        return super().change_view(request, object_id, form_url, context)
 
+    def save_model(self, request: HttpRequest, obj: Version, form: Any, change: bool) -> None:
+        edit_version(
+            version_id=obj.pk,
+            actor=request.user.get_username(),
+            notes=form.cleaned_data["notes"],
+            tags=form.cleaned_data["tags"] or [],
+        )
 
-class VariantFileInline(ReadOnlyInline):
-    """Files of a variant."""
+    def log_change(self, request: HttpRequest, obj: Version, message: Any) -> None:
+        """Nothing: the service has written an audit event."""
 
-    model = VariantFile
-    fields = ["path", "role", "blob_id"]
-    readonly_fields = fields
-    show_change_link = False
-
-
-@admin.register(Variant)
-class VariantAdmin(ReadOnlyAdmin):
-    """Variants of all versions."""
-
-    list_display = ["name", "version", "manifest_sha256", "is_promotable", "created_at"]
-    list_filter = ["name", "is_promotable", "version__model"]
-    list_select_related = ["version__model"]
-    search_fields = ["name", "version__version", "version__model__slug", "manifest_sha256"]
-    inlines = [VariantFileInline]
-
-
-def _facts(version: Version) -> dict[str, Any]:
-    return {
-        "sequence": version.sequence,
-        "state": version.state,
-        "metrics": version.metrics,
-        "signature": version.signature,
-        "preprocessing": version.preprocessing,
-        "postprocessing": version.postprocessing,
-        "source": version.source,
-        "variants": {
-            variant.name: {
-                "manifest": variant.manifest_sha256,
-                "files": {file.path: file.blob_id for file in variant.files.all()},
-                "metrics": variant.metrics,
-            }
-            for variant in version.variants.prefetch_related("files")
-        },
-    }
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> Any:
+        context = {**(extra_context or {}), "is_empty": not Version.objects.exists()}
+        return super().changelist_view(request, context)
