@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from registry.matching import Candidate, pick_candidate
+
 BUCKETS = 10_000
 LIFETIME = timedelta(days=7)
 #: A device that polls gets a fresh assignment when half of the old one's life has passed.
@@ -114,35 +116,19 @@ def pick_deployment(
     return max(found, key=lambda entry: (entry["priority"], entry["id"]), default=None)
 
 
-def is_compatible(requirements: Mapping[str, Any], capabilities: Mapping[str, Any]) -> bool:
-    """True when the device offers all that a variant asks for; what is not said is not asked."""
-    providers = requirements.get("providers") or []
-    offered = capabilities.get("providers") or ["cpu"]
-    if providers and not set(providers) & set(offered):
-        return False
-    arch = requirements.get("arch") or []
-    if arch and capabilities.get("arch") not in arch:
-        return False
-    memory_mb = requirements.get("min_memory_mb") or 0
-    if memory_mb and (capabilities.get("memory_mb") or 0) < memory_mb:
-        return False
-    minimum = requirements.get("min_runtime") or ""
-    runtime = str(capabilities.get("runtime_version") or "")
-    return not minimum or _version_key(runtime) >= _version_key(minimum)
-
-
 def pick_variant(
     release: Mapping[str, Any] | None, device: DeviceFacts
 ) -> Mapping[str, Any] | None:
-    """The first variant, in the plan's order of preference, that fits and is not quarantined."""
+    """The variant of the release that fits the device best and is not quarantined on it."""
     if release is None:
         return None
-    for variant in release["variants"]:
-        if variant["manifest_sha256"] in device.quarantined:
-            continue
-        if is_compatible(variant["requirements"], device.capabilities):
-            return variant
-    return None
+    candidates = [
+        Candidate(index, variant["requirements"], variant["size_bytes"])
+        for index, variant in enumerate(release["variants"])
+        if variant["manifest_sha256"] not in device.quarantined
+    ]
+    best = pick_candidate(candidates, device.capabilities)
+    return None if best is None else release["variants"][best.key]
 
 
 def assign(plan: Mapping[str, Any], counter: int, device: DeviceFacts) -> Assignment | None:
@@ -243,10 +229,6 @@ def _find_pinned(
             if variant["manifest_sha256"] == digest:
                 return release, variant
     return None
-
-
-def _version_key(text: str) -> tuple[int, ...]:
-    return tuple(int(part) if part.isdigit() else 0 for part in text.split(".")) if text else (0,)
 
 
 def _rfc3339(moment: datetime) -> str:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.db.models import Prefetch, Sum
+from django.db.models import Prefetch, Q, Sum
 
 from fleet.assignment import buckets_of_percent
 from fleet.models import Deployment, Rollout, RolloutStage
-from registry.models import Model, Variant, Version
+from registry.models import FileRole, Model, Variant, Version
 from registry.states import DEPLOYABLE_STATES
 
 
@@ -60,19 +60,19 @@ def rollout_plan(rollout: Rollout, *, stage_index: int | None = None) -> dict[st
 
 
 def _release(version: Version | None) -> dict[str, Any] | None:
-    """A version with its variants in order of preference: accelerated first, then smallest."""
+    """A version with the variants a device may be given; None when it may not be deployed."""
     if version is None or version.state not in DEPLOYABLE_STATES:
         return None
     variants = (
         Variant.objects.filter(version=version, is_promotable=True, manifest_sha256__isnull=False)
-        .annotate(total_bytes=Sum("files__blob__size_bytes"))
+        .annotate(
+            code_bytes=Sum(
+                "files__blob__size_bytes",
+                filter=Q(files__role__in=[FileRole.MODEL, FileRole.EXTERNAL_DATA]),
+            )
+        )
         .order_by("pk")
     )
-
-    def preference(variant: Any) -> tuple[bool, int, int]:
-        providers = variant.requirements.get("providers") or ["cpu"]
-        return ("cpu" in providers, variant.total_bytes or 0, variant.pk)
-
     return {
         "version": version.version,
         "sequence": version.sequence,
@@ -81,7 +81,8 @@ def _release(version: Version | None) -> dict[str, Any] | None:
                 "name": variant.name,
                 "manifest_sha256": variant.manifest_sha256,
                 "requirements": variant.requirements,
+                "size_bytes": variant.code_bytes or 0,
             }
-            for variant in sorted(variants, key=preference)
+            for variant in variants
         ],
     }

@@ -90,7 +90,11 @@ def read_epochs(names: Iterable[str]) -> dict[str, str]:
 def bump_epoch(name: str) -> None:
     """Makes every answer remembered under this epoch worthless."""
     seconds = EPOCH_SECONDS_SHARED if has_shared_cache() else EPOCH_SECONDS_LOCAL
-    cache.set(epoch_key(name), secrets.token_hex(8), seconds)
+    try:
+        cache.set(epoch_key(name), secrets.token_hex(8), seconds)
+    except Exception:
+        # The change is committed; the fast lane reads the same cache, so it is down as well.
+        logger.error("Epoch %s could not be replaced", name, exc_info=True)
 
 
 def epoch_key(name: str) -> str:

@@ -1,0 +1,140 @@
+"""What the page of one device says, gathered."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from django.utils import timezone
+
+from fleet import selectors
+from fleet.admin.base import release_names, release_words, selector_words
+from fleet.admin.forms import format_labels
+from fleet.assignment import Assignment
+from fleet.models import Deployment, Device, Installation
+
+#: A device not heard from for this long counts as silent.
+FRESH = timedelta(minutes=10)
+HISTORY_ROWS = 30
+TELEMETRY_ROWS = 30
+
+
+def page_context(device: Device) -> dict[str, Any]:
+    """The facts of the device's page; a fixed number of queries whatever it has been through."""
+    assignments = selectors.desired_assignments(device)
+    desired = {assignment.model: assignment for assignment in assignments}
+    names = release_names(
+        [*device.running.values(), *device.pins.values(), *device.quarantined]
+        + [assignment.manifest_sha256 for assignment in assignments]
+    )
+    deployments = {
+        row.pk: row
+        for row in Deployment.objects.filter(pk__in={item.deployment_id for item in assignments})
+    }
+    telemetry = list(device.telemetry.order_by("-id")[:TELEMETRY_ROWS])
+    latest = telemetry[0] if telemetry else None
+    return {
+        "device": device,
+        "now": timezone.now(),
+        "is_fresh": bool(device.last_seen_at and timezone.now() - device.last_seen_at < FRESH),
+        "releases": [
+            _release_row(device, slug, desired.get(slug), names, deployments)
+            for slug in sorted({*device.running, *desired})
+        ],
+        "quarantines": [
+            {"row": row, "name": names.get(row.manifest_sha256, row.manifest_sha256[:12])}
+            for row in device.quarantines.filter(cleared_at__isnull=True)
+        ],
+        "installations": Installation.objects.filter(device=device)
+        .select_related("model", "version", "variant", "rollout", "deployment")
+        .order_by("-id")[:HISTORY_ROWS],
+        "telemetry": latest,
+        "resources": _resource_rows(telemetry),
+        "providers": _provider_words(latest.providers if latest else {}),
+        "capabilities": sorted(device.capabilities.items()),
+        "attributes": sorted(device.attributes.items()),
+        "labels_text": format_labels(device.labels),
+    }
+
+
+def _release_row(
+    device: Device,
+    slug: str,
+    desired: Assignment | None,
+    names: dict[str, str],
+    deployments: dict[int, Deployment],
+) -> dict[str, Any]:
+    running = device.running.get(slug)
+    pin = device.pins.get(slug)
+    return {
+        "model": slug,
+        "running": release_words(slug, running, names),
+        "running_digest": running,
+        "desired": release_words(slug, desired.manifest_sha256, names) if desired else None,
+        "desired_digest": desired.manifest_sha256 if desired else None,
+        "is_current": desired is not None and desired.manifest_sha256 == running,
+        "pin": pin,
+        "why": _why(device, slug, desired, deployments),
+    }
+
+
+def _why(
+    device: Device, slug: str, desired: Assignment | None, deployments: dict[int, Deployment]
+) -> str:
+    """In one sentence, why the device is to run what it is to run."""
+    if desired is None:
+        return f"No active deployment of {slug} has a release that fits this device."
+    deployment = deployments.get(desired.deployment_id)
+    taken = selector_words(deployment.selector) if deployment else "its selector"
+    name = deployment.name if deployment else str(desired.deployment_id)
+    words = f"Deployment “{name}” takes {taken}"
+    if device.pins.get(slug) == desired.manifest_sha256:
+        return f"{words}; a person has pinned this device to this release."
+    if desired.rollout_id is None:
+        return f"{words}; its stable version is {desired.version}."
+    if desired.is_target:
+        stage = (desired.stage_index or 0) + 1
+        return f"{words}; rollout {desired.rollout_id} reaches it in stage {stage}."
+    return (
+        f"{words}; it is in the {desired.cohort} cohort of rollout {desired.rollout_id}, "
+        f"so it keeps {desired.version}."
+    )
+
+
+def _resource_rows(telemetry: list[Any]) -> list[dict[str, Any]]:
+    """Each numeric resource with its latest value and its course, oldest first."""
+    rows: dict[str, list[float]] = {}
+    for report in reversed(telemetry):
+        for name, value in report.resources.items():
+            if isinstance(value, (int, float)) and not isinstance(value, bool):
+                rows.setdefault(name, []).append(float(value))
+    return [
+        {"name": name.replace("_", " "), "value": values[-1], "points": sparkline(values),
+         "n": len(values)}
+        for name, values in sorted(rows.items())
+    ]  # fmt: skip
+
+
+def _provider_words(providers: dict[str, Any]) -> list[dict[str, Any]]:
+    """Per model: the execution providers asked for and those that came up."""
+    if set(providers) & {"requested", "active"}:
+        providers = {"": providers}
+    rows = []
+    for slug, entry in sorted(providers.items()):
+        if isinstance(entry, dict):
+            requested, active = entry.get("requested") or [], entry.get("active") or []
+            rows.append({"model": slug, "requested": requested, "active": active})
+    return rows
+
+
+def sparkline(values: list[float], width: int = 90, height: int = 20) -> str:
+    """Points of an SVG polyline; empty below two values."""
+    if len(values) < 2:
+        return ""
+    low, high = min(values), max(values)
+    span = (high - low) or 1.0
+    step = width / (len(values) - 1)
+    return " ".join(
+        f"{index * step:.1f},{height - 2 - (value - low) / span * (height - 4):.1f}"
+        for index, value in enumerate(values)
+    )

@@ -1,0 +1,185 @@
+"""How the fleet looks in the persons' API."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from drf_spectacular.utils import extend_schema_field
+from rest_framework import serializers
+
+from fleet.models import (
+    Deployment,
+    Device,
+    Gate,
+    Installation,
+    JoinToken,
+    Rollout,
+    RolloutEvent,
+    RolloutStage,
+)
+from fleet.selectors import count_states
+from registry.models import Model, Version
+
+
+class VersionField(serializers.RelatedField[Any, Any, Any]):
+    """A version as `{"model", "version"}` out, and as its version string or primary key in."""
+
+    def to_representation(self, value: Any) -> Any:
+        return value.version
+
+    def to_internal_value(self, data: Any) -> Any:
+        text = str(data)
+        found = self.get_queryset().filter(version=text)
+        model = self.context.get("model")
+        if model is not None:
+            found = found.filter(model=model)
+        match = list(found[:2])
+        if len(match) == 1:
+            return match[0]
+        if text.isdigit():
+            by_key = self.get_queryset().filter(pk=int(text)).first()
+            if by_key is not None:
+                return by_key
+        raise serializers.ValidationError(
+            f"{len(match)} versions are called {text!r}" if match else f"No version {text!r}"
+        )
+
+
+class JoinTokenSerializer(serializers.ModelSerializer[JoinToken]):
+    expires_at = serializers.DateTimeField(required=False)
+
+    class Meta:
+        model = JoinToken
+        fields = [
+            "id", "name", "labels", "is_auto_accept", "max_uses", "uses", "expires_at",
+            "revoked_at", "created_at",
+        ]  # fmt: skip
+        read_only_fields = ["uses", "revoked_at", "created_at"]
+
+
+class DeviceSerializer(serializers.ModelSerializer[Device]):
+    class Meta:
+        model = Device
+        fields = [
+            "id", "device_id", "status", "labels", "attributes", "capabilities", "agent_version",
+            "running", "quarantined", "pins", "is_sampling_allowed", "poll_count", "last_seen_at",
+            "created_at",
+        ]  # fmt: skip
+        read_only_fields = [
+            "status", "attributes", "capabilities", "agent_version", "running", "quarantined",
+            "pins", "poll_count", "last_seen_at", "created_at",
+        ]  # fmt: skip
+
+
+class DeploymentSerializer(serializers.ModelSerializer[Deployment]):
+    model = serializers.SlugRelatedField(slug_field="slug", queryset=Model.objects.all())
+    stable_version = VersionField(
+        queryset=Version.objects.select_related("model"), allow_null=True, required=False
+    )
+
+    class Meta:
+        model = Deployment
+        fields = [
+            "id", "name", "model", "selector", "priority", "stable_version", "state",
+            "floor_sequence", "created_at",
+        ]  # fmt: skip
+        read_only_fields = ["created_at"]
+
+
+class StageSerializer(serializers.ModelSerializer[RolloutStage]):
+    class Meta:
+        model = RolloutStage
+        fields = [
+            "index", "percent", "canary_selector", "bake_seconds", "patience_seconds",
+            "min_devices", "min_samples", "success_threshold", "advance", "started_at",
+            "finished_at",
+        ]  # fmt: skip
+        read_only_fields = ["index", "started_at", "finished_at"]
+
+
+class GateSerializer(serializers.ModelSerializer[Gate]):
+    latest = serializers.SerializerMethodField()
+
+    class Meta:
+        model = Gate
+        fields = [
+            "id", "metric", "threshold", "action", "is_dry_run", "min_devices", "min_samples",
+            "max_age_seconds", "latest",
+        ]  # fmt: skip
+
+    @extend_schema_field(serializers.DictField(allow_null=True))
+    def get_latest(self, gate: Gate) -> dict[str, Any] | None:
+        latest = gate.evaluations.order_by("-id").first()
+        if latest is None:
+            return None
+        return {
+            "stage_index": latest.stage_index,
+            "verdict": latest.verdict,
+            "value": latest.value,
+            "threshold": latest.threshold,
+            "control_value": latest.control_value,
+            "devices": latest.devices,
+            "samples": latest.samples,
+            "at": latest.at,
+        }
+
+
+class RolloutEventSerializer(serializers.ModelSerializer[RolloutEvent]):
+    class Meta:
+        model = RolloutEvent
+        fields = [
+            "revision", "action", "from_state", "to_state", "stage_index", "actor", "reason",
+            "evidence", "at",
+        ]  # fmt: skip
+
+
+class RolloutSerializer(serializers.ModelSerializer[Rollout]):
+    """A rollout in a list."""
+
+    target_version = VersionField(queryset=Version.objects.select_related("model"))
+    previous_version = VersionField(read_only=True)
+    model = serializers.CharField(source="deployment.model.slug", read_only=True)
+
+    class Meta:
+        model = Rollout
+        fields = [
+            "id", "deployment", "model", "target_version", "previous_version", "state",
+            "pause_kind", "reason", "revision", "current_stage", "is_approval_required",
+            "max_failures", "max_failure_rate", "min_finished", "max_in_flight",
+            "offers_per_minute", "scheduled_at", "started_at", "finished_at", "created_at",
+        ]  # fmt: skip
+        read_only_fields = [
+            "state", "pause_kind", "reason", "revision", "current_stage", "started_at",
+            "finished_at", "created_at",
+        ]  # fmt: skip
+
+
+class RolloutDetailSerializer(RolloutSerializer):
+    """A rollout with its stages, gates, device counts and timeline."""
+
+    stages = StageSerializer(many=True)
+    gates = GateSerializer(many=True, required=False)
+    devices = serializers.SerializerMethodField()
+    events = RolloutEventSerializer(many=True, read_only=True)
+
+    class Meta(RolloutSerializer.Meta):
+        fields = [*RolloutSerializer.Meta.fields, "stages", "gates", "devices", "events"]
+
+    @extend_schema_field(serializers.DictField(child=serializers.IntegerField()))
+    def get_devices(self, rollout: Rollout) -> dict[str, int]:
+        return count_states(rollout)
+
+
+class InstallationSerializer(serializers.ModelSerializer[Installation]):
+    device = serializers.CharField(source="device.device_id")
+    model = serializers.CharField(source="model.slug")
+    version = serializers.CharField(source="version.version")
+    variant = serializers.CharField(source="variant.name")
+
+    class Meta:
+        model = Installation
+        fields = [
+            "id", "device", "model", "version", "variant", "manifest_sha256", "deployment",
+            "rollout", "stage_index", "cohort", "assignment_id", "counter", "state", "code",
+            "detail", "attempts", "offered_at", "updated_at",
+        ]  # fmt: skip

@@ -1,0 +1,39 @@
+"""How the fleet's pages say states, times and names."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from django import template
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from fleet.admin.base import STATE_COLOURS, VERDICT_COLOURS, relative_time
+
+register = template.Library()
+
+
+@register.filter
+def ago(moment: datetime | None) -> SafeString:
+    """A time relative to now, with the absolute one on hover."""
+    return relative_time(moment)
+
+
+@register.filter
+def under(name: str) -> str:
+    """A machine's name as words."""
+    return str(name).replace("_", " ")
+
+
+@register.filter
+def is_list(value: Any) -> bool:
+    """True for what is shown joined by commas."""
+    return isinstance(value, (list, tuple))
+
+
+@register.simple_tag
+def state(word: str, colour: str = "") -> SafeString:
+    """A state as a word with a colour."""
+    colour = colour or STATE_COLOURS.get(word) or VERDICT_COLOURS.get(word) or "info"
+    return format_html('<span class="fl-state fl-{}">{}</span>', colour, word)
