@@ -36,7 +36,7 @@ run: $(STAMP) ## serve on port 8000 with SQLite and local files
 	$(BIN)/granian --interface wsgi --host 127.0.0.1 --port 8000 config.wsgi:application
 
 test: $(STAMP) .venv-s3 ## run all tests against real servers
-	$(SERVERS) $(BIN)/python -m pytest -q -n $(JOBS) $(ARGS)
+	$(SERVERS) $(BIN)/python -m pytest -q -n $(JOBS) --dist loadgroup $(ARGS)
 
 lint: $(STAMP) ## ruff, mypy, import-linter, migrations, deployment checks
 	$(BIN)/ruff check .

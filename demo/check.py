@@ -38,9 +38,8 @@ def verify(story: Story, stack: Stack) -> int:
     print(f"\n      {'outcome'.ljust(width)}  {'expected'.ljust(22)}  seen")
     for outcome in outcomes:
         mark = "ok  " if outcome.holds else "DIFF"
-        print(
-            f"{mark}  {outcome.what.ljust(width)}  {str(outcome.expected).ljust(22)}  {outcome.seen}"
-        )
+        expected = str(outcome.expected).ljust(22)
+        print(f"{mark}  {outcome.what.ljust(width)}  {expected}  {outcome.seen}")
     differing = sum(not outcome.holds for outcome in outcomes)
     print(f"\n{len(outcomes) - differing} of {len(outcomes)} outcomes as expected")
     return 1 if differing else 0

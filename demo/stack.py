@@ -33,8 +33,10 @@ print("TOKEN=" + AuthToken.objects.create(user)[1])
 class Stack:
     """Everything but the devices. `start` brings it up, `stop` ends what was started."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, services: Mapping[str, str] | None = None) -> None:
+        """`services`: environment variables of stores to use in place of the embedded ones."""
         self.home = home
+        self._services = dict(services or {})
         self.logs = home / "logs"
         self.port = free_port() if is_listening(PREFERRED_PORT) else PREFERRED_PORT
         self.url = f"http://127.0.0.1:{self.port}"
@@ -46,10 +48,7 @@ class Stack:
     def start(self) -> None:
         for directory in (self.home, self.logs):
             directory.mkdir(parents=True, exist_ok=True)
-        valkey_home = self.home / "valkey"
-        valkey_home.mkdir(exist_ok=True)
-        self._valkey = ValkeyServer(valkey_home, is_durable=True, drop_root=False).start()
-        environment = self._environment(self._valkey.url)
+        environment = self._environment(self._services.get("REDIS_URL") or self._start_valkey())
         self._manage(environment, "migrate", "--noinput", "--verbosity", "0")
         self.password = self._remembered_password()
         self.token = self._make_token(environment)
@@ -74,6 +73,12 @@ class Stack:
     def dead_processes(self) -> list[str]:
         return [process.name for process in self._processes if not process.is_running()]
 
+    def _start_valkey(self) -> str:
+        directory = self.home / "valkey"
+        directory.mkdir(exist_ok=True)
+        self._valkey = ValkeyServer(directory, is_durable=True, drop_root=False).start()
+        return self._valkey.url
+
     def _environment(self, redis_url: str) -> dict[str, str]:
         environment = {name: value for name, value in os.environ.items() if name not in _UNWANTED}
         environment.update(
@@ -86,6 +91,7 @@ class Stack:
             DEMO_ADMIN=ADMIN,
             PYTHONUNBUFFERED="1",
         )
+        environment.update(self._services)
         return environment
 
     def _run(self, name: str, env: Mapping[str, str], *command: str | Path) -> ManagedProcess:

@@ -1,0 +1,68 @@
+"""Every page of the sidebar opens in a real browser, without an error or a request elsewhere."""
+
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+import pytest
+from django.conf import settings
+from django.urls import reverse
+from playwright.sync_api import ConsoleMessage, Page, Request
+
+from tests.live import LiveServer
+
+pytestmark = pytest.mark.xdist_group("live-browser")
+
+
+def sidebar_pages() -> list[tuple[str, str]]:
+    """Title and path of each entry of the sidebar."""
+    items = [item for group in settings.UNFOLD["SIDEBAR"]["navigation"] for item in group["items"]]
+    return [(str(item["title"]), str(item["link"](None))) for item in items]
+
+
+def test_every_page_of_the_sidebar_opens_without_an_error(
+    page: Page, live: LiveServer, take_picture: Callable[[str], None]
+) -> None:
+    problems: list[str] = []
+    elsewhere: list[str] = []
+
+    def note_console(message: ConsoleMessage) -> None:
+        if message.type == "error":
+            problems.append(f"{page.url}: {message.text}")
+
+    def note_request(request: Request) -> None:
+        address = urlsplit(request.url)
+        if address.scheme.startswith("http") and address.hostname != "127.0.0.1":
+            elsewhere.append(request.url)
+
+    page.on("console", note_console)
+    page.on("request", note_request)
+    page.on("pageerror", lambda error: problems.append(f"{page.url}: {error}"))
+    for title, path in sidebar_pages():
+        answer = page.goto(live.stack.url + path)
+        assert answer is not None and answer.status == 200, f"{title} answered {answer}"
+        page.wait_for_load_state("networkidle")
+        take_picture(title.lower().replace(" ", "-"))
+    assert problems == []
+    assert elsewhere == []
+
+
+def test_a_wrong_password_does_not_open_the_admin(page: Page, live: LiveServer) -> None:
+    stranger = page.context.browser.new_context()  # type: ignore[union-attr]
+    other = stranger.new_page()
+    other.goto(f"{live.stack.url}/admin/login/")
+    other.fill("input[name=username]", "admin")
+    other.fill("input[name=password]", "wrong")
+    other.click("button[type=submit]")
+    assert "/admin/login/" in other.url
+    stranger.close()
+
+
+def test_pictures_of_the_newest_rollout_and_its_drift(
+    page: Page, live: LiveServer, take_picture: Callable[[str], None]
+) -> None:
+    rows = live.api.list("rollouts/")
+    for row in rows:
+        answer = page.goto(live.stack.url + reverse("admin:fleet_rollout_page", args=[row["id"]]))
+        assert answer is not None and answer.status == 200
+        page.wait_for_load_state("networkidle")
+        take_picture(f"rollout-{row['target_version']}")

@@ -1,0 +1,61 @@
+"""A running server for tests from the outside: web server, worker and one published model."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import psycopg
+
+from demo.client import Api
+from demo.narration import Narrator
+from demo.stack import Stack
+from demo.story import CHAPTERS, Story
+
+_STORES = (
+    "S3_ENDPOINT_URL", "AVIARY_S3_BUCKET", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY",
+    "AWS_REGION",
+)  # fmt: skip
+_REDIS_DATABASE = 63  # out of reach of the parallel workers
+
+
+@dataclass(frozen=True)
+class LiveServer:
+    """What a test from the outside may use."""
+
+    stack: Stack
+    api: Api
+    story: Story
+
+
+@contextmanager
+def running_server(home: Path) -> Iterator[LiveServer]:
+    """The stack on the servers that the environment names; on SQLite and files without any."""
+    services = {name: os.environ[name] for name in _STORES if name in os.environ}
+    if "REDIS_URL" in os.environ:
+        parts = urlsplit(os.environ["REDIS_URL"])
+        services["REDIS_URL"] = urlunsplit(parts._replace(path=f"/{_REDIS_DATABASE}"))
+    if "DATABASE_URL" in os.environ:
+        services["DATABASE_URL"] = _make_database(os.environ["DATABASE_URL"], "aviary_live")
+        services["WHITENOISE_USE_FINDERS"] = "1"
+    stack = Stack(home, services)
+    story: Story | None = None
+    try:
+        stack.start()
+        api = Api(stack.url, stack.token)
+        story = Story(api, home / "agents", Narrator(CHAPTERS))
+        yield LiveServer(stack, api, story)
+    finally:
+        if story is not None:
+            story.stop()
+        stack.stop()
+
+
+def _make_database(url: str, name: str) -> str:
+    """An empty database beside the one of `url`; its address."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')  # type: ignore[arg-type]
+        connection.execute(f'CREATE DATABASE "{name}"')  # type: ignore[arg-type]
+    return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
