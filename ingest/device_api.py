@@ -11,6 +11,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from fleet.authentication import DeviceAuthentication, IsAcceptedDevice
+from fleet.models import Device
 from ingest.exceptions import BatchTooLargeError, MalformedBatchError, UnsupportedEncodingError
 from ingest.services.intake import receive_batch
 
@@ -51,8 +52,10 @@ class IngestView(APIView):
                 f"Content-Type {content_type!r}; expected application/json."
             )
         body = read_body(request._request, settings.AVIARY_INGEST_MAX_BYTES)
+        device = request.user
+        assert isinstance(device, Device)  # `IsAcceptedDevice` lets nobody else in.
         answer = receive_batch(
-            device=request.user,
+            device=device,
             body=body,
             encoding=request.META.get("HTTP_CONTENT_ENCODING", ""),
             received_at=timezone.now(),

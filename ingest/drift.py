@@ -13,6 +13,7 @@ chi-square with noncentrality N * distance, Cramer, "Mathematical Methods of Sta
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,7 +52,7 @@ class ClusterMoments:
         )
 
 
-def cluster_moments(per_device: Sequence[Counts]) -> ClusterMoments:
+def cluster_moments(per_device: Sequence[Counts] | NDArray[Any]) -> ClusterMoments:
     """Moments of one row of counts per device, shape (devices, B); devices without counts drop."""
     table = np.asarray(per_device, dtype=float)
     if table.ndim != 2:
@@ -128,9 +129,9 @@ def _pooled_plan(counts: NDArray[np.float64], need: float) -> list[int]:
 def merge_bins(counts: Counts, plan: Sequence[int]) -> NDArray[np.float64]:
     """Counts of the merged bins of `plan`, float64 of shape (max(plan) + 1,)."""
     values = np.asarray(counts, dtype=float)[: len(plan)]
-    return np.bincount(
-        np.asarray(plan)[: len(values)], weights=values, minlength=max(plan, default=-1) + 1
-    )
+    width = max(plan, default=-1) + 1
+    merged = np.bincount(np.asarray(plan)[: len(values)], weights=values, minlength=width)
+    return merged.astype(float)
 
 
 def smooth_shares(counts: Counts) -> NDArray[np.float64]:

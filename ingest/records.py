@@ -5,22 +5,24 @@ limit. A record that breaks a rule is rejected alone, with its index and a reaso
 """
 
 import hashlib
+import importlib
 import json
 import math
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import msgspec
 
-try:
-    from backports import zstd
-except ImportError:  # Python 3.14 and later carry it.
-    from compression import zstd  # type: ignore[no-redef,attr-defined]
-
 from ingest.exceptions import BatchTooLargeError, MalformedBatchError, UnsupportedEncodingError
+
+try:
+    zstd: Any = importlib.import_module("backports.zstd")
+except ImportError:
+    # Python 3.14 and later carry it, in a package that shares its name with one of our apps.
+    zstd = importlib.import_module("compression.zstd")
 
 FUTURE_SLACK_SECONDS = 600
 LATE_LIMIT_SECONDS = 7 * 86_400
@@ -162,7 +164,7 @@ def decode_batch(body: bytes, max_records: int) -> RawBatch:
         parsed = msgspec.json.decode(body, type=_Body)
         items: Sequence[Any] = parsed.records
         device_id, batch_id = parsed.device_id, parsed.batch_id
-        convert = _record_of_raw
+        convert: Callable[[Any], tuple[Record | None, str, Any]] = _record_of_raw
     except msgspec.ValidationError as error:
         raise MalformedBatchError(f"Not a batch: {error}") from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

@@ -120,7 +120,7 @@ class WindowSummarySerializer(serializers.Serializer[None]):
     cohort = serializers.CharField()
     devices = serializers.IntegerField()
     n = serializers.IntegerField()
-    errors = serializers.IntegerField()
+    failed = serializers.IntegerField(help_text="Failed inferences.")
     error_rate = serializers.FloatField(allow_null=True)
     mean_confidence = serializers.FloatField(allow_null=True)
     p50_ms = serializers.FloatField(allow_null=True)

@@ -146,8 +146,8 @@ def bin_names(row: DriftEvaluation) -> list[str]:
     plan = row.details.get("plan") or []
     labels = row.details.get("labels")
     members: dict[int, list[int]] = {}
-    for fine, merged in enumerate(plan):
-        members.setdefault(merged, []).append(fine)
+    for index, merged in enumerate(plan):
+        members.setdefault(merged, []).append(index)
     names = []
     for merged in sorted(members):
         fine = members[merged]

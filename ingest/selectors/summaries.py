@@ -38,7 +38,7 @@ def window_summaries(model_id: int, start: datetime, end: datetime) -> list[dict
             "cohort": key[4],
             "devices": len(devices[key]),
             "n": totals[key].n,
-            "errors": totals[key].errors,
+            "failed": totals[key].errors,
             "error_rate": totals[key].errors / totals[key].n if totals[key].n else None,
             "mean_confidence": (
                 totals[key].confidence_sum / totals[key].confidence_n
