@@ -19,6 +19,7 @@ from compression.sessions import open_session
 
 Emit = Callable[..., None]
 PROGRESS_SECONDS = 0.5
+ADVISED_CALIBRATION = 1000
 
 
 def run_chain(order: dict[str, Any], scratch: Path, emit: Emit) -> dict[str, Any]:
@@ -81,6 +82,7 @@ def run_chain(order: dict[str, Any], scratch: Path, emit: Emit) -> dict[str, Any
         "outcome": outcome_of(report, verdicts),
         "passes": notes,
         "file": str(current.relative_to(scratch)),
+        "warnings": _warnings(recipe, calibration, order),
         "excluded": {name: why for note in notes for name, why in note["excluded"].items()},
         "environment": {
             "libraries": library_versions(),
@@ -115,6 +117,17 @@ def load_sets(
             "because it destroys models (data.allow_random is false)."
         )
     return random_samples(specs, recipe.data.min_calibration, recipe.data.seed), evaluation
+
+
+def _warnings(recipe: Recipe, calibration: Samples | None, order: dict[str, Any]) -> list[str]:
+    """What a reader of the report should know before trusting it."""
+    if not recipe.needs_calibration or calibration is None:
+        return []
+    if not order.get("calibration"):
+        return ["Calibrated on random data: this variant can never be promoted."]
+    if len(calibration) < ADVISED_CALIBRATION:
+        return [f"Calibrated on {len(calibration)} rows; {ADVISED_CALIBRATION} are advised."]
+    return []
 
 
 class _Throttle:

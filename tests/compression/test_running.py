@@ -86,7 +86,7 @@ def test_random_calibration_is_refused_and_never_promotable_where_it_is_asked_fo
 @pytest.mark.django_db
 def test_a_calibration_set_that_is_too_small_is_refused_with_both_numbers():
     with pytest.raises(DataSetUnusableError, match=r"at least 1000 .* found 300"):
-        make_job(make_version(), recipe={})
+        make_job(make_version(), recipe={"data": {"min_calibration": 1000}})
 
 
 @pytest.mark.django_db

@@ -1,0 +1,192 @@
+"""The persons' API of compression."""
+
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+from django.db import transaction
+from django.db.models import QuerySet
+from drf_spectacular.utils import extend_schema
+from rest_framework import generics, serializers, status
+from rest_framework.pagination import CursorPagination
+from rest_framework.permissions import DjangoModelPermissions, IsAuthenticated
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from compression import selectors, tasks
+from compression.models import Job
+from compression.presets import PRESETS
+from compression.services import jobs
+from registry.models import DataSet, Variant, Version
+
+
+class JobPermissions(DjangoModelPermissions):
+    """`view` to read, `add` to start, `change` to cancel."""
+
+    perms_map = {
+        **DjangoModelPermissions.perms_map,
+        "GET": ["%(app_label)s.view_%(model_name)s"],
+    }
+
+
+class CancelPermissions(JobPermissions):
+    """Cancelling is a POST that changes a row that exists."""
+
+    perms_map = {**JobPermissions.perms_map, "POST": ["%(app_label)s.change_%(model_name)s"]}
+
+
+class NewestFirst(CursorPagination):
+    """Jobs have random keys: they are paged by when they were made."""
+
+    ordering = ("-created_at", "pk")
+    page_size_query_param = "page_size"
+    max_page_size = 500
+
+
+class JobRowSerializer(serializers.ModelSerializer[Job]):
+    """A job without its report."""
+
+    version_name = serializers.CharField(source="version.__str__", read_only=True)
+
+    class Meta:
+        model = Job
+        fields = [
+            "id",
+            "version",
+            "version_name",
+            "source_variant",
+            "preset",
+            "variant_name",
+            "calibration_dataset",
+            "evaluation_dataset",
+            "state",
+            "progress",
+            "error",
+            "result_variant",
+            "attempts",
+            "created_by",
+            "created_at",
+            "started_at",
+            "finished_at",
+        ]
+        read_only_fields = fields
+
+
+class JobSerializer(JobRowSerializer):
+    """A job with its recipe, its report and its last events."""
+
+    class Meta(JobRowSerializer.Meta):
+        fields = [*JobRowSerializer.Meta.fields, "is_cancel_requested", "recipe", "report", "log"]
+        read_only_fields = fields
+
+
+class JobOrderSerializer(serializers.Serializer[Any]):
+    """What a job is started with: a preset, an own recipe, or a preset with changed sections."""
+
+    version = serializers.PrimaryKeyRelatedField(queryset=Version.objects.select_related("model"))
+    preset = serializers.ChoiceField(choices=list(PRESETS), required=False)
+    recipe = serializers.JSONField(required=False)
+    calibration_dataset = serializers.PrimaryKeyRelatedField(
+        queryset=DataSet.objects.select_related("model"), required=False, allow_null=True
+    )
+    evaluation_dataset = serializers.PrimaryKeyRelatedField(
+        queryset=DataSet.objects.select_related("model")
+    )
+    source_variant = serializers.PrimaryKeyRelatedField(
+        queryset=Variant.objects.all(), required=False, allow_null=True
+    )
+    variant_name = serializers.RegexField(
+        r"^[a-z0-9][a-z0-9.-]{0,55}$", required=False, allow_blank=True
+    )
+
+    def validate_recipe(self, value: Any) -> Any:
+        if not isinstance(value, dict):
+            raise serializers.ValidationError("Expected a JSON object.")
+        return value
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if not attrs.get("preset") and not attrs.get("recipe"):
+            raise serializers.ValidationError("Name a preset or give a recipe.")
+        return attrs
+
+
+class JobList(generics.ListAPIView[Job]):
+    """Compression jobs, newest first; POST starts one."""
+
+    queryset = Job.objects.none()
+    serializer_class = JobRowSerializer
+    permission_classes = [IsAuthenticated, JobPermissions]
+    pagination_class = NewestFirst
+    filterset_fields = ["state", "version", "preset"]
+
+    def get_queryset(self) -> QuerySet[Job]:
+        return selectors.jobs_with_names().defer("report", "log", "recipe")
+
+    @extend_schema(request=JobOrderSerializer, responses={201: JobSerializer})
+    def post(self, request: Request) -> Response:
+        """The queued job; GET it until its state is final."""
+        form = JobOrderSerializer(data=request.data)
+        form.is_valid(raise_exception=True)
+        job = jobs.create_job(actor=request.user.get_username(), **form.validated_data)
+        transaction.on_commit(partial(tasks.run_job.delay, str(job.pk)), robust=True)
+        return Response(JobSerializer(job).data, status=status.HTTP_201_CREATED)
+
+
+class JobDetail(generics.RetrieveAPIView[Job]):
+    """One job with its recipe, its last events and, once it ended, its report."""
+
+    queryset = Job.objects.none()
+    serializer_class = JobSerializer
+    permission_classes = [IsAuthenticated, JobPermissions]
+
+    def get_queryset(self) -> QuerySet[Job]:
+        return selectors.jobs_with_names()
+
+
+class JobCancel(generics.GenericAPIView[Job]):
+    """Stops a job within seconds."""
+
+    queryset = Job.objects.all()
+    serializer_class = JobSerializer
+    permission_classes = [IsAuthenticated, CancelPermissions]
+
+    @extend_schema(request=None, responses={200: JobSerializer})
+    def post(self, request: Request, pk: UUID) -> Response:
+        """The job, cancelled or asked to stop."""
+        self.get_object()
+        job = jobs.cancel_job(job_id=pk, actor=request.user.get_username())
+        return Response(JobSerializer(job).data)
+
+
+class PresetList(APIView):
+    """Recipes offered by name."""
+
+    @extend_schema(responses={200: serializers.ListSerializer(child=serializers.JSONField())})
+    def get(self, request: Request) -> Response:
+        """Slug, title, summary and recipe of each preset."""
+        rows = [
+            {
+                "slug": preset.slug,
+                "title": preset.title,
+                "summary": preset.summary,
+                "variant_name": preset.variant,
+                "recipe": preset.recipe,
+            }
+            for preset in PRESETS.values()
+        ]
+        return Response(rows)
+
+
+class MeasuredVariantList(generics.GenericAPIView[Job]):
+    """What compressing a version has cost and gained, with the Pareto front marked."""
+
+    queryset = Job.objects.none()
+    serializer_class = JobRowSerializer
+    permission_classes = [IsAuthenticated, JobPermissions]
+    pagination_class = None
+
+    @extend_schema(responses={200: serializers.ListSerializer(child=serializers.JSONField())})
+    def get(self, request: Request, version_id: int) -> Response:
+        """One row per measured job of the version."""
+        return Response(selectors.measured_variants(version_id))
