@@ -1,5 +1,5 @@
-"""The registry's pages of the admin."""
+"""Admin pages of the app."""
 
-from registry.admin import audit, catalogue, data, versions
+from registry.admin import artifacts, audit, catalogue, data, versions
 
-__all__ = ["audit", "catalogue", "data", "versions"]
+__all__ = ["artifacts", "audit", "catalogue", "data", "versions"]

@@ -17,9 +17,10 @@ from unfold.widgets import (
     UnfoldAdminTextInputWidget,
 )
 
-from registry.admin.base import ListAdmin, ReadOnlyAdmin, ago, form_page
+from registry.admin.base import ListAdmin, ago, form_page
 from registry.models import Alias, Model, Task, Version
 from registry.services.aliases import move_alias
+from registry.services.audit import record_event
 from registry.services.models import create_model
 
 VERSIONS_SHOWN = 20
@@ -47,8 +48,11 @@ class ModelForm(forms.Form):
 
 
 @admin.register(Model)
-class ModelAdmin(ReadOnlyAdmin):
-    """Models with how many versions they have and which one is the champion."""
+class ModelAdmin(ListAdmin):
+    """Models with how many versions they have and which one is the champion.
+
+    Slug, task and labels are part of signed manifests and stay; title, owner and tags may change.
+    """
 
     list_before_template = "registry/models_intro.html"
     list_display = ["slug", "title", "task", "version_count", "champion", "owner", "newest"]
@@ -61,10 +65,8 @@ class ModelAdmin(ReadOnlyAdmin):
         "slug", "title", "task", "labels", "owner", "tags", "alias_list", "version_list",
         "created_at",
     ]  # fmt: skip
-    readonly_fields = ["alias_list", "version_list"]
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("registry.add_model")
+    readonly_fields = ["slug", "task", "labels", "alias_list", "version_list", "created_at"]
+    autocomplete_fields = ["owner"]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Model]:
         champion = Alias.objects.filter(model=OuterRef("pk"), name="champion")
@@ -73,6 +75,17 @@ class ModelAdmin(ReadOnlyAdmin):
             versions_total=Count("versions"),
             newest_at=Max("versions__created_at"),
             champion_name=Subquery(champion.values("version__version")[:1]),
+        )
+
+    def save_model(self, request: HttpRequest, obj: Model, form: Any, change: bool) -> None:
+        # The admin's view holds one transaction around this, so row and event live together.
+        obj.save(update_fields=["title", "owner", "tags"])
+        record_event(
+            actor=request.user.get_username(),
+            action="model.edited",
+            obj=obj,
+            summary=f"Model {obj.slug}: {', '.join(form.changed_data) or 'nothing'} changed",
+            details={"fields": form.changed_data},
         )
 
     @display(description="Versions", ordering="versions_total")

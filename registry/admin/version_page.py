@@ -74,7 +74,8 @@ def count_uses(version: Version) -> list[str]:
             meta = related._meta
             count = found.count()
             named = _count(count, str(meta.verbose_name), str(meta.verbose_name_plural))
-            named = f"{named} ({relation.field.verbose_name})"
+            role = str(relation.field.verbose_name)
+            named = named if role == "version" else f"{named} ({role})"
         if count:
             uses.append(named)
     return uses
@@ -92,14 +93,28 @@ def describe_consequences(version: Version, to: str) -> list[str]:
         "Devices that run it are offered what their deployment says instead.",
     }[VersionState(to)]
     uses = count_uses(version)
-    return (
-        [first, *(f"Refers to it now: {use}." for use in uses)]
-        if uses
-        else [
-            first,
-            "Nothing refers to it now.",
-        ]
-    )
+    return [first, f"In use by: {', '.join(uses)}." if uses else "Nothing refers to it now."]
+
+
+def facts_of(version: Version) -> dict[str, Any]:
+    """What two versions are compared by."""
+    return {
+        "sequence": version.sequence,
+        "state": version.state,
+        "metrics": version.metrics,
+        "signature": version.signature,
+        "preprocessing": version.preprocessing,
+        "postprocessing": version.postprocessing,
+        "source": version.source,
+        "variants": {
+            variant.name: {
+                "manifest": variant.manifest_sha256,
+                "files": {file.path: file.blob_id for file in variant.files.all()},
+                "metrics": variant.metrics,
+            }
+            for variant in version.variants.prefetch_related("files")
+        },
+    }
 
 
 def wilson_interval(share: float, samples: int) -> tuple[float, float]:

@@ -4,11 +4,13 @@ from functools import partial
 from typing import Any
 
 from django import forms
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
-from django.http import Http404, HttpRequest, HttpResponse
+from django.db.models import QuerySet
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
+from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from unfold.decorators import display
 from unfold.widgets import (
@@ -20,7 +22,8 @@ from unfold.widgets import (
 
 from registry import tasks
 from registry.admin.base import STATE_COLOURS, ListAdmin, ago, form_page
-from registry.admin.version_page import VERBS, build_page, describe_consequences
+from registry.admin.version_page import VERBS, build_page, describe_consequences, facts_of
+from registry.comparison import compare_versions
 from registry.models import DataSet, Model, Version, VersionState
 from registry.services.versions import edit_version, transition_version, upload_version
 
@@ -63,6 +66,7 @@ class TransitionForm(forms.Form):
 class VersionAdmin(ListAdmin):
     """Releases of models; only notes and tags are edited, states move through their buttons."""
 
+    actions = ["export_csv", "compare_selected"]
     list_before_template = "registry/versions_intro.html"
     change_form_outer_before_template = "registry/version_page.html"
     list_display = ["title", "version", "sequence", "state_label", "created_by", "created"]
@@ -94,6 +98,11 @@ class VersionAdmin(ListAdmin):
                 "<int:pk>/to/<str:to>/",
                 view(self.transition_view),
                 name="registry_version_transition",
+            ),
+            path(
+                "compare/<int:left>/<int:right>/",
+                view(self.compare_view),
+                name="registry_version_compare",
             ),
             *super().get_urls(),
         ]
@@ -165,6 +174,36 @@ class VersionAdmin(ListAdmin):
             intro=f"It is {version.get_state_display().lower()} now.",
             consequences=describe_consequences(version, to),
             is_danger=to == VersionState.YANKED,
+        )
+
+    @admin.action(description="Compare two versions", permissions=["view"])
+    def compare_selected(
+        self, request: HttpRequest, queryset: QuerySet[Version]
+    ) -> HttpResponse | None:
+        chosen = list(queryset.order_by("sequence").values_list("pk", flat=True)[:3])
+        if len(chosen) != 2:
+            self.message_user(request, "Choose exactly two versions.", messages.WARNING)
+            return None
+        return HttpResponseRedirect(reverse("admin:registry_version_compare", args=chosen))
+
+    def compare_view(self, request: HttpRequest, left: int, right: int) -> HttpResponse:
+        """Two versions side by side."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        found = Version.objects.select_related("model").in_bulk([left, right])
+        if not {left, right} <= set(found):
+            raise Http404("There is no such version")
+        return TemplateResponse(
+            request,
+            "registry/compare.html",
+            {
+                **self.admin_site.each_context(request),
+                "opts": self.opts,
+                "title": f"{found[left]} and {found[right]}",
+                "left": found[left],
+                "right": found[right],
+                "rows": compare_versions(facts_of(found[left]), facts_of(found[right])),
+            },
         )
 
     def change_view(
