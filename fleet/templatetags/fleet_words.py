@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime
 from typing import Any
 
@@ -9,14 +10,14 @@ from django import template
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from fleet.admin.base import STATE_COLOURS, VERDICT_COLOURS, relative_time
-
 register = template.Library()
 
 
 @register.filter
 def ago(moment: datetime | None) -> SafeString:
     """A time relative to now, with the absolute one on hover."""
+    from fleet.admin.base import relative_time
+
     return relative_time(moment)
 
 
@@ -35,5 +36,14 @@ def is_list(value: Any) -> bool:
 @register.simple_tag
 def state(word: str, colour: str = "") -> SafeString:
     """A state as a word with a colour."""
+    # Imported when used: loading tags while the theme itself is being imported is a circle.
+    from fleet.admin.base import STATE_COLOURS, VERDICT_COLOURS
+
     colour = colour or STATE_COLOURS.get(word) or VERDICT_COLOURS.get(word) or "info"
     return format_html('<span class="fl-state fl-{}">{}</span>', colour, word)
+
+
+@register.filter
+def pretty(value: Any) -> str:
+    """Recorded numbers as indented JSON."""
+    return json.dumps(value, indent=1, ensure_ascii=False, default=str)

@@ -1,0 +1,127 @@
+"""The form that adds a rollout: its options, stages and gates, handed to one service."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.db import transaction
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
+from unfold.admin import TabularInline
+
+from fleet.admin.base import actor_of
+from fleet.admin.forms import GateForm, RolloutForm, StageForm
+from fleet.models import Gate, Rollout, RolloutStage
+from registry.exceptions import AviaryError
+
+#: Proposed to a person who adds a rollout; every row may be changed or emptied.
+PROPOSED_STAGES = [
+    {"percent": percent, "bake_seconds": 3600, "min_devices": 1} for percent in (5, 25, 50, 100)
+]
+PROPOSED_GATES = [
+    {"metric": Gate.Metric.INSTALL_FAILURE_RATE, "threshold": 0.05, "action": "abort"},
+    {"metric": Gate.Metric.ERROR_RATE, "threshold": 0.02, "action": "abort"},
+    {"metric": Gate.Metric.PREDICTION_PSI, "threshold": 0.25, "action": "pause"},
+    {"metric": Gate.Metric.LATENCY_P95_RATIO, "threshold": 1.25, "action": "pause"},
+]
+
+
+class ProposedInline(TabularInline):
+    """Rows with proposed values; only on the form that adds."""
+
+    proposed: list[dict[str, Any]] = []
+    hide_title = True
+
+    def get_extra(self, request: HttpRequest, obj: Any = None, **kwargs: Any) -> int:
+        return len(self.proposed)
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        # Whoever may add a rollout says what its stages and gates are.
+        return obj is None and request.user.has_perm("fleet.add_rollout")
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return request.user.has_perm("fleet.view_rollout")
+
+
+class StageInline(ProposedInline):
+    """The stages, in order."""
+
+    model = RolloutStage
+    form = StageForm
+    proposed = PROPOSED_STAGES
+    verbose_name_plural = "Stages, in order; the last reaches 100 percent"
+
+
+class GateInline(ProposedInline):
+    """The gates that every stage must keep."""
+
+    model = Gate
+    form = GateForm
+    proposed = PROPOSED_GATES
+    verbose_name_plural = "Gates: limits a stage must keep; rows without a threshold are left out"
+
+
+class RolloutFormMixin:
+    """Adds a rollout through `create_rollout`, with the service's refusals as form errors."""
+
+    form = RolloutForm
+    inlines = [StageInline, GateInline]
+
+    def get_form(self, request: HttpRequest, obj: Any = None, **kwargs: Any) -> Any:
+        form = super().get_form(request, obj, **kwargs)  # type: ignore[misc]
+        form.service_error = getattr(request, "service_error", None)
+        return form
+
+    def get_formset_kwargs(
+        self, request: HttpRequest, obj: Any, inline: Any, prefix: str
+    ) -> dict[str, Any]:
+        kwargs = super().get_formset_kwargs(request, obj, inline, prefix)  # type: ignore[misc]
+        if request.method == "GET" and isinstance(inline, ProposedInline):
+            kwargs["initial"] = inline.proposed
+        return kwargs
+
+    def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        try:
+            with transaction.atomic():
+                return super().changeform_view(request, *args, **kwargs)  # type: ignore[misc]
+        except AviaryError as error:
+            # Shown on the form again, with all that was typed.
+            request.service_error = error.message  # type: ignore[attr-defined]
+            return super().changeform_view(request, *args, **kwargs)  # type: ignore[misc]
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        """Nothing yet: the service writes the rollout with its stages and gates at once."""
+
+    def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
+        from fleet.services.rollouts import create_rollout
+
+        rows: dict[type, list[dict[str, Any]]] = {RolloutStage: [], Gate: []}
+        for formset in formsets:
+            rows[formset.model] = [_fields(row) for row in formset.forms if row.has_changed()]
+            # The admin's log asks what a formset saved; the service records that itself.
+            formset.new_objects, formset.changed_objects, formset.deleted_objects = [], [], []
+        options = dict(form.cleaned_data)
+        rollout = create_rollout(
+            deployment_id=options.pop("deployment").pk,
+            target_version=options.pop("target_version"),
+            stages=rows[RolloutStage],
+            gates=rows[Gate],
+            actor=actor_of(request),
+            created_by=request.user,
+            **options,
+        )
+        form.instance.pk = rollout.pk
+
+    def response_add(
+        self, request: HttpRequest, obj: Rollout, post_url_continue: str | None = None
+    ) -> HttpResponse:
+        """The page of the new rollout, where it is looked over and started."""
+        return HttpResponseRedirect(reverse("admin:fleet_rollout_change", args=[obj.pk]))
+
+
+def _fields(form: forms.ModelForm) -> dict[str, Any]:
+    return {name: form.cleaned_data.get(name) for name in form._meta.fields or ()}

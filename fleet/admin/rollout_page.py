@@ -1,0 +1,335 @@
+"""What the page of one rollout says, gathered; the same for the whole page and its live part."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.core.cache import cache
+from django.utils import timezone
+
+from fleet import selectors
+from fleet.admin.base import selector_words
+from fleet.admin.device_page import sparkline
+from fleet.models import Gate, Installation, Rollout, RolloutStage
+from fleet.policy import Action, decide_rollout
+
+TREND_ROWS = 20
+TIMELINE_ROWS = 60
+FAILURE_ROWS = 20
+#: How long the devices counted per stage are kept: counting walks the whole deployment.
+PREVIEW_SECONDS = 120
+NOT_STARTED = frozenset(
+    {Rollout.State.DRAFT, Rollout.State.AWAITING_APPROVAL, Rollout.State.SCHEDULED}
+)
+#: Metrics shown as a percentage of devices or records.
+SHARE_METRICS = frozenset(
+    {Gate.Metric.ERROR_RATE, Gate.Metric.NONFINITE_RATE, Gate.Metric.INSTALL_FAILURE_RATE}
+)
+#: The order in which device states are told.
+STATE_ORDER = (
+    "committed", "trial", "verified", "downloading", "offered", "failed", "rolled_back",
+    "timed_out", "regressed", "incompatible", "cancelled",
+)  # fmt: skip
+
+
+def find_rollout(pk: int) -> Rollout | None:
+    """The rollout with all that its page names."""
+    return (
+        Rollout.objects.select_related(
+            "deployment__model",
+            "target_version__model",
+            "previous_version",
+            "created_by",
+            "approved_by",
+        )
+        .prefetch_related("stages", "gates")
+        .filter(pk=pk)
+        .first()
+    )
+
+
+def page_context(rollout: Rollout) -> dict[str, Any]:
+    """The facts of the rollout's page."""
+    now = timezone.now()
+    counts = selectors.count_states(rollout)
+    previews = stage_previews(rollout)
+    stages = list(rollout.stages.all())
+    has_begun = rollout.started_at is not None
+    reached = previews[rollout.current_stage] if has_begun and previews else None
+    return {
+        "rollout": rollout,
+        "now": now,
+        "stage_number": rollout.current_stage + 1,
+        "stage_count": len(stages),
+        "stages": [
+            _stage_row(rollout, stage, preview, counts, now)
+            for stage, preview in zip(stages, previews, strict=True)
+        ],
+        "next_words": next_words(rollout, now),
+        "gates": gate_rows(rollout),
+        "states": state_rows(counts),
+        "unreached": _unreached(rollout, reached, counts),
+        "incompatible": reached["incompatible"] if reached else None,
+        "failures": _failures(rollout),
+        "timeline": timeline(rollout),
+        "selector": selector_words(rollout.deployment.selector),
+        "is_previewed": not has_begun,
+        "sites": site_rows(rollout) if rollout.state in NOT_STARTED else [],
+    }
+
+
+def stage_previews(rollout: Rollout) -> list[dict[str, Any]]:
+    """Devices each stage reaches, counted now or within the last minutes."""
+    key = f"fleet:rollout-preview:{rollout.pk}:{rollout.revision}"
+    found = cache.get(key)
+    if found is None:
+        found = [
+            {name: row[name] for name in ("devices", "incompatible", "of")}
+            for row in selectors.preview_stages(rollout)
+        ]
+        cache.set(key, found, PREVIEW_SECONDS)
+    return list(found)
+
+
+def site_rows(rollout: Rollout, limit: int = 12) -> list[dict[str, Any]]:
+    """How the deployment's devices spread over sites and hardware classes, largest first."""
+    counts: dict[tuple[str, str], int] = {}
+    for device in selectors.matching_devices(rollout.deployment.selector):
+        labels = device.selectable
+        where = (labels.get("site", "–"), labels.get("hardware_class", labels.get("arch", "–")))
+        counts[where] = counts.get(where, 0) + 1
+    largest = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:limit]
+    return [{"site": site, "hardware": hardware, "n": n} for (site, hardware), n in largest]
+
+
+def stage_name(stage: RolloutStage) -> str:
+    """A stage in words: its percentage, or who its canaries are."""
+    if not stage.canary_selector:
+        return f"{stage.percent:g} %"
+    canaries = f"canary {selector_words(stage.canary_selector)}"
+    return f"{canaries} and {stage.percent:g} %" if stage.percent else canaries
+
+
+def _stage_row(
+    rollout: Rollout,
+    stage: RolloutStage,
+    preview: dict[str, Any],
+    counts: dict[str, int],
+    now: datetime,
+) -> dict[str, Any]:
+    is_current = (
+        rollout.state not in NOT_STARTED
+        and stage.index == rollout.current_stage
+        and stage.finished_at is None
+    )
+    position = "done" if stage.finished_at else "current" if is_current else "later"
+    row = {
+        "number": stage.index + 1,
+        "name": stage_name(stage),
+        "position": position,
+        "stage": stage,
+        "devices": preview["devices"],
+        "incompatible": preview["incompatible"],
+        "bake": _minutes(stage.bake_seconds),
+        "baked": None,
+        "percent": 100 if position == "done" else 0,
+        "committed": None,
+    }
+    if is_current and stage.started_at and rollout.state in Rollout.LIVE_STATES:
+        elapsed = max((now - stage.started_at).total_seconds(), 0)
+        row["baked"] = _minutes(min(elapsed, stage.bake_seconds))
+        row["percent"] = round(100 * min(elapsed / max(stage.bake_seconds, 1), 1))
+        row["committed"] = counts.get(Installation.State.COMMITTED, 0)
+    return row
+
+
+def next_words(rollout: Rollout, now: datetime) -> str:
+    """What happens next, in one sentence."""
+    match rollout.state:
+        case Rollout.State.DRAFT:
+            gate = "; then it waits for approval" if rollout.is_approval_required else ""
+            return f"Nothing reaches a device until a person starts it{gate}."
+        case Rollout.State.AWAITING_APPROVAL:
+            return "It waits for a person to approve it."
+        case Rollout.State.SCHEDULED:
+            return "It starts on its own at its scheduled time."
+        case Rollout.State.ABORTING:
+            return "Offers have stopped; devices on the target are offered the previous version."
+        case Rollout.State.RUNNING | Rollout.State.PAUSED:
+            return _decision_words(rollout, now)
+    return "Nothing: it is over and never reopens."
+
+
+def _decision_words(rollout: Rollout, now: datetime) -> str:
+    from fleet.services.automation import rollout_facts
+
+    facts, _ = rollout_facts(rollout, now)
+    decision = decide_rollout(facts, now)
+    if decision.action != Action.WAIT:
+        return f"At the next tick: {decision.action.value}, because {decision.reason}."
+    if rollout.state == Rollout.State.PAUSED:
+        if rollout.pause_kind == Rollout.PauseKind.NO_EVIDENCE:
+            return f"It resumes on its own once this is here: {decision.reason}."
+        return "It stays here until a person resumes or aborts it."
+    step = "completes" if facts.is_last_stage else "advances"
+    if not facts.is_automatic:
+        return f"It waits for a person to advance it; now: {decision.reason}."
+    end = facts.stage_started_at + facts.bake
+    when = f"at {timezone.localtime(end):%H:%M:%S %Z}" if end > now else "as soon as it may"
+    return f"It {step} on its own {when} if all gates hold. Still open: {decision.reason}."
+
+
+def gate_rows(rollout: Rollout) -> list[dict[str, Any]]:
+    """Each gate with its latest answer in the current stage, and the course of its values."""
+    rows = []
+    for gate in rollout.gates.all():
+        recent = list(gate.evaluations.order_by("-id")[:TREND_ROWS])
+        # What was measured in an earlier stage is history, not this stage's answer.
+        latest = recent[0] if recent and recent[0].stage_index == rollout.current_stage else None
+        details = latest.details if latest else {}
+        values = [row.value for row in reversed(recent) if row.value is not None]
+        rows.append(
+            {
+                "gate": gate,
+                "value": value_words(gate, latest.value if latest else None),
+                "detail": details.get("words") or _install_words(gate, details),
+                "threshold": value_words(gate, gate.threshold),
+                "control": value_words(gate, latest.control_value if latest else None),
+                "evidence": _evidence_words(gate, latest),
+                "verdict": latest.verdict.replace("_", " ").upper() if latest else "NO DATA",
+                "at": latest.at if latest else None,
+                "lower": details.get("lower"),
+                "trend": sparkline(values),
+            }
+        )
+    return rows
+
+
+def value_words(gate: Gate, value: float | None) -> str:
+    """A value in the metric's unit; a dash when there is none."""
+    if value is None:
+        return "–"
+    if gate.metric in SHARE_METRICS:
+        return f"{100 * value:.3g} %"
+    return f"{value:.3g} ×" if gate.metric == Gate.Metric.LATENCY_P95_RATIO else f"{value:.3g}"
+
+
+def _install_words(gate: Gate, details: dict[str, Any]) -> str:
+    if gate.metric == Gate.Metric.INSTALL_FAILURE_RATE and "finished" in details:
+        return f"{details.get('failed', 0)} of {details['finished']}"
+    return ""
+
+
+def _evidence_words(gate: Gate, latest: Any) -> str:
+    devices, samples = (latest.devices, latest.samples) if latest else (0, 0)
+    words = f"{devices} of {gate.min_devices} devices needed"
+    if devices >= gate.min_devices:
+        words = f"{devices} device{'s' if devices != 1 else ''}"
+    if samples < gate.min_samples:
+        return f"{words}, {samples} of {gate.min_samples} samples needed"
+    return f"{words}, {samples} samples" if samples else words
+
+
+def state_rows(counts: dict[str, int]) -> list[dict[str, Any]]:
+    """Device states that some device is in, in the order of their story."""
+    labels = dict(Installation.State.choices)
+    return [
+        {"state": state, "name": labels[state], "n": counts[state]}
+        for state in STATE_ORDER
+        if counts.get(state)
+    ]
+
+
+def _unreached(
+    rollout: Rollout, reached: dict[str, Any] | None, counts: dict[str, int]
+) -> int | None:
+    if reached is None or rollout.state not in Rollout.LIVE_STATES:
+        return None
+    return int(max(reached["devices"] - reached["incompatible"] - sum(counts.values()), 0))
+
+
+def _failures(rollout: Rollout) -> Any:
+    shown = [*Installation.FAILED_STATES, Installation.State.INCOMPATIBLE]
+    return (
+        selectors.latest_installations(rollout)
+        .filter(state__in=shown)
+        .select_related("device")
+        .order_by("-updated_at")[:FAILURE_ROWS]
+    )
+
+
+def timeline(rollout: Rollout) -> list[dict[str, Any]]:
+    """Transitions and changes of a gate's verdict, the newest first."""
+    rows: list[dict[str, Any]] = [
+        {
+            "at": event.at,
+            "what": event.action.replace("_", " "),
+            "change": f"{event.from_state or 'new'} → {event.to_state}".replace("_", " "),
+            "stage": event.stage_index + 1,
+            "who": event.actor,
+            "why": event.reason,
+            "numbers": event.evidence,
+        }
+        for event in rollout.events.order_by("-id")[:TIMELINE_ROWS]
+    ]
+    for gate in rollout.gates.all():
+        before = None
+        answers = list(gate.evaluations.order_by("-id")[:TREND_ROWS])
+        for answer in reversed(answers):
+            if answer.verdict != before:
+                limit = value_words(gate, answer.threshold)
+                words = f"{value_words(gate, answer.value)} against {limit}"
+                rows.append(
+                    {
+                        "at": answer.at,
+                        "what": f"gate {gate.get_metric_display()}",
+                        "change": answer.verdict.replace("_", " ").upper(),
+                        "stage": answer.stage_index + 1,
+                        "who": "gate",
+                        "why": f"{words}, {answer.devices} devices, {answer.samples} samples",
+                        "numbers": answer.details,
+                    }
+                )
+            before = answer.verdict
+    return sorted(rows, key=lambda row: row["at"], reverse=True)[:TIMELINE_ROWS]
+
+
+def effect_words(rollout: Rollout, action: str) -> str:
+    """What an act touches, in numbers, before it is done."""
+    model = rollout.deployment.model.slug
+    target = rollout.target_version.version
+    previous = rollout.previous_version.version if rollout.previous_version else "nothing"
+    counts = selectors.count_states(rollout)
+    touched = counts.get(Installation.State.COMMITTED, 0) + sum(
+        counts.get(state, 0) for state in Installation.IN_FLIGHT_STATES
+    )
+    previews = stage_previews(rollout)
+    if action == "abort":
+        if rollout.state not in Rollout.LIVE_STATES:
+            return "No device has been offered anything; none is touched."
+        return f"{devices_words(touched)} go back to {model} {previous}."
+    if action == "advance":
+        if rollout.current_stage + 1 >= len(previews):
+            return f"It completes: {model} {target} becomes the stable version of all devices."
+        now, following = previews[rollout.current_stage], previews[rollout.current_stage + 1]
+        more = max(following["devices"] - now["devices"], 0)
+        return f"{devices_words(more)} more are offered {model} {target}."
+    if action in ("start", "approve") and previews:
+        reached = devices_words(previews[0]["devices"])
+        if action == "start" and rollout.is_approval_required and rollout.state == "draft":
+            return f"It then waits for approval; its first stage reaches {reached}."
+        return f"{reached} are offered {model} {target} in the first stage."
+    if action == "pause":
+        return f"No further device is reached; {devices_words(touched)} stay where they are."
+    return "The stage's clock starts anew; devices it reaches are offered the target again."
+
+
+def devices_words(number: int) -> str:
+    """`1 device`, `1,234 devices`."""
+    return f"{number:,} device{'s' if number != 1 else ''}"
+
+
+def _minutes(seconds: float) -> str:
+    span = timedelta(seconds=round(seconds))
+    return f"{span.total_seconds():.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
