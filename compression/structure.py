@@ -8,7 +8,10 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-_WEIGHTED = {"Conv", "ConvTranspose", "Gemm", "MatMul", "QLinearConv", "QLinearMatMul", "QGemm"}
+_WEIGHTED = {"Conv", "ConvTranspose", "Gemm", "MatMul", "QLinearConv", "QLinearMatMul", "QGemm"} | {
+    "ConvInteger",
+    "MatMulInteger",
+}
 _WEIGHT_INPUT = {"QLinearConv": 3, "QLinearMatMul": 3, "QGemm": 3}
 
 
@@ -75,7 +78,7 @@ def _count_macs(node: Any, dims: list[int], shapes: dict[str, list[int]]) -> int
     out = shapes.get(node.output[0])
     if not out or any(dim <= 0 for dim in out[1:]):
         return None
-    if node.op_type in ("Conv", "QLinearConv"):
+    if node.op_type in ("Conv", "QLinearConv", "ConvInteger"):
         return size * int(np.prod(out[2:]))
     if node.op_type == "ConvTranspose":
         inner = shapes.get(node.input[0])
