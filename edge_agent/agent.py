@@ -153,9 +153,12 @@ class Agent:
         for slug in self.config.models:
             model = self.installer.state.models.get(slug)
             running = model.current.manifest_sha256 if model and model.current else ""
-            answer = self.client.get_latest(
-                slug, etag=self._etags.get(slug, ""), running_digest=running
+            # "Nothing new" is only an answer for a device that has done what the last one said.
+            is_settled = model is not None and (
+                running == model.manifest_sha256 or model.manifest_sha256 in model.blocked
             )
+            etag = self._etags.get(slug, "") if is_settled else ""
+            answer = self.client.get_latest(slug, etag=etag, running_digest=running)
             if answer.status == 200 and isinstance(answer.body, dict):
                 self._etags[slug] = answer.headers.get("ETag", "")
                 self._note_poll(answer.body)

@@ -1,4 +1,4 @@
-"""Sends what the spool holds: records in batches, events in order; deletes what was acknowledged."""
+"""Sends what the spool holds, in order; deletes what was acknowledged."""
 
 import logging
 

@@ -1,0 +1,185 @@
+"""The agent as a process of its own, against a real server."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.edge_agent.publisher import DEVICE, MODEL, TOKEN, Server, make_model
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+TOML = """
+[agent]
+device_id = "{device}"
+server_url = "{url}"
+home = "home"
+models = ["{model}"]
+join_token = "join"
+[network]
+backoff_base_s = 0.05
+backoff_max_s = 0.2
+[install]
+disk_reserve_bytes = 0
+watch_seconds = 0.5
+[source]
+path = "inputs.npz"
+rate_per_s = 100
+[spool]
+flush_interval_s = 0.1
+upload_interval_s = 0.2
+[monitor]
+telemetry_interval_s = 0.3
+"""
+
+
+def wait_for(condition: Callable[[], Any], seconds: float = 20.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)
+
+
+def write_inputs(path: Path, value: float) -> None:
+    temporary = path.with_suffix(".tmp.npz")
+    np.savez(temporary, x=np.full((8, 4), value, dtype=np.float32))
+    temporary.replace(path)
+
+
+@pytest.fixture
+def toml(server: Server, tmp_path: Path) -> Path:
+    path = tmp_path / "agent.toml"
+    path.write_text(TOML.format(device=DEVICE, url=server.url, model=MODEL))
+    write_inputs(tmp_path / "inputs.npz", 1.0)
+    return path
+
+
+@pytest.fixture
+def start(toml: Path) -> Iterator[Callable[[], subprocess.Popen[bytes]]]:
+    processes = []
+
+    def start() -> subprocess.Popen[bytes]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "edge_agent", "--config", str(toml), "run"], cwd=REPOSITORY
+        )
+        processes.append(process)
+        return process
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.wait()
+
+
+def call(toml: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "edge_agent", "--config", str(toml), *arguments],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def all_records(server: Server) -> list[dict[str, Any]]:
+    return [record for records in list(server.batches.values()) for record in records]
+
+
+def test_it_enrols_installs_classifies_uploads_and_stops(
+    server: Server, toml: Path, start: Callable[[], subprocess.Popen[bytes]]
+) -> None:
+    digest = server.publish(make_model())
+    process = start()
+    wait_for(lambda: len(all_records(server)) > 20)
+    write_inputs(toml.parent / "inputs.npz", -3.0)
+    wait_for(lambda: any(r.get("features") == [-3.0, 0.0] for r in all_records(server)))
+    wait_for(lambda: server.telemetry and server.telemetry[-1]["running"] == {MODEL: digest})
+    status = json.loads(call(toml, "status", "--json").stdout)
+    assert status["device_id"] == DEVICE
+    assert status["models"][MODEL]["manifest_sha256"] == digest
+    assert status["models"][MODEL]["state"] == "committed"
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=15) == 0
+    record = all_records(server)[0]
+    assert record["model_version"] == digest
+    assert record["model"] == MODEL
+    assert set(record) >= {"timestamp", "latency_ms", "confidence", "class_id", "features"}
+    assert json.loads(call(toml, "spool", "stat").stdout)["records"] == 0
+
+
+def test_a_new_release_replaces_the_running_one(
+    server: Server, start: Callable[[], subprocess.Popen[bytes]]
+) -> None:
+    server.publish(make_model())
+    start()
+    wait_for(lambda: len(all_records(server)) > 5)
+    second = server.publish(make_model(seed=1), counter=2, sequence=2, version="1.1.0")
+    wait_for(lambda: any(r["model_version"] == second for r in all_records(server)))
+
+
+def test_killed_at_any_moment_it_loses_no_record_that_was_flushed_and_doubles_none(
+    server: Server, toml: Path, start: Callable[[], subprocess.Popen[bytes]]
+) -> None:
+    server.publish(make_model())
+    seen: list[str] = []
+    for _ in range(3):
+        process = start()
+        before = len(all_records(server))
+        wait_for(lambda before=before: len(all_records(server)) > before + 10)  # type: ignore[misc]
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    final = call(toml, "spool", "flush")
+    assert final.returncode == 0, final.stderr
+    for records in server.batches.values():
+        seen += [json.dumps(record, sort_keys=True) for record in records]
+    assert len(seen) == len(set(seen))
+    assert json.loads(call(toml, "spool", "stat").stdout)["records"] == 0
+
+
+def test_rollback_beside_a_running_agent_reaches_it(
+    server: Server, toml: Path, start: Callable[[], subprocess.Popen[bytes]]
+) -> None:
+    first = server.publish(make_model())
+    start()
+    wait_for(lambda: len(all_records(server)) > 5)
+    server.publish(make_model(seed=1), counter=2, sequence=2)
+    wait_for(lambda: server.states().count(("committed", "")) == 2)
+    assert call(toml, "rollback").returncode == 0
+    wait_for(lambda: ("rolled_back", "requested") in server.states())
+    status = json.loads(call(toml, "status", "--json").stdout)
+    assert status["models"][MODEL]["manifest_sha256"] == first
+
+
+def test_a_second_agent_on_the_same_home_is_refused(
+    server: Server, toml: Path, start: Callable[[], subprocess.Popen[bytes]]
+) -> None:
+    server.publish(make_model())
+    start()
+    wait_for(lambda: len(all_records(server)) > 0)
+    answer = call(toml, "sync", "--once")
+    assert answer.returncode == 1
+    assert answer.stderr.startswith("locked")
+
+
+def test_every_command_works_from_a_shell(server: Server, toml: Path) -> None:
+    server.publish(make_model())
+    assert json.loads(call(toml, "enroll", "--join-token", "join").stdout)["status"] == "accepted"
+    credentials = toml.parent / "home" / "credentials.json"
+    assert TOKEN in credentials.read_text()
+    assert credentials.stat().st_mode & 0o077 == 0
+    assert json.loads(call(toml, "sync", "--once").stdout)["changed"] == [MODEL]
+    line = call(toml, "infer", str(toml.parent / "inputs.npz"), "--limit", "1").stdout
+    assert json.loads(line)["top_k"][0]["label"] in "abc"
+    bench = json.loads(call(toml, "bench", "--runs", "200").stdout)
+    assert bench["wrapped_us"]["p50"] > 0
+    checks = json.loads(call(toml, "doctor", "--json").stdout)
+    assert {check["name"] for check in checks} >= {"disk", "fsync", "provider cpu", "server"}
+    assert all(check["is_ok"] for check in checks), checks
+    assert call(toml, "rollback").returncode == 1, "there is nothing to go back to"
