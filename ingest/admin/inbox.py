@@ -6,7 +6,7 @@ from django.contrib import admin
 from django.http import HttpRequest
 from unfold.admin import ModelAdmin
 
-from ingest.models import InboxBatch, RejectedRecord, SampleBatch, Window
+from ingest.models import InboxBatch, RejectedRecord, Window
 
 
 class ReadOnlyAdmin(ModelAdmin):
@@ -44,12 +44,4 @@ class WindowAdmin(ReadOnlyAdmin):
     list_display = ["start", "seconds", "device", "version", "variant", "cohort", "n", "errors"]
     list_filter = ["cohort", "version__model", "start"]
     list_select_related = ["device", "version__model", "variant__version__model"]
-    search_fields = ["device__device_id"]
-
-
-@admin.register(SampleBatch)
-class SampleBatchAdmin(ReadOnlyAdmin):
-    list_display = ["device", "model", "rows", "received_at"]
-    list_filter = ["model", "received_at"]
-    list_select_related = ["device", "model"]
     search_fields = ["device__device_id"]

@@ -1,7 +1,7 @@
 """Tables of the intake and of what is concluded from it."""
 
 from ingest.models.drift import DriftEvaluation, DriftPolicy, DriftRule
-from ingest.models.inbox import InboxBatch, RejectedRecord, SampleBatch
+from ingest.models.inbox import InboxBatch, RejectedRecord
 from ingest.models.incidents import AlertRule, Incident, IncidentEvent
 from ingest.models.windows import Window
 
@@ -14,6 +14,5 @@ __all__ = [
     "Incident",
     "IncidentEvent",
     "RejectedRecord",
-    "SampleBatch",
     "Window",
 ]

@@ -73,22 +73,3 @@ class RejectedRecord(models.Model):
 
     def __str__(self) -> str:
         return f"{self.batch_id}[{self.index}] {self.reason}"
-
-
-class SampleBatch(models.Model):
-    """Inputs that a device chose to share, kept for retraining and calibration."""
-
-    device = models.ForeignKey("fleet.Device", on_delete=models.CASCADE, related_name="+")
-    model = models.ForeignKey(
-        "registry.Model", null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
-    )
-    blob = models.ForeignKey("registry.Blob", on_delete=models.PROTECT, related_name="+")
-    rows = models.PositiveIntegerField()
-    received_at = models.DateTimeField(auto_now_add=True)
-
-    class Meta:
-        ordering = ["-id"]
-        verbose_name_plural = "sample batches"
-
-    def __str__(self) -> str:
-        return f"{self.rows} inputs from {self.device}"

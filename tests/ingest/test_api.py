@@ -197,7 +197,7 @@ def test_the_drift_pages_need_the_permission(variant):
     assert client.get(make_evaluation(variant).get_absolute_url()).status_code == 403
 
 
-@pytest.mark.parametrize("table", ["inboxbatch", "rejectedrecord", "window", "samplebatch"])
+@pytest.mark.parametrize("table", ["inboxbatch", "rejectedrecord", "window"])
 def test_what_arrived_can_be_looked_at_only(client, table):
     assert client.get(reverse(f"admin:ingest_{table}_changelist")).status_code == 200
     assert client.get(reverse(f"admin:ingest_{table}_add")).status_code == 403
