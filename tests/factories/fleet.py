@@ -1,0 +1,121 @@
+"""Makers of fleet rows, through the services that make them in earnest."""
+
+from __future__ import annotations
+
+from itertools import count
+from typing import Any
+
+from django.test import Client
+
+from fleet.models import Deployment, Device, Rollout
+from fleet.services.deployments import create_deployment
+from fleet.services.devices import create_join_token, enrol_device, set_device_status
+from fleet.services.rollouts import create_rollout
+from registry.models import Variant, Version
+from tests.factories.registry import make_model, make_version
+
+_numbers = count(1)
+
+
+def make_join_token(**over: Any) -> str:
+    """The secret of a join token that lets a thousand devices in at once."""
+    fields: dict[str, Any] = {
+        "name": f"token-{next(_numbers)}",
+        "actor": "tester",
+        "max_uses": 1000,
+        "is_auto_accept": True,
+    }
+    return create_join_token(**{**fields, **over})[1]
+
+
+def make_device(*, status: str = "accepted", **over: Any) -> tuple[Device, str]:
+    """An enrolled device and its token."""
+    fields: dict[str, Any] = {
+        "device_id": f"edge-{next(_numbers):04d}",
+        "join_token": make_join_token(is_auto_accept=status in ("accepted", "suspended")),
+        "attributes": {"site": "lab"},
+        "capabilities": {"arch": "x86_64", "providers": ["cpu"], "memory_mb": 4096},
+    }
+    device, token = enrol_device(**{**fields, **over})
+    if status != device.status:
+        device = set_device_status(device_id=device.device_id, status=status, actor="tester")
+    return device, token
+
+
+def make_deployment(**over: Any) -> Deployment:
+    """A deployment of a fresh model at its first version, for every device."""
+    if "stable_version" not in over:
+        over["stable_version"] = make_version(make_model())
+    fields: dict[str, Any] = {
+        "name": f"deployment-{next(_numbers)}",
+        "model": over["stable_version"].model,
+        "actor": "tester",
+    }
+    return create_deployment(**{**fields, **over})
+
+
+def make_rollout(**over: Any) -> Rollout:
+    """A draft that goes to every device in one stage without a bake."""
+    deployment = over.pop("deployment", None) or make_deployment()
+    target = over.pop("target_version", None) or make_version(deployment.model)
+    stage = {"percent": 100, "bake_seconds": 0, "min_devices": 1}
+    fields: dict[str, Any] = {"stages": [stage], "actor": "tester"}
+    return create_rollout(deployment_id=deployment.pk, target_version=target, **{**fields, **over})
+
+
+def manifest_of(version: Version) -> str:
+    """The digest of a version's only release."""
+    return str(Variant.objects.get(version=version).manifest_sha256)
+
+
+class DeviceClient:
+    """A device's side of the protocol, over Django's test client."""
+
+    def __init__(self, device: Device, token: str) -> None:
+        self.device = device
+        self.client = Client(headers={"Authorization": f"Bearer {token}"})
+        self.etag = ""
+        self.running = ""
+
+    def poll(self, model: str, **headers: str) -> Any:
+        sent = {"X-Running-Digest": self.running, "X-Agent-Version": "0.1.0", **headers}
+        if self.etag:
+            sent.setdefault("If-None-Match", self.etag)
+        response = self.client.get(
+            "/api/models/latest",
+            {"device_id": self.device.device_id, "model": model},
+            headers=sent,
+        )
+        if response.status_code == 200:
+            self.etag = response["ETag"]
+        return response
+
+    def report(self, assignment_id: str, *states: str, start: int = 0, **fields: Any) -> Any:
+        events = [
+            {"seq": start + number, "state": state, **fields} for number, state in enumerate(states)
+        ]
+        return self.client.post(
+            f"/api/deployments/{assignment_id}/events", events, content_type="application/json"
+        )
+
+    def install(self, model: str) -> dict[str, Any]:
+        """Polls, commits what is assigned, and reports it."""
+        answer: dict[str, Any] = self.poll(model).json()
+        response = self.report(
+            answer["assignment_id"], "downloading", "verified", "trial", "committed"
+        )
+        assert response.status_code == 200, response.content
+        self.running = (
+            Variant.objects.get(
+                version__model__slug=model,
+                version__version=answer["version"],
+                name=answer["variant"],
+            ).manifest_sha256
+            or ""
+        )
+        return answer
+
+
+def make_client(**over: Any) -> DeviceClient:
+    """A new device, ready to call."""
+    return DeviceClient(*make_device(**over))
