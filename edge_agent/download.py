@@ -13,6 +13,7 @@ from edge_agent.exceptions import (
     DiskFullError,
     DownloadError,
     LengthError,
+    RedirectError,
     TransferError,
 )
 from edge_agent.files import FileLayer
@@ -82,7 +83,8 @@ class Downloader:
                 # A resumed prefix may be from other bytes; one clean try tells who is wrong.
                 if progress.attempts > 1:
                     raise
-            except LengthError:
+            except (LengthError, RedirectError):
+                # Asking again at once brings the same; the next poll may find it mended.
                 raise
             except TransferError as error:
                 if progress.attempts >= self.config.download_attempts:

@@ -27,13 +27,13 @@ class Answer:
 class Transport:
     def __init__(self, config: NetworkConfig, *, user_agent: str) -> None:
         self.config = config
+        self._headers = {"User-Agent": user_agent}
         options: dict[str, Any] = {"ca_certs": config.ca_file} if config.ca_file else {}
         self._pool = urllib3.PoolManager(
             num_pools=4,
             maxsize=2,
             retries=False,
             timeout=urllib3.Timeout(connect=config.connect_timeout_s, read=config.read_timeout_s),
-            headers={"User-Agent": user_agent},
             **options,
         )
 
@@ -97,7 +97,12 @@ class Transport:
     ) -> urllib3.response.BaseHTTPResponse:
         try:
             return self._pool.request(
-                method, url, headers=dict(headers), body=body, preload_content=False, redirect=False
+                method,
+                url,
+                headers={**self._headers, **headers},
+                body=body,
+                preload_content=False,
+                redirect=False,
             )
         except (HTTPError, OSError, ValueError) as error:
             raise TransferError(f"{method} {urlsplit(url).netloc}: {error}") from error
