@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from compression.exceptions import DataSetUnusableError
 
 MAX_ROWS = 2_000_000
-_ORT_TYPES = {
+_ORT_TYPES: dict[str, np.dtype[Any]] = {
     "tensor(float)": np.dtype(np.float32),
     "tensor(float16)": np.dtype(np.float16),
     "tensor(double)": np.dtype(np.float64),
@@ -61,10 +62,10 @@ class Samples:
             yield {key: value[start : start + size] for key, value in self.inputs.items()}
 
 
-def input_specs(session: object) -> list[InputSpec]:
+def input_specs(session: Any) -> list[InputSpec]:
     """The inputs of an ONNX Runtime session."""
     specs = []
-    for item in session.get_inputs():  # type: ignore[attr-defined]
+    for item in session.get_inputs():
         dims = tuple(dim if isinstance(dim, int) and dim > 0 else None for dim in item.shape)
         if item.type not in _ORT_TYPES or not dims:
             raise DataSetUnusableError(

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-_KINDS: dict[str, tuple[type, ...]] = {
+_KINDS: dict[str, Any] = {
     "int": (int,),
     "float": (int, float),
     "str": (str,),

@@ -165,7 +165,9 @@ def parse_config(document: dict[str, Any], *, base: Path) -> Config:
         if not agent.get(required):
             raise ConfigurationError(f"[agent] {required} is missing")
     agent["home"] = base / str(agent["home"])
-    sections = {name: build(kind, document.get(name, {}), name) for name, kind in SECTIONS.items()}
+    sections: dict[str, Any] = {
+        name: build(kind, document.get(name, {}), name) for name, kind in SECTIONS.items()
+    }
     if sections["source"].path:
         source_path = str(base / sections["source"].path)
         sections["source"] = dataclasses.replace(sections["source"], path=source_path)

@@ -244,7 +244,7 @@ class SpoolWriter(threading.Thread):
 
     def flush(self) -> None:
         while self._queue:
-            rows = []
+            rows: list[Any] = []
             while self._queue and len(rows) < self.config.flush_rows:
                 priority, record = self._queue.popleft()
                 rows.append((priority, json.dumps(record, separators=(",", ":"))))

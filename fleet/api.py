@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from drf_spectacular.utils import extend_schema
@@ -28,6 +28,16 @@ class ModelPermissions(DjangoModelPermissions):
 
 
 PERMISSIONS = [IsAuthenticated, ModelPermissions]
+
+
+def _fields(request: Request) -> Mapping[str, Any]:
+    """The body's fields; a body that is not an object is refused."""
+    if not hasattr(request.data, "get"):
+        raise serializers.ValidationError(
+            f"expected a JSON object, got a {type(request.data).__name__}"
+        )
+    fields: Any = request.data
+    return fields
 
 
 class ReasonSerializer(serializers.Serializer[Any]):
@@ -86,7 +96,7 @@ class DeviceViewSet(mixins.CreateModelMixin, viewsets.ReadOnlyModelViewSet[Devic
         """Changes `labels` and nothing else."""
         device = devices.set_device_labels(
             device_id=self.get_object().device_id,
-            labels=request.data.get("labels", {}),
+            labels=_fields(request).get("labels", {}),
             actor=request.user.get_username(),
         )
         return Response(self.get_serializer(device).data)
@@ -137,8 +147,8 @@ class DeviceViewSet(mixins.CreateModelMixin, viewsets.ReadOnlyModelViewSet[Devic
         cleared = devices.clear_quarantine(
             device_id=self.get_object().device_id,
             actor=request.user.get_username(),
-            manifest_sha256=request.data.get("manifest_sha256"),
-            reason=str(request.data.get("reason", "")),
+            manifest_sha256=_fields(request).get("manifest_sha256"),
+            reason=str(_fields(request).get("reason", "")),
         )
         return Response({"cleared": cleared})
 
@@ -170,11 +180,13 @@ class DeploymentViewSet(mixins.CreateModelMixin, viewsets.ReadOnlyModelViewSet[D
 
     def _serializer(self, request: Request, deployment: Deployment | None = None) -> Any:
         """A serializer that looks versions up among those of the deployment's model."""
-        body = self.get_serializer(deployment, data=request.data, partial=deployment is not None)
+        body: Any = self.get_serializer(
+            deployment, data=request.data, partial=deployment is not None
+        )
         if deployment is not None:
             body.context["model"] = deployment.model
         else:
-            slug = str(request.data.get("model", ""))
+            slug = str(_fields(request).get("model", ""))
             body.context["model"] = body.fields["model"].get_queryset().filter(slug=slug).first()
         return body
 
@@ -192,12 +204,9 @@ class RolloutViewSet(mixins.CreateModelMixin, viewsets.ReadOnlyModelViewSet[Roll
         return shapes.RolloutSerializer if self.action == "list" else shapes.RolloutDetailSerializer
 
     def create(self, request: Request, *args: Any, **kwargs: Any) -> Response:
-        body = self.get_serializer(data=request.data)
-        deployment = Deployment.objects.filter(
-            pk=request.data.get("deployment")
-            if str(request.data.get("deployment")).isdigit()
-            else 0
-        ).first()
+        body: Any = self.get_serializer(data=request.data)
+        wanted = str(_fields(request).get("deployment", ""))
+        deployment = Deployment.objects.filter(pk=int(wanted) if wanted.isdigit() else 0).first()
         body.context["model"] = deployment.model if deployment else None
         body.is_valid(raise_exception=True)
         values = dict(body.validated_data)

@@ -224,8 +224,8 @@ def _find_pinned(
     deployment: Mapping[str, Any], digest: str
 ) -> tuple[Mapping[str, Any], Mapping[str, Any]] | None:
     rollout = deployment["rollout"]
-    for release in (deployment["stable"], rollout["target"] if rollout else None):
-        for variant in release["variants"] if release else ():
+    for release in filter(None, (deployment["stable"], rollout and rollout["target"])):
+        for variant in release["variants"]:
             if variant["manifest_sha256"] == digest:
                 return release, variant
     return None

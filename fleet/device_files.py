@@ -47,7 +47,8 @@ class SamplesView(DeviceView):
         device = self.device()
         if not device.is_sampling_allowed:
             raise SamplingRefusedError("This device has not been allowed to send samples")
-        body = request.data.read(MAX_SAMPLE_BYTES + 1)
+        stream: Any = request.data
+        body = stream.read(MAX_SAMPLE_BYTES + 1)
         if len(body) > MAX_SAMPLE_BYTES:
             raise PayloadTooLargeError(f"Samples are at most {MAX_SAMPLE_BYTES} bytes")
         if body[:2] != b"PK":

@@ -29,7 +29,7 @@ class VersionField(serializers.RelatedField[Any, Any, Any]):
 
     def to_internal_value(self, data: Any) -> Any:
         text = str(data)
-        found = self.get_queryset().filter(version=text)
+        found = Version.objects.filter(version=text)
         model = self.context.get("model")
         if model is not None:
             found = found.filter(model=model)
@@ -37,7 +37,7 @@ class VersionField(serializers.RelatedField[Any, Any, Any]):
         if len(match) == 1:
             return match[0]
         if text.isdigit():
-            by_key = self.get_queryset().filter(pk=int(text)).first()
+            by_key = Version.objects.filter(pk=int(text)).first()
             if by_key is not None:
                 return by_key
         raise serializers.ValidationError(

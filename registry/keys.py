@@ -7,6 +7,7 @@
 import base64
 import os
 import secrets
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -68,10 +69,8 @@ def _create_key(path: Path) -> None:
             handle.write(base64.b64encode(bytes(SigningKey.generate())) + b"\n")
             handle.flush()
             os.fsync(handle.fileno())
-        try:
+        with suppress(FileExistsError):
             os.link(staged, path)
-        except FileExistsError:
-            pass
     finally:
         staged.unlink()
 

@@ -29,8 +29,25 @@ MAX_PATH_CHARACTERS = 255
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _FIELDS = frozenset(
-    "schema model version sequence variant task files inputs outputs opset labels preprocessing "
-    "postprocessing requirements baseline_sha256 golden min_agent_version".split()
+    [
+        "schema",
+        "model",
+        "version",
+        "sequence",
+        "variant",
+        "task",
+        "files",
+        "inputs",
+        "outputs",
+        "opset",
+        "labels",
+        "preprocessing",
+        "postprocessing",
+        "requirements",
+        "baseline_sha256",
+        "golden",
+        "min_agent_version",
+    ]
 )
 _REQUIREMENTS: dict[str, Any] = {
     "providers": ["cpu"],
@@ -74,7 +91,9 @@ def check_path(path: object) -> str:
             empty, `.` or `..` part.
     """
     if not isinstance(path, str) or not path or len(path) > MAX_PATH_CHARACTERS:
-        raise ManifestInvalidError(f"A path has 1 to {MAX_PATH_CHARACTERS} characters; got {path!r}")
+        raise ManifestInvalidError(
+            f"A path has 1 to {MAX_PATH_CHARACTERS} characters; got {path!r}"
+        )
     if "\\" in path or ":" in path or not path.isprintable():
         raise ManifestInvalidError(f"A path has no '\\', ':' or control character; got {path!r}")
     if any(part in ("", ".", "..") for part in path.split("/")):
@@ -197,7 +216,9 @@ def check_manifest(manifest: Mapping[str, Any]) -> None:
         raise ManifestInvalidError("requirements has exactly its four fields")
     activation = manifest["postprocessing"].get("activation")
     if activation is not None and activation not in ACTIVATIONS:
-        raise ManifestInvalidError(f"activation is one of {sorted(ACTIVATIONS)}; got {activation!r}")
+        raise ManifestInvalidError(
+            f"activation is one of {sorted(ACTIVATIONS)}; got {activation!r}"
+        )
 
 
 def _check_files(files: Sequence[Mapping[str, Any]]) -> None:

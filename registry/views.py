@@ -6,8 +6,14 @@ from collections.abc import Iterator
 from typing import IO
 
 from django.core.files.storage import default_storage
-from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
-from django.http import HttpResponseNotModified, JsonResponse
+from django.http import (
+    HttpRequest,
+    HttpResponse,
+    HttpResponseBase,
+    HttpResponseNotModified,
+    JsonResponse,
+    StreamingHttpResponse,
+)
 from django.views.decorators.http import require_safe
 
 from registry.exceptions import BlobMissingError
@@ -88,9 +94,7 @@ def download_blob(request: HttpRequest, sha256: str) -> HttpResponseBase:
     except BlobMissingError:
         return _error(404, "not_found", "There is no such blob.")
     source.seek(first)
-    return StreamingHttpResponse(
-        _pieces(source, last - first + 1), status=status, headers=headers
-    )
+    return StreamingHttpResponse(_pieces(source, last - first + 1), status=status, headers=headers)
 
 
 def _pieces(source: IO[bytes], remaining: int) -> Iterator[bytes]:

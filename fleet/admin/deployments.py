@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from django.contrib import admin
@@ -108,8 +109,11 @@ class DeploymentAdmin(ModelAdmin):
         for row in queryset:
             call_service(
                 request,
-                lambda pk=row.pk: update_deployment(
-                    deployment_id=pk, actor=actor_of(request), state=state
+                partial(
+                    update_deployment,
+                    deployment_id=row.pk,
+                    actor=actor_of(request),
+                    state=state,
                 ),
                 subject=row.name,
                 done=f"now {state.label.lower()}",

@@ -48,7 +48,7 @@ class DeviceChangeList(ChangeList):
 
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
-        rows = list(self.result_list)
+        rows: list[Any] = list(self.result_list)  # type: ignore[has-type]
         names = release_names(digest for row in rows for digest in row.running.values())
         for row in rows:
             row.release_names = names

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from django.contrib import admin
@@ -90,7 +91,7 @@ class JoinTokenAdmin(ModelAdmin):
         for token in queryset:
             call_service(
                 request,
-                lambda pk=token.pk: revoke_join_token(token_id=pk, actor=actor_of(request)),
+                partial(revoke_join_token, token_id=token.pk, actor=actor_of(request)),
                 subject=token.name,
                 done="revoked, no device joins with it any more",
             )

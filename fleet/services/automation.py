@@ -146,10 +146,12 @@ def _submit_install_failures(rollout: Rollout, now: datetime) -> None:
     gate = next(g for g in rollout.gates.all() if g.metric == Gate.Metric.INSTALL_FAILURE_RATE)
     value = failed / finished if finished else None
     latest = gate.evaluations.filter(stage_index=rollout.current_stage).first()
-    is_fresh = latest is not None and now - latest.at < timedelta(
-        seconds=min(gate.max_age_seconds / 2, 600)
-    )
-    if is_fresh and (latest.value, latest.devices) == (value, finished):
+    repeat_after = timedelta(seconds=min(gate.max_age_seconds / 2, 600))
+    if (
+        latest is not None
+        and now - latest.at < repeat_after
+        and (latest.value, latest.devices) == (value, finished)
+    ):
         return
     submit_evidence(
         rollout_id=rollout.pk,

@@ -26,7 +26,7 @@ def prune_before(*, moment: datetime, is_dry_run: bool = False) -> dict[str, int
             continue
         total = 0
         while ids := list(rows.order_by("pk").values_list("pk", flat=True)[:ROWS_PER_STEP]):
-            rows.model.objects.filter(pk__in=ids).delete()
+            rows.model._default_manager.filter(pk__in=ids).delete()
             total += len(ids)
         removed[name] = total
     return removed

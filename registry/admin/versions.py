@@ -216,12 +216,13 @@ class VersionAdmin(ListAdmin):
         context = dict(extra_context or {})
         version = (
             Version.objects.select_related("model", "parent", "dataset")
-            .filter(pk=object_id if object_id.isdigit() else None)
+            .filter(pk=object_id if object_id.isdigit() else -1)
             .first()
         )
         if version is not None and self.has_view_permission(request, version):
             context["version"] = version
             context["title"] = str(version)
+            context["show_save_and_add_another"] = False
             context["page"] = build_page(
                 version, may_change=self.has_change_permission(request, version)
             )

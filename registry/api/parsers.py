@@ -45,10 +45,11 @@ class WholeMultiPartParser(MultiPartParser):
                 {"max_bytes": settings.AVIARY_MAX_UPLOAD_BYTES},
             )
         counting = _CountingStream(stream)
-        parsed = super().parse(counting, media_type, parser_context)  # type: ignore[arg-type]
+        parsed: Any = super().parse(counting, media_type, parser_context)  # type: ignore[arg-type]
         if counting.read_bytes < announced:
-            for files in parsed.files.values():
-                files.close()
+            for _name, files in parsed.files.lists():
+                for file in files:
+                    file.close()
             raise UploadIncompleteError(
                 f"{announced} bytes were announced and {counting.read_bytes} arrived",
                 {"announced": announced, "arrived": counting.read_bytes},

@@ -35,7 +35,9 @@ class VariantSerializer(serializers.ModelSerializer[Variant]):
     """A variant with its files, its identity and the signed manifest."""
 
     files = VariantFileSerializer(many=True, read_only=True)
-    derived_from = serializers.SlugRelatedField(slug_field="name", read_only=True)
+    derived_from: "serializers.SlugRelatedField[Any]" = serializers.SlugRelatedField(
+        slug_field="name", read_only=True
+    )
 
     class Meta:
         model = Variant
@@ -57,9 +59,15 @@ class VariantSerializer(serializers.ModelSerializer[Variant]):
 class VersionSerializer(serializers.ModelSerializer[Version]):
     """A version with its variants."""
 
-    model = serializers.SlugRelatedField(slug_field="slug", read_only=True)
-    parent = serializers.SlugRelatedField(slug_field="version", read_only=True)
-    dataset = serializers.SlugRelatedField(slug_field="name", read_only=True)
+    model: "serializers.SlugRelatedField[Any]" = serializers.SlugRelatedField(
+        slug_field="slug", read_only=True
+    )
+    parent: "serializers.SlugRelatedField[Any]" = serializers.SlugRelatedField(  # type: ignore[assignment]
+        slug_field="version", read_only=True
+    )
+    dataset: "serializers.SlugRelatedField[Any]" = serializers.SlugRelatedField(
+        slug_field="name", read_only=True
+    )
     variants = VariantSerializer(many=True, read_only=True)
 
     class Meta:
@@ -87,11 +95,13 @@ class VersionSerializer(serializers.ModelSerializer[Version]):
 
 
 class VersionUploadSerializer(serializers.Serializer[Any]):
-    """A version to upload: `file` for a lone model, or several `files` with their names as paths."""
+    """A version to upload: `file` for a lone model, or several `files` named by their paths."""
 
     version = serializers.CharField(max_length=64)
     file = serializers.FileField(required=False, allow_empty_file=True)
-    files = serializers.ListField(child=serializers.FileField(allow_empty_file=True), required=False)
+    files = serializers.ListField(
+        child=serializers.FileField(allow_empty_file=True), required=False
+    )
     metadata = serializers.JSONField(required=False)
     dataset = serializers.IntegerField(required=False, help_text="Id of an evaluation set.")
     sha256 = serializers.CharField(required=False, help_text="What `file` must hash to.")
@@ -126,7 +136,9 @@ class TransitionSerializer(serializers.Serializer[Any]):
 class DataSetSerializer(serializers.ModelSerializer[DataSet]):
     """A data set."""
 
-    model = serializers.SlugRelatedField(slug_field="slug", read_only=True)
+    model: "serializers.SlugRelatedField[Any]" = serializers.SlugRelatedField(
+        slug_field="slug", read_only=True
+    )
     sha256 = serializers.CharField(source="blob_id", read_only=True)
 
     class Meta:
@@ -146,7 +158,9 @@ class DataSetUploadSerializer(serializers.Serializer[Any]):
 class AliasSerializer(serializers.ModelSerializer[Alias]):
     """An alias and where it stands."""
 
-    version = serializers.SlugRelatedField(slug_field="version", read_only=True)
+    version: "serializers.SlugRelatedField[Any]" = serializers.SlugRelatedField(
+        slug_field="version", read_only=True
+    )
 
     class Meta:
         model = Alias

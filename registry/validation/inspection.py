@@ -83,9 +83,7 @@ def load_session(path: Path) -> onnxruntime.InferenceSession:
     options.inter_op_num_threads = 1
     options.log_severity_level = 4
     try:
-        return onnxruntime.InferenceSession(
-            str(path), options, providers=["CPUExecutionProvider"]
-        )
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # every class of its binding derives from Exception alone
         raise RuleError(f"ONNX Runtime does not load the model: {error}") from error
 
@@ -131,7 +129,11 @@ def _choose_scores(
 def _check_labels(signature: dict[str, Any], scores: str, labels: list[str]) -> None:
     shape = next(item["shape"] for item in signature["outputs"] if item["name"] == scores)
     classes = shape[-1] if len(shape) == 2 else None
-    if isinstance(classes, int) and labels and len(labels) != max(classes, 2 if classes == 1 else 1):
+    if (
+        isinstance(classes, int)
+        and labels
+        and len(labels) != max(classes, 2 if classes == 1 else 1)
+    ):
         raise RuleError(f"The model has {classes} classes; its label map has {len(labels)}")
 
 
@@ -207,7 +209,9 @@ def _write_golden(
     else:
         is_drawn = True
         feed = _draw_inputs(signature)
-    has_free_inner = any(isinstance(d, str) for item in signature["inputs"] for d in item["shape"][1:])
+    has_free_inner = any(
+        isinstance(d, str) for item in signature["inputs"] for d in item["shape"][1:]
+    )
     try:
         results = _run(session, feed, outputs)
     except RuleError:

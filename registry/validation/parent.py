@@ -25,7 +25,9 @@ class RejectedError(Exception):
     """The child looked and says no; the message is its reason."""
 
 
-def run_child(folder: Path, job: dict[str, Any], *, wall_seconds: int = WALL_SECONDS) -> dict[str, Any]:
+def run_child(
+    folder: Path, job: dict[str, Any], *, wall_seconds: int = WALL_SECONDS
+) -> dict[str, Any]:
     """The child's result.
 
     Args:

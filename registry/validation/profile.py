@@ -108,7 +108,7 @@ def build_profile(
             calibration = calibration_curve(confidence, correct)
     return {
         "schema": SCHEMA,
-        "n": int(len(inputs)),
+        "n": len(inputs),
         "labels": list(labels),
         "confidence": {"counts": confidence_counts},
         "class": {"counts": class_counts},
