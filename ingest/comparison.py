@@ -38,6 +38,7 @@ def compare_cohorts(
     canary: Sequence[WindowCounts],
     control: Sequence[WindowCounts],
     profile: Mapping[str, Any] | None,
+    against: str = "control",
 ) -> list[Evidence]:
     """Evidence for every metric that windows can speak about.
 
@@ -45,9 +46,10 @@ def compare_cohorts(
         canary: one entry per device that runs the target.
         control: one entry per device of the concurrent control; empty when there is none.
         profile: the target's baseline, the reference where there is no control.
+        against: what `control` is, for the record.
     """
     ours, theirs = sum_counts(canary), sum_counts(control)
-    against = "control" if theirs.n else "baseline"
+    against = against if theirs.n else "baseline"
     profile = profile or {}
     class_reference = theirs.classes
     confidence_reference = theirs.confidence
@@ -95,7 +97,7 @@ def _psi(
     others = _rows(control, width)
     other_merged = np.array([drift.merge_bins(row, plan) for row in others])
     other_effect = 1.0
-    if len(others) and context["against"] == "control":
+    if len(others) and context["against"] != "baseline":
         other_effect = drift.design_effect(drift.cluster_moments(other_merged)) or 1.0
     n_eff, n_reference = samples / effect, sum(padded) / other_effect
     k = drift.sampling_scale(n_reference, n_eff)

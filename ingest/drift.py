@@ -120,7 +120,8 @@ def _pooled_plan(counts: NDArray[np.float64], need: float) -> list[int]:
     if 0 < counts[small].sum() < need or counts[small].sum() == 0:
         large = np.flatnonzero(~small)
         if len(large):
-            small[large[np.argmin(counts[large])]] = True
+            # Of equals the last, so that a pool of nothing stands at the end beside it.
+            small[large[::-1][np.argmin(counts[large][::-1])]] = True
     names = {int(index): group for group, index in enumerate(np.flatnonzero(~small))}
     pool = len(names)
     return [names.get(index, pool) for index in range(len(counts))]

@@ -51,8 +51,15 @@ class IncidentEventSerializer(serializers.ModelSerializer[IncidentEvent]):
     class Meta:
         model = IncidentEvent
         fields = [
-            "action", "from_status", "to_status", "actor", "reason", "value", "threshold", "at",
-        ]  # fmt: skip
+            "action",
+            "from_status",
+            "to_status",
+            "actor",
+            "reason",
+            "value",
+            "threshold",
+            "at",
+        ]
 
 
 class IncidentSerializer(serializers.ModelSerializer[Incident]):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from django.contrib import admin
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
@@ -30,9 +30,21 @@ STATUS_COLOURS = {
     "No reference": "info",
 }
 TABLE_FIELDS = (
-    "metric", "slice", "status", "value", "lower_bound", "threshold", "threshold_critical",
-    "n", "n_eff", "devices", "design_effect", "q_value", "period_start", "period_end",
-)  # fmt: skip
+    "metric",
+    "slice",
+    "status",
+    "value",
+    "lower_bound",
+    "threshold",
+    "threshold_critical",
+    "n",
+    "n_eff",
+    "devices",
+    "design_effect",
+    "q_value",
+    "period_start",
+    "period_end",
+)
 
 
 @lru_cache(maxsize=1)
@@ -72,9 +84,16 @@ class DriftEvaluationAdmin(ReadOnlyAdmin):
 
     list_before_template = "ingest/drift_models.html"
     list_display = [
-        "metric", "slice", "version", "status_label", "value", "threshold", "n", "devices",
+        "metric",
+        "slice",
+        "version",
+        "status_label",
+        "value_shown",
+        "threshold_shown",
+        "n",
+        "devices",
         "period_end",
-    ]  # fmt: skip
+    ]
     list_filter = ["status", "model", "metric"]
     list_select_related = ["version__model"]
     search_fields = ["metric", "slice", "version__version", "model__slug"]
@@ -83,6 +102,24 @@ class DriftEvaluationAdmin(ReadOnlyAdmin):
     @display(description="Status", ordering="status", label=STATUS_COLOURS)
     def status_label(self, row: DriftEvaluation) -> str:
         return row.get_status_display()
+
+    @display(description="Value", ordering="value")
+    def value_shown(self, row: DriftEvaluation) -> str:
+        return "–" if row.value is None else f"{row.value:.4f}"
+
+    @display(description="Threshold", ordering="threshold")
+    def threshold_shown(self, row: DriftEvaluation) -> str:
+        return "–" if row.threshold is None else f"{row.threshold:.3f}"
+
+    def change_view(
+        self,
+        request: HttpRequest,
+        object_id: str,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        """The judgement's own page says more than a form of its fields."""
+        return HttpResponseRedirect(reverse("admin:ingest_drift_detail", args=[object_id]))
 
     def get_queryset(self, request: HttpRequest) -> Any:
         return super().get_queryset(request).defer("details", "rule")
@@ -193,11 +230,19 @@ class DriftEvaluationAdmin(ReadOnlyAdmin):
             "plotly_url": f"{reverse('admin:ingest_plotly')}?v={plotly_script()[1]}",
             "facts": {
                 name: row.details[name]
-                for name in ("jensen_shannon", "l_infinity", "wasserstein_sigma", "p50_ms",
-                             "p95_ms", "p99_ms", "reference_p95_ms", "estimated_accuracy")
+                for name in (
+                    "jensen_shannon",
+                    "l_infinity",
+                    "wasserstein_sigma",
+                    "p50_ms",
+                    "p95_ms",
+                    "p99_ms",
+                    "reference_p95_ms",
+                    "estimated_accuracy",
+                )
                 if row.details.get(name) is not None
             },
-        }  # fmt: skip
+        }
         return TemplateResponse(request, "ingest/drift_detail.html", context)
 
     def bins_csv(self, request: HttpRequest, pk: int) -> HttpResponse:

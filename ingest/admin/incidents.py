@@ -53,8 +53,8 @@ class IncidentAdmin(ReadOnlyAdmin):
         "headline",
         "status_label",
         "severity_label",
-        "value",
-        "threshold",
+        "value_shown",
+        "threshold_shown",
         "opened_at",
         "acknowledged_by",
         "muted_until",
@@ -71,6 +71,18 @@ class IncidentAdmin(ReadOnlyAdmin):
     @display(description="Incident", ordering="metric")
     def headline(self, row: Incident) -> str:
         return str(row)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Incident]:
+        """Single breaches that nothing followed are noise here; the API still lists them."""
+        return super().get_queryset(request).exclude(status=Incident.Status.DROPPED)
+
+    @display(description="Value", ordering="value")
+    def value_shown(self, row: Incident) -> str:
+        return "–" if row.value is None else f"{row.value:.4f}"
+
+    @display(description="Threshold", ordering="threshold")
+    def threshold_shown(self, row: Incident) -> str:
+        return "–" if row.threshold is None else f"{row.threshold:.3f}"
 
     @display(description="Status", ordering="status", label=STATUS_COLOURS)
     def status_label(self, row: Incident) -> str:

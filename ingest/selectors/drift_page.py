@@ -26,11 +26,13 @@ def model_summaries() -> list[dict[str, Any]]:
             .order_by()
             .values_list("status", flat=True)
         )
+        worst = min(statuses, key=lambda status: _SEVERITY[status])
         rows.append(
             {
                 "model": model,
                 "at": latest[model.pk],
-                "worst": min(statuses, key=lambda status: _SEVERITY[status]),
+                "worst": worst,
+                "worst_label": DriftEvaluation.Status(worst).label,
                 "critical": statuses.count("critical"),
                 "warning": statuses.count("warning"),
                 "judged": sum(status not in DriftEvaluation.UNJUDGED for status in statuses),

@@ -1,7 +1,8 @@
 """Tells the fleet how canaries do, compared with their control."""
 
 import logging
-from datetime import UTC, datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 from django.conf import settings
 from django.db import transaction
@@ -15,20 +16,39 @@ from ingest.selectors.releases import baseline_of
 from ingest.windows import WindowCounts, window_start
 
 logger = logging.getLogger(__name__)
+LOOK_BACK = timedelta(days=1)
 
 
-def cohort_counts(
-    *, model_id: int, target_version_id: int, since: datetime
-) -> tuple[dict[int, WindowCounts], dict[int, WindowCounts]]:
-    """Counts per device of the canaries on the target and of the control on anything else.
+@dataclass(frozen=True)
+class Cohorts:
+    """Counts per device of canaries, and of what they are compared with."""
 
-    Where no device is labelled as control, the devices outside the canary stand in for it.
+    canary: dict[int, WindowCounts]
+    control: dict[int, WindowCounts]
+    against: str
+
+
+def cohort_counts(*, model_id: int, target_version_id: int, since: datetime) -> Cohorts:
+    """The canaries on the target since `since`, and the best control there is.
+
+    Devices labelled as control; else those outside the canary; else, when the rollout has reached
+    every device, what the devices did in the day before `since`.
     """
-    rows = Window.objects.filter(version__model_id=model_id, start__gte=since)
-    canary = sum_by_device(rows.filter(version_id=target_version_id, cohort="canary").iterator())
-    others = rows.exclude(version_id=target_version_id).exclude(device_id__in=canary)
-    control = sum_by_device(others.filter(cohort="control").iterator())
-    return canary, control or sum_by_device(others.filter(cohort="stable").iterator())
+    rows = Window.objects.filter(version__model_id=model_id)
+    current = rows.filter(start__gte=since)
+    canary = sum_by_device(current.filter(version_id=target_version_id, cohort="canary").iterator())
+    others = rows.exclude(version_id=target_version_id)
+    beside = others.filter(start__gte=since).exclude(device_id__in=canary)
+    before = others.filter(start__gte=since - LOOK_BACK, start__lt=since)
+    for against, windows in (
+        ("control", beside.filter(cohort="control")),
+        ("stable", beside.filter(cohort="stable")),
+        ("before", before),
+    ):
+        control = sum_by_device(windows.iterator())
+        if control:
+            return Cohorts(canary, control, against)
+    return Cohorts(canary, {}, "baseline")
 
 
 def push_evidence(*, rollout: ActiveRollout, now: datetime) -> list[Evidence]:
@@ -40,14 +60,17 @@ def push_evidence(*, rollout: ActiveRollout, now: datetime) -> list[Evidence]:
     if began is None:
         return []
     since = window_start(began.timestamp(), settings.AVIARY_WINDOW_SECONDS)
-    canary, control = cohort_counts(
+    cohorts = cohort_counts(
         model_id=rollout.model_id,
         target_version_id=rollout.target_version_id,
         since=datetime.fromtimestamp(since, UTC),
     )
     baseline = baseline_of(rollout.target_version_id, None)
     found = compare_cohorts(
-        list(canary.values()), list(control.values()), baseline.profile if baseline else None
+        list(cohorts.canary.values()),
+        list(cohorts.control.values()),
+        baseline.profile if baseline else None,
+        cohorts.against,
     )
     with transaction.atomic():
         for item in found:
