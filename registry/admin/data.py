@@ -1,5 +1,6 @@
 """Data sets and baselines."""
 
+import json
 from typing import Any
 
 from django import forms
@@ -117,9 +118,17 @@ class BaselineAdmin(ReadOnlyAdmin):
     ]  # fmt: skip
     fields = [
         "version", "variant_name", "status", "rows", "confidence", "digest", "source", "reason",
-        "actor", "created", "profile",
+        "actor", "created", "whole_profile",
     ]  # fmt: skip
-    readonly_fields = ["variant_name", "status", "rows", "confidence", "digest", "created"]
+    readonly_fields = [
+        "variant_name",
+        "status",
+        "rows",
+        "confidence",
+        "digest",
+        "created",
+        "whole_profile",
+    ]
 
     @display(description="Variant", ordering="variant__name")
     def variant_name(self, baseline: Baseline) -> str:
@@ -141,6 +150,14 @@ class BaselineAdmin(ReadOnlyAdmin):
     def confidence(self, baseline: Baseline) -> str:
         counts = baseline.profile.get("confidence", {}).get("counts", [])
         return _bars(counts) if counts and max(counts) else "–"
+
+    @display(description="Profile")
+    def whole_profile(self, baseline: Baseline) -> str:
+        return format_html(
+            '<details><summary style="cursor:pointer">Show the profile as JSON</summary>'
+            '<code style="word-break:break-all;font-size:.8rem">{}</code></details>',
+            json.dumps(baseline.profile),
+        )
 
     @display(description="SHA-256")
     def digest(self, baseline: Baseline) -> str:
