@@ -28,6 +28,7 @@ class Observer:
         self._drift: dict[str, tuple[str, DriftMonitor | None]] = {}
         self._thresholds = Thresholds(config.monitor)
         self._counters: dict[str, float] = {}
+        self.resources: dict[str, float] = {}
 
     def observe(self, session: ModelSession, result: Result, features: list[float]) -> None:
         """Counts one good inference towards drift."""
@@ -51,11 +52,16 @@ class Observer:
             events, self._events = self._events, []
         return events
 
-    def read_resources(self, home: Path) -> dict[str, float]:
-        resources = read_resources(home, self._counters)
-        for event in self._thresholds.check(resources):
+    def put_back(self, events: list[dict[str, Any]]) -> None:
+        """Returns events that could not be sent, ahead of newer ones."""
+        with self._lock:
+            self._events = (events + self._events)[-MAX_EVENTS:]
+
+    def sample_resources(self, home: Path) -> None:
+        """Reads the resources, and notes an event where a threshold is passed for good."""
+        self.resources = read_resources(home, self._counters)
+        for event in self._thresholds.check(self.resources):
             self.add_event(event)
-        return resources
 
     def drift_state(self) -> dict[str, Any]:
         return {

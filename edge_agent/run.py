@@ -44,7 +44,7 @@ class Runner:
         worker = threading.Thread(target=self._classify, name="inference", daemon=True)
         if self.config.source.path:
             worker.start()
-        due = {"poll": 0.0, "upload": 0.0, "telemetry": 0.0, "tick": 0.0}
+        due = {"poll": 0.0, "upload": 0.0, "telemetry": 0.0, "tick": 0.0, "sample": 0.0}
         while not agent.stopping.is_set():
             try:
                 self._step(due)
@@ -69,8 +69,14 @@ class Runner:
             self._obey_requests()
             self._watch(now)
             self._write_runtime()
+        if now >= due["sample"]:
+            due["sample"] = now + self.config.monitor.sample_interval_s
+            self.observer.sample_resources(self.config.home)
         if now >= due["poll"]:
+            before = self._running()
             due["poll"] = now + self._guarded(self._sync, lambda: self.agent.poll_after_s)
+            if self._running() != before:
+                due["telemetry"] = now
         if now >= due["upload"]:
             interval = self.config.spool.upload_interval_s
             due["upload"] = now + self._guarded(self._upload, lambda: interval)
@@ -124,20 +130,30 @@ class Runner:
     def _telemetry(self) -> None:
         if self.agent.client.credentials is None:
             return
-        models = self.agent.installer.state.models
+        events = self.observer.take_events()
+        try:
+            self._post_telemetry(events)
+        except AgentError:
+            self.observer.put_back(events)
+            raise
+
+    def _post_telemetry(self, events: list[dict[str, Any]]) -> None:
         self.agent.client.post_telemetry(
             {
-                "resources": self.observer.read_resources(self.config.home),
+                "resources": self.observer.resources,
                 "providers": self._provider_rows(),
                 "agent_version": __version__,
-                "running": {
-                    slug: model.current.manifest_sha256
-                    for slug, model in models.items()
-                    if model.current
-                },
-                "events": self.observer.take_events(),
+                "running": self._running(),
+                "events": events,
             }
         )
+
+    def _running(self) -> dict[str, str]:
+        """The manifest's digest of each model's current release."""
+        models = self.agent.installer.state.models
+        return {
+            slug: model.current.manifest_sha256 for slug, model in models.items() if model.current
+        }
 
     def _classify(self) -> None:
         for row in NpzSource(self.config.source, wait=self.agent.stopping.wait):
