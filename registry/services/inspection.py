@@ -68,9 +68,7 @@ def inspect_files(
                 {
                     "task": "model",
                     "model_path": next(f.path for f in files if f.role == FileRole.MODEL),
-                    "external_paths": [
-                        f.path for f in files if f.role == FileRole.EXTERNAL_DATA
-                    ],
+                    "external_paths": [f.path for f in files if f.role == FileRole.EXTERNAL_DATA],
                     "max_model_bytes": settings.AVIARY_MAX_UPLOAD_BYTES,
                     "model_task": model.task,
                     "labels": model.labels,

@@ -67,9 +67,7 @@ def attach_variant(
     complete = complete_requirements(requirements or {})
     known = version.variants.filter(name=name).first()
     if known is not None:
-        have = set(
-            known.files.exclude(role=FileRole.GOLDEN).values_list("path", "role", "blob_id")
-        )
+        have = set(known.files.exclude(role=FileRole.GOLDEN).values_list("path", "role", "blob_id"))
         wanted = {(f.path, f.role, f.sha256) for f in specs if f.role != FileRole.GOLDEN}
         if have == wanted:
             return known

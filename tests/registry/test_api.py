@@ -242,7 +242,9 @@ def test_nobody_reads_without_a_login() -> None:
         assert Client().get(f"/api/v1/{path}").status_code == 401
 
 
-@pytest.mark.parametrize("path", ["", "versions/", "versions/1/", "versions/1/variants/x/baseline/"])
+@pytest.mark.parametrize(
+    "path", ["", "versions/", "versions/1/", "versions/1/variants/x/baseline/"]
+)
 def test_what_is_not_there_is_404_in_the_one_shape(api: APIClient, path: str) -> None:
     response = api.get(f"/api/v1/models/nobody/{path}")
     assert response.status_code == 404
@@ -279,4 +281,3 @@ def test_uploads_of_several_files_keep_their_names(api: APIClient) -> None:
     assert response.json()["state"] == "ready", response.json()
     paths = [file["path"] for file in response.json()["variants"][0]["files"]]
     assert sorted(paths) == ["golden.npz", "net.onnx", "w.bin"]
-

@@ -21,9 +21,14 @@ DIGEST = "a" * 64
 MODEL_FILE = {"path": "model.onnx", "role": "model", "sha256": DIGEST, "size_bytes": 1}
 GOLDEN_FILE = {"path": "golden.npz", "role": "golden", "sha256": DIGEST, "size_bytes": 1}
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(st.characters(exclude_categories=["Cs"])),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), inner),
+    lambda inner: (
+        st.lists(inner) | st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), inner)
+    ),
     max_leaves=20,
 )
 part = st.text("abcXYZ019_-", min_size=1, max_size=8)
@@ -71,8 +76,23 @@ def test_plain_relative_paths_are_accepted(parts: list[str]) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["", "/etc/passwd", "../x", "a/../b", "a//b", "a/./b", "a/", "C:\\x", "a\\b", "c:x", "a\x00b",
-     "a\nb", "x" * 256, None, 7],
+    [
+        "",
+        "/etc/passwd",
+        "../x",
+        "a/../b",
+        "a//b",
+        "a/./b",
+        "a/",
+        "C:\\x",
+        "a\\b",
+        "c:x",
+        "a\x00b",
+        "a\nb",
+        "x" * 256,
+        None,
+        7,
+    ],
 )
 def test_paths_that_could_leave_the_folder_are_refused(path: Any) -> None:
     with pytest.raises(ManifestInvalidError):
@@ -82,7 +102,9 @@ def test_paths_that_could_leave_the_folder_are_refused(path: Any) -> None:
 @given(st.permutations(["a", "b", "c"]))
 def test_the_order_of_files_does_not_change_the_identity(names: list[str]) -> None:
     extra = [{**MODEL_FILE, "path": name, "role": "external_data"} for name in names]
-    expected = make(files=[{**MODEL_FILE, "path": n, "role": "external_data"} for n in "abc"] + [MODEL_FILE])
+    expected = make(
+        files=[{**MODEL_FILE, "path": n, "role": "external_data"} for n in "abc"] + [MODEL_FILE]
+    )
     assert manifest_digest(canonical_bytes(make(files=[MODEL_FILE, *extra]))) == manifest_digest(
         canonical_bytes(expected)
     )
@@ -101,7 +123,9 @@ BROKEN: dict[str, dict[str, Any]] = {
     "sequence zero": {"sequence": 0},
     "opset is a text": {"opset": "17"},
     "empty version": {"version": ""},
-    "golden without its file": {"golden": {"path": "golden.npz", "atol": 0, "rtol": 0, "min_fraction": 1}},
+    "golden without its file": {
+        "golden": {"path": "golden.npz", "atol": 0, "rtol": 0, "min_fraction": 1}
+    },
     "golden fraction zero": {
         "files": [MODEL_FILE, GOLDEN_FILE],
         "golden": {"path": "golden.npz", "atol": 0, "rtol": 0, "min_fraction": 0},

@@ -31,7 +31,10 @@ def test_every_row_is_counted_once(rows: int, classes: int, seed: int) -> None:
     assert profile["n"] == rows
     assert sum(profile["confidence"]["counts"]) == rows
     assert sum(profile["class"]["counts"]) == rows
-    assert (len(profile["confidence"]["counts"]), len(profile["class"]["counts"])) == (64, classes + 1)
+    assert (len(profile["confidence"]["counts"]), len(profile["class"]["counts"])) == (
+        64,
+        classes + 1,
+    )
     for feature in profile["features"]:
         assert (len(feature["edges"]), len(feature["counts"])) == (63, 64)
         assert feature["edges"] == sorted(feature["edges"])

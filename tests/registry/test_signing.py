@@ -76,8 +76,11 @@ ATTACKS: dict[str, tuple[dict[str, Any], list[dict[str, Any]]]] = {
     "payload is not base64": (change(payload="%%%"), [trust(KEY)]),
     "payload is missing": (change(payload=None), [trust(KEY)]),
     "key id claims another key": (
-        change(signatures=[{**sign_envelope(b"{}", KIND, OTHER)["signatures"][0],
-                            "keyid": trust(KEY)["keyid"]}]),
+        change(
+            signatures=[
+                {**sign_envelope(b"{}", KIND, OTHER)["signatures"][0], "keyid": trust(KEY)["keyid"]}
+            ]
+        ),
         [trust(KEY)],
     ),
     "trusted entry lies about its id": (

@@ -27,13 +27,13 @@ from registry.manifest import MANIFEST_TYPE, check_manifest, manifest_digest
 from registry.models import AuditEvent, Blob, Version, VersionState
 from registry.services.aliases import move_alias
 from registry.services.blobs import open_blob, store_blob
+from registry.services.variants import attach_variant
 from registry.services.versions import (
     edit_version,
     transition_version,
     validate_version,
     versions_to_validate,
 )
-from registry.services.variants import attach_variant
 from registry.signing import verify_envelope
 from registry.states import FROZEN_STATES, TERMINAL_STATES, TRANSITIONS, can_move
 from tests.factories.registry import (
@@ -110,7 +110,10 @@ BAD_UPLOADS: dict[str, tuple[Any, type[AviaryError]]] = {
         ),
         DigestMismatchError,
     ),
-    "path leaves the folder": (upload_with(files=two_files("m.onnx", "../w")), ManifestInvalidError),
+    "path leaves the folder": (
+        upload_with(files=two_files("m.onnx", "../w")),
+        ManifestInvalidError,
+    ),
     "the same path twice": (upload_with(files=two_files("m.onnx", "m.onnx")), InvalidFieldError),
     "no model among the files": (upload_with(files=two_files("a", "b")), ManifestInvalidError),
     "two models": (upload_with(files=two_files("a.onnx", "b.onnx")), ManifestInvalidError),
