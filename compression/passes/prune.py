@@ -1,8 +1,131 @@
-"""Structured pruning as a pass."""
+"""Structured pruning as a pass: choose, drop, repair."""
 
-from compression.exceptions import ModelUnsupportedError
+from dataclasses import dataclass, field
+from typing import Any
+
+import onnx
+from numpy.typing import NDArray
+
+from compression.arrays import Samples
+from compression.exceptions import DataSetUnusableError, ModelUnsupportedError
 from compression.passes.context import PassContext, PassResult
+from compression.passes.prepare import name_nodes
+from compression.pruning.graph import PruningGraph
+from compression.pruning.importance import rank_group, weigh_axes
+from compression.pruning.normalize import count_parameters
+from compression.pruning.repair import repair_consumers
+from compression.pruning.selection import STEPS, allocate_ratios, choose_classes
+from compression.pruning.surgery import Pruned, drop_classes
+from compression.sessions import open_session, run_samples
+from compression.statistics import mean_divergence
+from compression.structure import strip_metadata
+
+PROBE_ROWS = 256
 
 
 def prune_structured(context: PassContext) -> PassResult:
-    raise ModelUnsupportedError("prune.structured is not available yet.")
+    """Removes the wanted share of channels and repairs what read them."""
+    if context.calibration is None:
+        raise DataSetUnusableError("prune.structured needs calibration samples.")
+    parameters = context.parameters
+    samples = context.calibration.pick(parameters["samples"], context.seed)
+    model = onnx.load(str(context.source))
+    pruner = _Pruner(PruningGraph(model), samples, context)
+    if not pruner.importances:
+        reasons = ", ".join(sorted(pruner.graph.table.pin_reasons)) or "no convolution found"
+        raise ModelUnsupportedError(f"No channel of this model can be removed ({reasons}).")
+    ratios = pruner.choose_ratios()
+    pruned = pruner.prune(ratios)
+    before, after = count_parameters(pruner.graph.model), count_parameters(pruned.model)
+    if after == before:
+        raise ModelUnsupportedError(
+            f"Nothing was removed: every group is at its minimum of {parameters['min_keep']} "
+            f"channels in multiples of {parameters['align']}."
+        )
+    result, repaired = pruned.model, []
+    if parameters["repair"]:
+        result, repaired = repair_consumers(
+            pruner.graph.model,
+            pruned,
+            samples,
+            seed=context.seed,
+            threads=context.threads,
+            report_progress=context.report_progress,
+        )
+    name_nodes(result)
+    onnx.save(strip_metadata(result), str(context.destination))
+    widths = [len(item) for item in pruner.importances]
+    facts: dict[str, Any] = {
+        "parameters_before": before,
+        "parameters_after": after,
+        "groups": len(widths),
+        "widths": widths,
+        "ratios": ratios,
+        "repaired": len(repaired),
+        "pinned": pruner.graph.table.pin_reasons,
+    }
+    return PassResult(facts=facts)
+
+
+@dataclass
+class _Pruner:
+    """The graph with its importances, and what narrowing a group alone would cost."""
+
+    graph: PruningGraph
+    samples: Samples
+    context: PassContext
+    importances: list[dict[int, float]] = field(init=False)
+    _reference: NDArray = field(init=False)
+    _probe: Samples = field(init=False)
+
+    def __post_init__(self) -> None:
+        values = weigh_axes(self.graph, self.samples.head(PROBE_ROWS), self.context.threads)
+        groups = self.graph.find_groups()
+        self.importances = [rank_group(self.graph, group, values) for group in groups]
+        self._probe = self.samples.head(PROBE_ROWS)
+        self._reference = self._scores(self.graph.model)
+        self._alone: dict[tuple[int, float], tuple[float, int]] = {}
+
+    def choose_ratios(self) -> list[float]:
+        """One ratio for all, or one per group for the same number of parameters."""
+        ratio = self.context.parameters["ratio"]
+        uniform = [ratio] * len(self.importances)
+        if self.context.parameters["allocation"] == "uniform" or len(self.importances) < 2:
+            return uniform
+        target = count_parameters(self.prune(uniform).model)
+        for index in range(len(self.importances)):
+            for step in STEPS[1:]:
+                self._narrow(index, step)
+            self.context.report_progress(index + 1, len(self.importances))
+        return allocate_ratios(
+            len(self.importances),
+            target,
+            cost_of=lambda index, step: self._narrow(index, step)[0],
+            parameters_of=lambda ratios: count_parameters(self.prune(ratios).model),
+            saving_of=lambda index, step: self._narrow(index, step)[1],
+        )
+
+    def prune(self, ratios: list[float]) -> Pruned:
+        parameters = self.context.parameters
+        dropped = choose_classes(
+            self.importances, ratios, align=parameters["align"], min_keep=parameters["min_keep"]
+        )
+        return drop_classes(self.graph, dropped)
+
+    def _narrow(self, index: int, step: float) -> tuple[float, int]:
+        """Divergence and parameters saved with one group alone narrowed."""
+        if step == 0.0:
+            return 0.0, 0
+        if (index, step) not in self._alone:
+            ratios = [0.0] * len(self.importances)
+            ratios[index] = step
+            model = self.prune(ratios).model
+            saved = count_parameters(self.graph.model) - count_parameters(model)
+            cost = mean_divergence(self._reference, self._scores(model)) if saved else 0.0
+            self._alone[index, step] = (cost, saved)
+        return self._alone[index, step]
+
+    def _scores(self, model: onnx.ModelProto) -> NDArray:
+        session = open_session(model.SerializeToString(), threads=self.context.threads)
+        first = run_samples(session, self._probe, [session.get_outputs()[0].name])[0]
+        return first.reshape(len(first), -1)

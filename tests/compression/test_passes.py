@@ -6,7 +6,7 @@ import pytest
 from onnx import numpy_helper
 
 from compression.arrays import Samples, check_disjoint
-from compression.exceptions import DataSetUnusableError, TorchMissingError
+from compression.exceptions import DataSetUnusableError, ModelUnsupportedError, TorchMissingError
 from compression.parameters import PASSES
 from compression.passes.context import PassContext
 from compression.passes.prepare import prepare_file
@@ -85,6 +85,30 @@ def test_quantizing_twice_gives_the_same_bytes(prepared, tmp_path):
         folder.mkdir()
         contents.append(run_pass(prepared, folder, "quantize.static")[1].read_bytes())
     assert contents[0] == contents[1]
+
+
+@pytest.mark.parametrize("allocation", ["uniform", "sensitivity"])
+def test_structured_pruning_with_repair_keeps_the_accuracy(allocation, prepared, tmp_path):
+    result, path = run_pass(
+        prepared, tmp_path, "prune.structured", ratio=0.4, allocation=allocation
+    )
+    facts = result.facts
+    assert facts["parameters_after"] < 0.75 * facts["parameters_before"]
+    assert facts["repaired"] >= 4
+    assert accuracy(path) >= accuracy(prepared / "prepared.onnx") - 0.02
+
+
+def test_repair_brings_back_what_pruning_alone_loses(prepared, tmp_path):
+    options = {"ratio": 0.7, "allocation": "uniform", "align": 1, "min_keep": 2}
+    _, path = run_pass(prepared, tmp_path, "prune.structured", repair=False, **options)
+    raw = accuracy(path)
+    _, path = run_pass(prepared, tmp_path, "prune.structured", **options)
+    assert accuracy(path) > raw
+
+
+def test_pruning_that_would_remove_nothing_is_refused(prepared, tmp_path):
+    with pytest.raises(ModelUnsupportedError, match="minimum of 32"):
+        run_pass(prepared, tmp_path, "prune.structured", ratio=0.1, min_keep=32)
 
 
 def test_unstructured_pruning_says_that_it_saves_nothing(prepared, tmp_path):
