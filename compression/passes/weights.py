@@ -25,10 +25,22 @@ def quantize_weights(context: PassContext) -> PassResult:
     elif _opset(model) < 13:
         model = version_converter.convert_version(model, 13)
     excluded = set(context.parameters.get("exclude") or [])
+    stored = store_weights(model, weight_axes(model, excluded), bits)
+    if not stored:
+        raise ModelUnsupportedError("quantize.weights found no weight worth storing smaller.")
+    strip_metadata(model)
+    onnx.checker.check_model(model)
+    onnx.save(model, str(context.destination))
+    facts = {"bits": bits, "tensors": stored}
+    return PassResult(dict.fromkeys(excluded, "named in the recipe"), facts)
+
+
+def store_weights(model: onnx.ModelProto, axes: dict[str, int], bits: int) -> int:
+    """Replaces FP32 weights, given with their channel axis, in place; returns how many."""
     graph = model.graph
     tensors = {tensor.name: tensor for tensor in graph.initializer}
     inserted: list[Any] = []
-    for name, axis in _weight_axes(model, excluded).items():
+    for name, axis in axes.items():
         values = numpy_helper.to_array(tensors[name])
         integers, scale = quantize_tensor(values, axis, bits)
         tensors[name].CopyFrom(numpy_helper.from_array(integers, f"{name}_stored"))
@@ -42,16 +54,10 @@ def quantize_weights(context: PassContext) -> PassResult:
                 axis=axis,
             )
         )
-    if not inserted:
-        raise ModelUnsupportedError("quantize.weights found no weight worth storing smaller.")
     nodes = [*inserted, *graph.node]
     del graph.node[:]
     graph.node.extend(nodes)
-    strip_metadata(model)
-    onnx.checker.check_model(model)
-    onnx.save(model, str(context.destination))
-    facts = {"bits": bits, "tensors": len(inserted)}
-    return PassResult(dict.fromkeys(excluded, "named in the recipe"), facts)
+    return len(inserted)
 
 
 def quantize_tensor(values: NDArray, axis: int, bits: int) -> tuple[NDArray, NDArray[np.float32]]:
@@ -70,7 +76,7 @@ def prune_unstructured(context: PassContext) -> PassResult:
     """Zeroes the smallest weights of the whole model by magnitude (L1, global threshold)."""
     model = onnx.load(str(context.source))
     tensors = {tensor.name: tensor for tensor in model.graph.initializer}
-    chosen = [tensors[name] for name in _weight_axes(model, set())]
+    chosen = [tensors[name] for name in weight_axes(model, set())]
     if not chosen:
         raise ModelUnsupportedError("prune.unstructured found no weights.")
     magnitudes = np.concatenate([np.abs(numpy_helper.to_array(t)).ravel() for t in chosen])
@@ -88,7 +94,7 @@ def _opset(model: onnx.ModelProto) -> int:
     return next(item.version for item in model.opset_import if item.domain in ("", "ai.onnx"))
 
 
-def _weight_axes(model: onnx.ModelProto, excluded: set[str]) -> dict[str, int]:
+def weight_axes(model: onnx.ModelProto, excluded: set[str]) -> dict[str, int]:
     """FP32 weights of convolutions and products by name, with their output channel axis."""
     tensors = {tensor.name: tensor for tensor in model.graph.initializer}
     axes = {}
