@@ -73,6 +73,7 @@ class DeviceClient:
 
     def __init__(self, device: Device, token: str) -> None:
         self.device = device
+        self.token = token
         self.client = Client(headers={"Authorization": f"Bearer {token}"})
         self.etag = ""
         self.running = ""
@@ -100,6 +101,7 @@ class DeviceClient:
 
     def install(self, model: str) -> dict[str, Any]:
         """Polls, commits what is assigned, and reports it."""
+        self.etag = ""
         answer: dict[str, Any] = self.poll(model).json()
         response = self.report(
             answer["assignment_id"], "downloading", "verified", "trial", "committed"

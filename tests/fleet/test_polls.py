@@ -1,0 +1,280 @@
+"""Polls: what is answered, what it costs, and what is kept of it."""
+
+from __future__ import annotations
+
+import json
+from base64 import b64decode
+from datetime import datetime
+from typing import Any
+
+import pytest
+from django.core.cache import cache
+from django.test import RequestFactory
+
+from fleet import fast_lane, polls
+from fleet.models import Device, Installation
+from fleet.services import devices
+from fleet.services.polling import flush_polls
+from registry.keys import trust_keys
+from registry.services.versions import transition_version
+from registry.signing import verify_envelope
+from tests.factories.fleet import (
+    make_client,
+    make_deployment,
+    make_device,
+    make_rollout,
+    manifest_of,
+)
+from tests.factories.registry import make_version
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def shared_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tests' own cache stands for one that all processes share."""
+    for module in (polls, fast_lane):
+        monkeypatch.setattr(module, "has_shared_cache", lambda: True)
+    monkeypatch.setattr("fleet.device_api.has_shared_cache", lambda: True)
+
+
+def test_the_answer_is_what_the_protocol_says_and_both_signatures_verify() -> None:
+    deployment = make_deployment()
+    device, slug = make_client(), deployment.model.slug
+    answer = device.poll(slug).json()
+    assert set(answer) == {
+        "model_id", "version", "variant", "sha256", "size_bytes", "download_url", "url_expires_s",
+        "files", "manifest", "assignment", "assignment_id", "rollout", "delta", "poll_after_s",
+    }  # fmt: skip
+    manifest_bytes = verify_envelope(
+        answer["manifest"],
+        trust_keys(),
+        "application/vnd.aviary.manifest.v1+json",
+        role="manifest",
+    )
+    payload = verify_envelope(
+        answer["assignment"],
+        trust_keys(),
+        "application/vnd.aviary.assignment.v1+json",
+        role="assignment",
+    )
+    said = json.loads(payload)
+    canonical = json.dumps(said, sort_keys=True, separators=(",", ":")).encode()
+    assert payload == canonical == b64decode(answer["assignment"]["payload"])
+    assert said["device_id"] == device.device.device_id
+    assert said["model"] == json.loads(manifest_bytes)["model"] == slug
+    assert said["manifest_sha256"] == manifest_of(deployment.stable_version)
+    assert said["assignment_id"] == answer["assignment_id"]
+    assert answer["assignment_id"] == f"{slug}.{said['counter']}.{said['manifest_sha256'][:12]}"
+    for name in ("issued_at", "expires_at"):
+        datetime.strptime(said[name], "%Y-%m-%dT%H:%M:%SZ")
+    assert device.client.get(answer["download_url"]).status_code == 200
+
+
+def test_an_unchanged_answer_is_304_and_a_changed_one_is_not() -> None:
+    deployment = make_deployment()
+    device, slug = make_client(), deployment.model.slug
+    assert device.poll(slug).status_code == 200
+    assert device.poll(slug).status_code == 304
+    make_deployment(name="other", selector={"site": ["nowhere"]})
+    assert device.poll(slug).status_code == 304
+    target = make_version(deployment.model)
+    rollout = make_rollout(deployment=deployment, target_version=target)
+    start(rollout)
+    answer = device.poll(slug).json()
+    assert answer["version"] == target.version
+    assert answer["rollout"] == {"id": rollout.pk, "stage": 0, "cohort": "canary"}
+
+
+def start(rollout: Any) -> None:
+    from fleet.services.rollouts import start_rollout
+
+    start_rollout(rollout_id=rollout.pk, actor="tester")
+
+
+def test_nothing_assigned_is_204() -> None:
+    slug = make_deployment(selector={"site": ["elsewhere"]}).model.slug
+    assert make_client().poll(slug).status_code == 204
+    assert make_client().poll("no-such-model").status_code == 204
+
+
+def test_desired_lists_one_assignment_per_model() -> None:
+    slugs = {make_deployment().model.slug for _ in range(2)}
+    body = make_client().client.get("/api/models/desired").json()
+    assert {answer["model_id"] for answer in body["assignments"]} == slugs
+    assert body["poll_after_s"] >= 1
+
+
+def test_a_304_costs_two_queries_and_a_poll_writes_nothing(
+    django_assert_num_queries: Any,
+) -> None:
+    slug = make_deployment().model.slug
+    device = make_client()
+    with django_assert_num_queries(5) as captured:
+        assert device.poll(slug).status_code == 200
+    assert all(query["sql"].startswith("SELECT") for query in captured.captured_queries)
+    with django_assert_num_queries(2):
+        assert device.poll(slug).status_code == 304
+
+
+def test_a_flush_writes_last_seen_running_digest_and_offer() -> None:
+    deployment = make_deployment()
+    device, slug = make_client(), deployment.model.slug
+    device.poll(slug)
+    device.running = "f" * 64
+    device.poll(slug)
+    assert not Installation.objects.exists()
+    assert flush_polls() == 2
+    row = Device.objects.get(pk=device.device.pk)
+    assert row.poll_count == 2 and row.agent_version == "0.1.0"
+    assert row.running == {slug: "f" * 64}
+    offer = Installation.objects.get()
+    assert (offer.state, offer.device_id, offer.rollout_id) == ("offered", row.pk, None)
+    assert flush_polls() == 0
+
+
+def test_events_may_come_before_the_flush_of_their_offer() -> None:
+    slug = make_deployment().model.slug
+    device = make_client()
+    device.install(slug)
+    flush_polls()
+    assert Installation.objects.get().state == "committed"
+
+
+def test_a_device_that_reports_another_digest_after_its_commit_has_regressed() -> None:
+    slug = make_deployment().model.slug
+    device = make_client()
+    device.install(slug)
+    device.running = "e" * 64
+    device.poll(slug)
+    flush_polls()
+    assert Installation.objects.get().state == "regressed"
+
+
+def lane(device: Any, slug: str, **over: str) -> int:
+    """The status of a poll through the fast lane; 599 when it fell through."""
+    factory = RequestFactory()
+    headers = {
+        "Authorization": f"Bearer {device.token}",
+        "If-None-Match": device.etag,
+        "X-Running-Digest": device.running,
+        "X-Agent-Version": "0.1.0",
+        **over,
+    }
+    request = factory.get(
+        "/api/models/latest",
+        {"device_id": device.device.device_id, "model": slug},
+        headers=headers,
+    )
+    seen: list[str] = []
+
+    def fall_through(environ: Any, start_response: Any) -> list[bytes]:
+        start_response("599 Django", [])
+        return []
+
+    fast_lane.wrap(fall_through)(request.environ, lambda line, headers: seen.append(line))
+    return int(seen[0].split()[0])
+
+
+@pytest.fixture
+def remembered(
+    django_capture_on_commit_callbacks: Any,
+) -> Any:
+    """A device whose last 304 the fast lane remembers, with its deployment."""
+    with django_capture_on_commit_callbacks(execute=True):
+        deployment = make_deployment()
+    device = make_client()
+    device.install(deployment.model.slug)
+    assert device.poll(deployment.model.slug).status_code == 304
+    return device, deployment
+
+
+def test_the_fast_lane_repeats_a_304_without_a_query(
+    remembered: Any, django_assert_num_queries: Any
+) -> None:
+    device, deployment = remembered
+    with django_assert_num_queries(0):
+        assert lane(device, deployment.model.slug) == 304
+    flush_polls()
+    assert Device.objects.get().poll_count == 3
+
+
+@pytest.mark.parametrize(
+    "over",
+    [
+        {"If-None-Match": '"other"'},
+        {"Authorization": "Bearer nobody"},
+        {"X-Running-Digest": "0" * 64},
+        {"X-Agent-Version": "9.9"},
+    ],
+)
+def test_the_fast_lane_falls_through_when_anything_differs(
+    remembered: Any, over: dict[str, str]
+) -> None:
+    device, deployment = remembered
+    assert lane(device, deployment.model.slug, **over) == 599
+
+
+def test_the_fast_lane_falls_through_without_a_cache(remembered: Any) -> None:
+    device, deployment = remembered
+    cache.clear()
+    assert lane(device, deployment.model.slug) == 599
+
+
+@pytest.mark.parametrize("change", ["suspend", "rotate", "rollout", "yank"])
+def test_the_fast_lane_forgets_at_once_when_something_changes(
+    remembered: Any, change: str, django_capture_on_commit_callbacks: Any
+) -> None:
+    device, deployment = remembered
+    with django_capture_on_commit_callbacks(execute=True):
+        if change == "suspend":
+            devices.set_device_status(
+                device_id=device.device.device_id, status="suspended", actor="tester"
+            )
+        elif change == "rotate":
+            devices.rotate_credential(device_id=device.device.device_id, actor="tester")
+        elif change == "rollout":
+            start(make_rollout(deployment=deployment))
+        else:
+            transition_version(
+                version_id=deployment.stable_version_id, to="yanked", actor="tester", reason="bad"
+            )
+            from fleet.services.automation import tick_rollouts
+
+            tick_rollouts()
+    assert lane(device, deployment.model.slug) == 599
+
+
+def test_the_counter_rises_with_each_change_of_an_assignment() -> None:
+    deployment = make_deployment()
+    device, slug = make_client(), deployment.model.slug
+    counters = [counter_of(device, slug)]
+    rollout = make_rollout(deployment=deployment)
+    start(rollout)
+    counters.append(counter_of(device, slug))
+    from fleet.services.rollouts import abort_rollout
+
+    abort_rollout(rollout_id=rollout.pk, actor="tester", reason="enough")
+    counters.append(counter_of(device, slug))
+    devices.set_device_labels(device_id=device.device.device_id, labels={"a": "b"}, actor="tester")
+    counters.append(counter_of(device, slug))
+    assert counters == sorted(set(counters))
+
+
+def counter_of(device: Any, slug: str) -> int:
+    device.etag = ""
+    return int(device.poll(slug).json()["assignment_id"].rsplit(".", 2)[1])
+
+
+def test_a_lost_cache_fails_no_poll(monkeypatch: pytest.MonkeyPatch) -> None:
+    slug = make_deployment().model.slug
+    device = make_client()
+
+    def broken(*args: Any, **kwargs: Any) -> Any:
+        raise ConnectionError("the cache is down")
+
+    for name in ("get", "set", "add", "incr", "get_many"):
+        monkeypatch.setattr(cache, name, broken, raising=False)
+    assert device.poll(slug).status_code == 200
+    assert device.poll(slug).status_code == 304
+    assert make_device()[0].status == "accepted"
