@@ -24,7 +24,7 @@ def digest_input(model_digest: str, tensor: np.ndarray[Any, Any]) -> bytes:
         import xxhash
     except ImportError:
         digest = hashlib.blake2b(head, digest_size=16)
-        digest.update(data)
+        digest.update(data.data)
         return digest.digest()
     return bytes(xxhash.xxh3_128_digest(head + data.tobytes()))
 
