@@ -92,7 +92,11 @@ def upload_version(
             blob = store_blob(stream=stream, expected_sha256=expected, max_bytes=left)
             stored.append(FileSpec(path, roles[path], blob.pk))
             left -= blob.size_bytes
-        return _create_version(draft, stored, given, actor)
+        try:
+            return _create_version(draft, stored, given, actor)
+        except IntegrityError as error:
+            # Another upload of the same bytes failed meanwhile and took them away.
+            raise ConflictError("A stored file was removed meanwhile; upload again") from error
     except BaseException:
         for file in stored:
             discard_blob(sha256=file.sha256)

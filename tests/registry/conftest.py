@@ -27,14 +27,14 @@ def home(clean_surroundings: None, settings: Any, tmp_path: Path) -> Path:
 def api() -> APIClient:
     """A client of a superuser."""
     client = APIClient()
-    client.force_authenticate(User.objects.create_superuser("ada", password="x"))
+    client.force_authenticate(User.objects.create(username="ada", is_superuser=True, is_staff=True))
     return client
 
 
 @pytest.fixture
 def reader() -> APIClient:
     """A client of a user who may only read."""
-    user = User.objects.create_user("bob", password="x")
+    user = User.objects.create(username="bob")
     user.user_permissions.set(Permission.objects.filter(codename__startswith="view_"))
     client = APIClient()
     client.force_authenticate(user)
