@@ -87,7 +87,9 @@ def _rollouts(story: Story) -> list[Outcome]:
     good = story.api.get(f"rollouts/{rows[BETTER]['id']}/")
     bad = story.api.get(f"rollouts/{rows[BAD]['id']}/")
     deployment = next(iter(story.api.list("deployments/")))
-    failed = {gate["metric"] for gate in bad["gates"] if gate.get("verdict") == "fail"}
+    failed = {
+        gate["metric"] for gate in bad["gates"] if (gate["latest"] or {}).get("verdict") == "fail"
+    }
     aborts = [event for event in bad["events"] if event["action"] == "abort"]
     reached = story.api.list("installations/", rollout=bad["id"])
     sites = {story_site(story, row) for row in reached if _is_of(row, BAD)}
@@ -97,7 +99,7 @@ def _rollouts(story: Story) -> list[Outcome]:
         Outcome("rollout of 1.2.0 was undone", True, bad["state"] in ("aborted", "rolled_back")),
         Outcome("rollout of 1.2.0 stage reached", 1, bad["current_stage"] + 1),
         Outcome("a gate of 1.2.0 failed", True, bool(failed)),
-        Outcome("no person aborted 1.2.0", True, all(e["actor"] != "admin" for e in aborts)),
+        Outcome("who aborted 1.2.0", ["system"], [event["actor"] for event in aborts]),
         Outcome("1.2.0 reached only the canaries", {CANARY_SITE}, sites),
         Outcome("stable version", BETTER, deployment["stable_version"]),
     ]
@@ -106,8 +108,7 @@ def _rollouts(story: Story) -> list[Outcome]:
 def story_site(story: Story, installation: dict[str, Any]) -> str:
     """The site of the device of an installation."""
     sites = {agent.spec.device_id: agent.spec.site for agent in story.agents}
-    device = installation["device"]
-    return sites.get(device["device_id"] if isinstance(device, dict) else device, str(device))
+    return sites[installation["device"]]
 
 
 def _is_of(installation: dict[str, Any], version: str) -> bool:

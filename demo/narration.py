@@ -7,6 +7,8 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+QUIET_SECONDS = 10.0  # between progress lines where they cannot be rewritten
+
 
 class StoryError(Exception):
     """An outcome did not come within its time."""
@@ -20,6 +22,7 @@ class Narrator:
         self._chapters = chapters
         self._chapter = 0
         self._is_live = sys.stdout.isatty()
+        self._progress_at = 0.0
 
     def chapter(self, title: str) -> None:
         self._chapter += 1
@@ -31,9 +34,12 @@ class Narrator:
         print(f"  {time.monotonic() - self._started:6.1f} s  {text}", flush=True)
 
     def progress(self, text: str) -> None:
+        elapsed = time.monotonic() - self._started
         if self._is_live:
-            elapsed = time.monotonic() - self._started
             print(f"\r\033[K  {elapsed:6.1f} s  … {text}", end="", flush=True)
+        elif elapsed - self._progress_at >= QUIET_SECONDS:
+            self._progress_at = elapsed
+            print(f"  {elapsed:6.1f} s  … {text}", flush=True)
 
     def wait_for(
         self,
@@ -49,14 +55,11 @@ class Narrator:
             StoryError: nothing came in time; the message carries the last text.
         """
         deadline = time.monotonic() + timeout_seconds
-        shown = ""
         while True:
             value, state = probe()
             if value is not None:
                 return value
-            if state != shown:
-                shown = state
-                self.progress(f"{what}: {state}")
+            self.progress(f"{what}: {state}")
             if time.monotonic() > deadline:
                 raise StoryError(f"{what}: not after {timeout_seconds:g} s; last seen: {state}")
             time.sleep(interval_seconds)

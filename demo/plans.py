@@ -53,6 +53,7 @@ def rollout_body(deployment: Any, target: str) -> dict[str, Any]:
             {**gate, "metric": "prediction_psi", "threshold": 0.25},
             {**gate, "metric": "confidence_drop", "threshold": 0.10},
             {**gate, "metric": "error_rate", "threshold": 0.02},
-            {**gate, "metric": "install_failure_rate", "threshold": 0.10},
+            # Its samples are devices.
+            {**gate, "metric": "install_failure_rate", "threshold": 0.10, "min_samples": 3},
         ],
     }

@@ -219,7 +219,8 @@ class Story:
                     self.say.line(text)
             if row["state"] in never:
                 raise StoryError(f"rollout of {target} is {row['state']}: {row['reason']}")
-            state = f"{row['state']}, stage {row['current_stage'] + 1}"
+            verdicts = [(gate["latest"] or {}).get("verdict", "no_data") for gate in row["gates"]]
+            state = f"{row['state']}, stage {row['current_stage'] + 1}, gates {verdicts}"
             return (row if row["state"] in until else None), state
 
         return self.say.wait_for(f"rollout of {target}", probe, timeout_seconds=300)
@@ -271,8 +272,8 @@ def _rollout_lines(row: dict[str, Any]) -> list[str]:
         for event in sorted(row["events"], key=lambda event: event["revision"])
     ]
     for gate in row["gates"]:
-        if gate.get("verdict") == "fail":
-            lines.append(
-                f"gate {gate['metric']} fails: {gate['value']:.3f}, limit {gate['threshold']}"
-            )
+        latest = gate["latest"] or {}
+        if latest.get("verdict") == "fail":
+            # Without the value: it moves with every look, and each line is shown once.
+            lines.append(f"gate {gate['metric']} fails: above its limit of {gate['threshold']}")
     return lines
