@@ -8,7 +8,7 @@ from django.db.models import QuerySet
 from django.shortcuts import get_object_or_404
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
-from drf_spectacular.utils import OpenApiParameter, extend_schema
+from drf_spectacular.utils import OpenApiParameter, OpenApiTypes, extend_schema
 from rest_framework import exceptions, mixins, viewsets
 from rest_framework.decorators import action
 from rest_framework.permissions import BasePermission, DjangoModelPermissions
@@ -19,8 +19,8 @@ from rest_framework.views import APIView
 from ingest import serializers
 from ingest.models import DriftEvaluation, DriftPolicy, Incident, Window
 from ingest.selectors.summaries import latency_summaries, window_summaries
-from ingest.services import incidents
-from registry.models import Model
+from ingest.services import incidents, references
+from registry.models import Model, Version
 
 LONGEST_SPAN = timedelta(days=31)
 
@@ -141,6 +141,30 @@ class DriftPolicyView(APIView):
         body.is_valid(raise_exception=True)
         body.save()
         return Response(body.data)
+
+
+class ReferenceView(APIView):
+    """Pins what the fleet did in a span of time as the reference of a version."""
+
+    queryset = DriftPolicy.objects.all()
+    permission_classes: list[type[BasePermission]] = [ModelPermissions]
+
+    @extend_schema(request=serializers.ReferenceSerializer, responses=OpenApiTypes.OBJECT)
+    def post(self, request: Request, slug: str) -> Response:
+        body = serializers.ReferenceSerializer(data=request.data)
+        body.is_valid(raise_exception=True)
+        given = body.validated_data
+        version = get_object_or_404(
+            Version.objects.select_related("model"), model__slug=slug, version=given["version"]
+        )
+        baseline = references.pin_fleet_reference(
+            version=version,
+            start=given["since"],
+            end=given["until"],
+            reason=given["reason"],
+            actor=request.user.get_username(),
+        )
+        return Response({"sha256": baseline.sha256, "source": baseline.source}, status=201)
 
 
 _SPAN = [OpenApiParameter("since", datetime), OpenApiParameter("until", datetime)]

@@ -13,5 +13,6 @@ urlpatterns = [
     *router.urls,
     path("models/<str:slug>/windows/", api.WindowSummaryView.as_view(), name="model-windows"),
     path("models/<str:slug>/latency/", api.LatencySummaryView.as_view(), name="model-latency"),
+    path("models/<str:slug>/drift-reference/", api.ReferenceView.as_view(), name="drift-reference"),
     path("models/<str:slug>/drift-policy/", api.DriftPolicyView.as_view(), name="drift-policy"),
 ]

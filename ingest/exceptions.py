@@ -43,3 +43,10 @@ class InvalidMuteError(AviaryError):
 
     code = "invalid_mute"
     http_status = 422
+
+
+class ReferenceTooSmallError(AviaryError):
+    """Too few records or devices to measure others against."""
+
+    code = "reference_too_small"
+    http_status = 422

@@ -107,6 +107,15 @@ class MuteSerializer(serializers.Serializer[None]):
     until = serializers.DateTimeField()
 
 
+class ReferenceSerializer(serializers.Serializer[None]):
+    """Body of a new reference."""
+
+    version = serializers.CharField(max_length=64)
+    since = serializers.DateTimeField()
+    until = serializers.DateTimeField()
+    reason = serializers.CharField(max_length=500)
+
+
 class DriftPolicySerializer(serializers.ModelSerializer[DriftPolicy]):
     """How a model is judged."""
 

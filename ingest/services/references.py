@@ -1,0 +1,74 @@
+"""Makes what a healthy fleet did the reference for what it does later."""
+
+from datetime import datetime
+from typing import Any
+
+from django.db import transaction
+
+from ingest.bins import GAMMA
+from ingest.exceptions import ReferenceTooSmallError
+from ingest.models import Window
+from ingest.selectors.fleet_windows import sum_by_device
+from ingest.selectors.releases import baseline_of
+from ingest.services.aggregation import feature_suffix
+from ingest.services.evaluation import policy_of
+from ingest.windows import WindowCounts, sum_counts
+from registry.models import Baseline, Version
+from registry.services.baselines import pin_baseline
+
+LEAST_RECORDS = 1000
+
+
+@transaction.atomic
+def pin_fleet_reference(
+    *, version: Version, start: datetime, end: datetime, reason: str, actor: str
+) -> Baseline:
+    """The new active baseline of `version`: the fleet's counts over [start, end).
+
+    Raises:
+        ReferenceTooSmallError: fewer than 1,000 records or than the policy's least devices.
+        InvalidFieldError: no reason is given.
+    """
+    rows = Window.objects.between(start, end).filter(version=version)
+    devices = sum_by_device(rows.iterator(chunk_size=2000))
+    total = sum_counts(devices.values())
+    least = policy_of(version.model).min_devices
+    if total.confidence_n < LEAST_RECORDS or len(devices) < least:
+        raise ReferenceTooSmallError(
+            f"{total.confidence_n} records of {len(devices)} devices; a reference needs "
+            f"{LEAST_RECORDS} records of {least} devices."
+        )
+    return pin_baseline(
+        version=version,
+        variant=None,
+        profile=_profile(total, version, baseline_of(version.pk, None)),
+        source=f"fleet {start.isoformat()} to {end.isoformat()}",
+        reason=reason,
+        actor=actor,
+    )
+
+
+def _profile(total: WindowCounts, version: Version, before: Baseline | None) -> dict[str, Any]:
+    """A baseline profile of fleet counts; features keep the edges they were counted by."""
+    old: dict[str, Any] = before.profile if before else {}
+    suffix = feature_suffix(before) if before else ""
+    features = [
+        {**feature, "counts": total.features[feature["name"] + suffix]}
+        for feature in old.get("features", [])
+        if feature["name"] + suffix in total.features
+    ]
+    return {
+        "schema": "aviary.baseline/1",
+        "n": total.confidence_n,
+        "labels": list(version.model.labels),
+        "confidence": {"counts": total.confidence},
+        "class": {"counts": total.classes},
+        "latency": {
+            "gamma": GAMMA,
+            "counts": {str(index): count for index, count in sorted(total.latency.items())},
+        },
+        # All features or none: records carry them by position.
+        "features": features if len(features) == len(old.get("features", [])) else [],
+        "accuracy": old.get("accuracy"),
+        "calibration": old.get("calibration"),
+    }
