@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import tracemalloc
 from datetime import timedelta
 from pathlib import Path
 
@@ -132,3 +133,22 @@ def test_a_dry_run_removes_nothing(home: Path, capsys: pytest.CaptureFixture[str
     assert len(stored_files(home)) == 1
     call_command("collect_garbage", "--grace-hours", "-1")
     assert stored_files(home) == []
+
+
+def test_memory_does_not_grow_with_the_upload() -> None:
+    class Zeros:
+        left = 64 * 1024 * 1024
+
+        def read(self, n: int = -1) -> bytes:
+            n = min(n, self.left)
+            self.left -= n
+            return bytes(n)
+
+    tracemalloc.start()
+    try:
+        blob = blobs.store_blob(stream=Zeros(), max_bytes=10**9)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert blob.size_bytes == 64 * 1024 * 1024
+    assert peak < 8 * 1024 * 1024
