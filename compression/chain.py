@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from compression.arrays import Samples, check_disjoint, input_specs, load_samples, random_samples
-from compression.evaluation import evaluate_variant
+from compression.evaluation import evaluate_variant, measure_accuracy
 from compression.exceptions import DataSetUnusableError
 from compression.gates import judge_gates, outcome_of, verdicts_to_json
 from compression.passes.context import PassContext
@@ -20,6 +20,7 @@ from compression.sessions import open_session
 Emit = Callable[..., None]
 PROGRESS_SECONDS = 0.5
 ADVISED_CALIBRATION = 1000
+ACCURACY_TOLERANCE = 0.005
 
 
 def run_chain(order: dict[str, Any], scratch: Path, emit: Emit) -> dict[str, Any]:
@@ -31,6 +32,7 @@ def run_chain(order: dict[str, Any], scratch: Path, emit: Emit) -> dict[str, Any
     recipe = parse_recipe(order["recipe"])
     original = scratch / order["source"]
     calibration, evaluation = load_sets(order, scratch, recipe, original)
+    check_registered_accuracy(order.get("registered_accuracy"), original, evaluation)
     current, notes = original, []
     for index, step in enumerate(recipe.passes):
         if index < len(order["done"]):
@@ -128,6 +130,24 @@ def _warnings(recipe: Recipe, calibration: Samples | None, order: dict[str, Any]
     if len(calibration) < ADVISED_CALIBRATION:
         return [f"Calibrated on {len(calibration)} rows; {ADVISED_CALIBRATION} are advised."]
     return []
+
+
+def check_registered_accuracy(
+    registered: float | None, original: Path, evaluation: Samples
+) -> None:
+    """Refuses to compress a model whose FP32 accuracy is not the one it was registered with.
+
+    The preprocessing of the data, or the data itself, is then not what it is taken for. None skips
+    the check: no accuracy is registered for this very data set.
+    """
+    if registered is None or evaluation.labels is None:
+        return
+    measured = measure_accuracy(original, evaluation)
+    if abs(measured - registered) > ACCURACY_TOLERANCE:
+        raise DataSetUnusableError(
+            f"FP32 reaches {measured:.4f} on the evaluation set, but {registered:.4f} is "
+            "registered for it."
+        )
 
 
 class _Throttle:

@@ -66,6 +66,12 @@ def describe_model(path: Path, scores: NDArray, samples: Samples) -> dict[str, A
     }
 
 
+def measure_accuracy(path: Path, samples: Samples) -> float:
+    """The share of labelled samples that a model gets right."""
+    assert samples.labels is not None
+    return statistics.accuracy_of(_scores(path, samples, 1), samples.labels).value
+
+
 def _compare(reference: NDArray, scores: NDArray) -> dict[str, Any]:
     divergence = statistics.mean_divergence(reference, scores)
     is_finite = bool(np.isfinite(scores).all())

@@ -42,7 +42,8 @@ def prune_structured(context: PassContext) -> PassResult:
             f"Nothing was removed: every group is at its minimum of {parameters['min_keep']} "
             f"channels in multiples of {parameters['align']}."
         )
-    result, repaired = pruned.model, []
+    result = pruned.model
+    repaired: list[str] = []
     if parameters["repair"]:
         result, repaired = repair_consumers(
             pruner.graph.model,

@@ -77,7 +77,7 @@ def flatten(graph: PruningGraph, node: onnx.NodeProto, attributes: dict[str, Any
     if any(size is None for size in spatial):
         raise NotUnderstoodError("flatten of unknown size")
     if 1 in axes:
-        graph.tensors[node.output[0]] = {1: np.repeat(axes[1], int(np.prod(spatial)))}
+        graph.tensors[node.output[0]] = {1: np.repeat(axes[1], _product(spatial))}
 
 
 def reshape(graph: PruningGraph, node: onnx.NodeProto, attributes: dict[str, Any]) -> None:

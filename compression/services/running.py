@@ -124,9 +124,18 @@ class _Run:
             "source": source,
             "calibration": calibration,
             "evaluation": "evaluation.npz",
+            "registered_accuracy": self._registered_accuracy(),
             "done": load_steps(self.keys, self.scratch),
         }
         (self.scratch / "order.json").write_text(json.dumps(order))
+
+    def _registered_accuracy(self) -> float | None:
+        """FP32 accuracy of the source, if it was measured on the job's own evaluation set."""
+        job = self.job
+        if job.version.dataset_id != job.evaluation_dataset_id:
+            return None
+        registered = job.source_variant.metrics.get("accuracy")
+        return registered if isinstance(registered, float) else None
 
     def _on_event(self, event: dict[str, Any]) -> None:
         is_step = event["event"] == "step"

@@ -130,3 +130,40 @@ def test_a_lost_job_is_queued_again_and_given_up_after_three_attempts():
     assert requeue_lost_jobs() == 0
     job.refresh_from_db()
     assert job.state == JobState.FAILED
+
+
+@pytest.mark.django_db
+def test_a_model_that_is_not_as_accurate_as_registered_is_not_compressed():
+    job = make_job(make_version())
+    Variant.objects.filter(pk=job.source_variant_id).update(metrics={"accuracy": 0.5})
+    job = run_job(job_id=job.pk)
+    assert job.state == JobState.FAILED
+    assert "0.5000 is registered" in job.error
+    assert not StepResult.objects.exists()
+
+
+@pytest.mark.django_db
+def test_a_job_of_a_killed_worker_goes_on_from_the_steps_that_are_cached(monkeypatch):
+    job = make_job(make_version())
+
+    def die(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("compression.services.running._finish", die)
+        with pytest.raises(KeyboardInterrupt):
+            run_job(job_id=job.pk)
+    assert Variant.objects.count() == 1
+    Job.objects.filter(pk=job.pk).update(heartbeat_at=timezone.now() - timedelta(minutes=5))
+    assert requeue_lost_jobs() == 1
+    job = run_job(job_id=job.pk)
+    assert (job.state, job.attempts) == (JobState.PASSED, 2)
+    assert all(note["is_cached"] for note in job.report["passes"])
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("preset", ["dynamic-int8", "prune40-int8", "mixed", "fp16"])
+def test_every_preset_without_torch_ends_in_a_measured_variant(preset):
+    job = run_job(job_id=make_job(make_version(), preset=preset).pk)
+    assert job.state == JobState.PASSED, job.error or job.report["gates"]
+    assert job.report["ratio"] > 1.5
