@@ -131,12 +131,6 @@ def actor_of(request: HttpRequest) -> str:
     return request.user.get_username()
 
 
-def without_store(response: Any) -> Any:
-    """The response marked to be kept by nobody: it carries a secret."""
-    response["Cache-Control"] = "no-store"
-    return response
-
-
 def csv_response(
     name: str, header: Sequence[str], rows: Iterable[Sequence[Any]]
 ) -> StreamingHttpResponse:

@@ -33,6 +33,8 @@ class DeploymentAdmin(ModelAdmin):
     list_select_related = ["model", "stable_version"]
     search_fields = ["name", "model__slug", "stable_version__version"]
     actions = ["retire_selected", "reactivate_selected"]
+    list_before_template = "fleet/list_hint.html"
+    empty_hint = "What parts of the fleet run: a model, a selector and a stable version. Add one."
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         # Retired, not deleted: installations and rollouts point at it.

@@ -27,7 +27,6 @@ from fleet.admin.base import (
     relative_time,
     release_names,
     release_words,
-    without_store,
 )
 from fleet.admin.device_page import FRESH, page_context
 from fleet.admin.forms import format_labels, parse_labels
@@ -100,6 +99,8 @@ class DeviceAdmin(ModelAdmin):
     search_help_text = "An id, a label's value, or name=value such as site=lyon"
     list_per_page = 50
     show_full_result_count = False
+    list_before_template = "fleet/list_hint.html"
+    empty_hint = "Devices appear here when their agent enrols; add a join token to let them in."
     actions = ["accept_selected", "suspend_selected", "clear_selected", "export_selected"]
 
     def has_add_permission(self, request: HttpRequest) -> bool:
@@ -304,7 +305,7 @@ class DeviceAdmin(ModelAdmin):
             "device": device,
             "secret": secret,
         }
-        return without_store(TemplateResponse(request, "fleet/secret.html", context))
+        return TemplateResponse(request, "fleet/secret.html", context)
 
     def _label(self, request: HttpRequest, device: Device) -> HttpResponse | None:
         from django.core.exceptions import ValidationError

@@ -14,7 +14,7 @@ from django.utils.safestring import SafeString
 from unfold.admin import ModelAdmin
 from unfold.decorators import display
 
-from fleet.admin.base import actor_of, call_service, relative_time, without_store
+from fleet.admin.base import actor_of, call_service, relative_time
 from fleet.admin.forms import JoinTokenForm, format_labels
 from fleet.models import JoinToken
 
@@ -29,6 +29,8 @@ class JoinTokenAdmin(ModelAdmin):
     list_select_related = ["created_by"]
     search_fields = ["name"]
     actions = ["revoke_selected"]
+    list_before_template = "fleet/list_hint.html"
+    empty_hint = "Secrets that let devices enrol. Add one, and give it to an agent."
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         # A token is not edited; the permission still guards revoking.
@@ -82,7 +84,7 @@ class JoinTokenAdmin(ModelAdmin):
             "secret": obj.shown_secret,
             "server_url": request.build_absolute_uri("/").rstrip("/"),
         }
-        return without_store(TemplateResponse(request, "fleet/secret.html", context))
+        return TemplateResponse(request, "fleet/secret.html", context)
 
     @admin.action(description="Revoke", permissions=["change"])
     def revoke_selected(self, request: HttpRequest, queryset: QuerySet[JoinToken]) -> None:

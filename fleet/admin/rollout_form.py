@@ -101,7 +101,7 @@ class RolloutFormMixin:
 
         rows: dict[type, list[dict[str, Any]]] = {RolloutStage: [], Gate: []}
         for formset in formsets:
-            rows[formset.model] = [_fields(row) for row in formset.forms if row.has_changed()]
+            rows[formset.model] = [_fields(row) for row in formset.forms if _is_kept(row)]
             # The admin's log asks what a formset saved; the service records that itself.
             formset.new_objects, formset.changed_objects, formset.deleted_objects = [], [], []
         options = dict(form.cleaned_data)
@@ -123,5 +123,11 @@ class RolloutFormMixin:
         return HttpResponseRedirect(reverse("admin:fleet_rollout_change", args=[obj.pk]))
 
 
+def _is_kept(form: forms.ModelForm) -> bool:
+    return form.has_changed() and not form.cleaned_data.get("DELETE")
+
+
 def _fields(form: forms.ModelForm) -> dict[str, Any]:
-    return {name: form.cleaned_data.get(name) for name in form._meta.fields or ()}
+    # The formset adds its foreign key and a check box to the fields of the form.
+    own = set(form.cleaned_data) - {"rollout", "id", "DELETE"}
+    return {name: form.cleaned_data[name] for name in own}

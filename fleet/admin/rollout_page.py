@@ -11,7 +11,7 @@ from django.utils import timezone
 from fleet import selectors
 from fleet.admin.base import selector_words
 from fleet.admin.device_page import sparkline
-from fleet.models import Gate, Installation, Rollout, RolloutStage
+from fleet.models import Gate, GateEvaluation, Installation, Rollout, RolloutStage
 from fleet.policy import Action, decide_rollout
 
 TREND_ROWS = 20
@@ -67,7 +67,7 @@ def page_context(rollout: Rollout) -> dict[str, Any]:
             for stage, preview in zip(stages, previews, strict=True)
         ],
         "next_words": next_words(rollout, now),
-        "gates": gate_rows(rollout),
+        "gates": gate_rows(rollout, now),
         "states": state_rows(counts),
         "unreached": _unreached(rollout, reached, counts),
         "incompatible": reached["incompatible"] if reached else None,
@@ -180,26 +180,36 @@ def _decision_words(rollout: Rollout, now: datetime) -> str:
     return f"It {step} on its own {when} if all gates hold. Still open: {decision.reason}."
 
 
-def gate_rows(rollout: Rollout) -> list[dict[str, Any]]:
-    """Each gate with its latest answer in the current stage, and the course of its values."""
+def gate_rows(rollout: Rollout, now: datetime) -> list[dict[str, Any]]:
+    """Each gate with its answer in the current stage now, and the course of its values."""
+    from fleet.services.evidence import read_gate
+
+    stage = next((row for row in rollout.stages.all() if row.index == rollout.current_stage), None)
     rows = []
     for gate in rollout.gates.all():
         recent = list(gate.evaluations.order_by("-id")[:TREND_ROWS])
-        # What was measured in an earlier stage is history, not this stage's answer.
-        latest = recent[0] if recent and recent[0].stage_index == rollout.current_stage else None
+        if rollout.state in Rollout.LIVE_STATES:
+            # Evidence that was good when it came may be too old by now.
+            verdict, latest = read_gate(gate, rollout.current_stage, now)
+            said = verdict.value
+        else:
+            latest = recent[0] if recent else None
+            said = latest.verdict if latest else "no_data"
         details = latest.details if latest else {}
         values = [row.value for row in reversed(recent) if row.value is not None]
+        needed = gate.min_samples
+        if stage is not None and gate.metric != Gate.Metric.INSTALL_FAILURE_RATE:
+            needed = max(needed, stage.min_samples)
         rows.append(
             {
                 "gate": gate,
                 "value": value_words(gate, latest.value if latest else None),
-                "detail": details.get("words") or _install_words(gate, details),
+                "detail": _install_words(gate, details),
                 "threshold": value_words(gate, gate.threshold),
                 "control": value_words(gate, latest.control_value if latest else None),
-                "evidence": _evidence_words(gate, latest),
-                "verdict": latest.verdict.replace("_", " ").upper() if latest else "NO DATA",
+                "evidence": _evidence_words(gate, latest, needed),
+                "verdict": said.replace("_", " ").upper(),
                 "at": latest.at if latest else None,
-                "lower": details.get("lower"),
                 "trend": sparkline(values),
             }
         )
@@ -221,14 +231,14 @@ def _install_words(gate: Gate, details: dict[str, Any]) -> str:
     return ""
 
 
-def _evidence_words(gate: Gate, latest: Any) -> str:
+def _evidence_words(gate: Gate, latest: GateEvaluation | None, needed: int) -> str:
     devices, samples = (latest.devices, latest.samples) if latest else (0, 0)
-    words = f"{devices} of {gate.min_devices} devices needed"
-    if devices >= gate.min_devices:
-        words = f"{devices} device{'s' if devices != 1 else ''}"
-    if samples < gate.min_samples:
-        return f"{words}, {samples} of {gate.min_samples} samples needed"
-    return f"{words}, {samples} samples" if samples else words
+    words = devices_words(devices)
+    if devices < gate.min_devices:
+        words = f"{devices} of {devices_words(gate.min_devices)} needed"
+    if samples < needed:
+        return f"{words}, {samples:,} of {needed:,} samples needed"
+    return f"{words}, {samples:,} samples" if samples else words
 
 
 def state_rows(counts: dict[str, int]) -> list[dict[str, Any]]:

@@ -45,6 +45,8 @@ class RolloutAdmin(RolloutFormMixin, ModelAdmin):
     search_fields = ["id", "deployment__name", "target_version__version", "reason"]
     list_per_page = 50
     show_full_result_count = False
+    list_before_template = "fleet/list_hint.html"
+    empty_hint = "Moves of a deployment to another version, stage by stage. Add one to begin."
     actions = [f"{step}_selected" for step in STEPS] + ["export_selected"]
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
