@@ -27,14 +27,15 @@ def bench_session(session: ModelSession, *, runs: int) -> dict[str, Any]:
         "version": session.manifest.version,
         "variant": session.manifest.variant,
         "runs": runs,
-        "bare_us": _describe(bare),
-        "wrapped_us": _describe(wrapped),
+        "bare_us": describe_latencies(bare),
+        "wrapped_us": describe_latencies(wrapped),
         "overhead_us_p50": round(float(np.median(wrapped) - np.median(bare)) / 1e3, 2),
         "providers": list(session.providers.active),
     }
 
 
-def _describe(values: np.ndarray[Any, Any]) -> dict[str, float]:
+def describe_latencies(values: np.ndarray[Any, Any]) -> dict[str, float]:
+    """Average and percentiles in microseconds of latencies in nanoseconds."""
     p50, p95, p99 = np.percentile(values / 1e3, (50, 95, 99))
     return {
         "avg": round(float(values.mean()) / 1e3, 2),

@@ -68,6 +68,12 @@ def build_parser() -> argparse.ArgumentParser:
         request = add(name, command_request, text)
         request.add_argument("--model", default="")
         request.set_defaults(action=name)
+    wasm = add("wasm", command_wasm, "classify images through a guest module in a sandbox")
+    wasm.add_argument("action", choices=("run", "bench"))
+    wasm.add_argument("module", type=Path)
+    wasm.add_argument("images", type=Path, help="npy of uint8 images [N, height, width, channels]")
+    wasm.add_argument("--model", default="")
+    wasm.add_argument("--runs", type=int, default=200)
     spool = add("spool", command_spool, "records waiting for upload")
     spool.add_argument("action", choices=("stat", "flush", "export"))
     doctor = add("doctor", command_doctor, "what is wrong with this device")
@@ -157,6 +163,37 @@ def command_bench(config: Config, arguments: argparse.Namespace) -> int:
 
     session = _open_session(config, arguments.model)
     print(json.dumps(bench_session(session, runs=arguments.runs), indent=1))
+    return 0
+
+
+def command_wasm(config: Config, arguments: argparse.Namespace) -> int:
+    import numpy as np
+
+    from edge_agent.bench import describe_latencies
+    from edge_agent.sandbox import Sandbox, SandboxConfig
+
+    session = _open_session(config, arguments.model)
+    images = np.load(arguments.images, allow_pickle=False)
+    shape = session.session.get_inputs()[0].shape
+    classes = session.session.get_outputs()[session.scores_index].shape[-1]
+    cache = Layout(config.home).optimised
+    module = arguments.module.read_bytes()
+    sandbox = Sandbox(module, session.session, SandboxConfig(), cache=cache)
+    try:
+        sandbox.prepare(channels=shape[1], side=shape[2], classes=classes)
+        if arguments.action == "run":
+            for image in images:
+                hits = sandbox.classify(image)
+                print(json.dumps([{"class_id": i, "confidence": round(p, 6)} for i, p in hits]))
+            return 0
+        times = np.empty(arguments.runs)
+        for index in range(arguments.runs):
+            started = time.perf_counter_ns()
+            sandbox.classify(images[index % len(images)])
+            times[index] = time.perf_counter_ns() - started
+        print(json.dumps({"runs": arguments.runs, "classify_us": describe_latencies(times)}))
+    finally:
+        sandbox.close()
     return 0
 
 
