@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from itertools import count
 from typing import Any
 
@@ -11,10 +12,48 @@ from fleet.models import Deployment, Device, Rollout
 from fleet.services.deployments import create_deployment
 from fleet.services.devices import create_join_token, enrol_device, set_device_status
 from fleet.services.rollouts import create_rollout
-from registry.models import Variant, Version
-from tests.factories.registry import make_model, make_version
+from registry.models import FileRole, Model, Variant, VariantFile, Version
+from registry.services.blobs import store_blob
+from registry.services.inspection import Inspection
+from registry.services.variants import finish_variant
+from tests.factories.registry import make_model, make_onnx
 
 _numbers = count(1)
+POSTPROCESSING = {"scores_output": "logits", "activation": "softmax"}
+
+
+def make_release(model: Model) -> Version:
+    """An approved version with a signed variant, whose validation is taken as passed.
+
+    The registry's own tests run the validating child; here it would cost seconds a test.
+    """
+    number = next(_numbers)
+    signature = {
+        "inputs": [{"name": "input", "dtype": "float32", "shape": ["batch", 4]}],
+        "outputs": [{"name": "logits", "dtype": "float32", "shape": ["batch", 3]}],
+        "opset": 17,
+        "ir_version": 8,
+    }
+    last = model.versions.order_by("-sequence").first()
+    version = Version.objects.create(
+        model=model,
+        version=f"1.{number}.0",
+        sequence=last.sequence + 1 if last else 1,
+        state="approved",
+        signature=signature,
+        postprocessing=POSTPROCESSING,
+    )
+    variant = Variant.objects.create(version=version, name="fp32")
+    data = make_onnx(scale=number)
+    blob = store_blob(stream=io.BytesIO(data), max_bytes=len(data))
+    VariantFile.objects.create(variant=variant, path="model.onnx", role=FileRole.MODEL, blob=blob)
+    finish_variant(
+        variant=variant,
+        inspection=Inspection(signature, POSTPROCESSING, None, None),
+        golden_tolerance=None,
+        actor="tester",
+    )
+    return version
 
 
 def make_join_token(**over: Any) -> str:
@@ -45,7 +84,7 @@ def make_device(*, status: str = "accepted", **over: Any) -> tuple[Device, str]:
 def make_deployment(**over: Any) -> Deployment:
     """A deployment of a fresh model at its first version, for every device."""
     if "stable_version" not in over:
-        over["stable_version"] = make_version(make_model())
+        over["stable_version"] = make_release(make_model())
     fields: dict[str, Any] = {
         "name": f"deployment-{next(_numbers)}",
         "model": over["stable_version"].model,
@@ -57,7 +96,7 @@ def make_deployment(**over: Any) -> Deployment:
 def make_rollout(**over: Any) -> Rollout:
     """A draft that goes to every device in one stage without a bake."""
     deployment = over.pop("deployment", None) or make_deployment()
-    target = over.pop("target_version", None) or make_version(deployment.model)
+    target = over.pop("target_version", None) or make_release(deployment.model)
     stage = {"percent": 100, "bake_seconds": 0, "min_devices": 1}
     fields: dict[str, Any] = {"stages": [stage], "actor": "tester"}
     return create_rollout(deployment_id=deployment.pk, target_version=target, **{**fields, **over})
