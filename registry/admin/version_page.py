@@ -3,13 +3,21 @@
 import math
 from typing import Any
 
-from django.db.models import Q
+from django.db.models import PROTECT, ForeignObjectRel, Q
 from django.template.defaultfilters import filesizeformat
 from django.urls import reverse
 
 from registry.admin.base import STATE_COLOURS, ago, copyable
 from registry.admin.lineage import Node, draw_lineage
-from registry.models import AuditEvent, Baseline, FileRole, Variant, Version, VersionState
+from registry.models import (
+    AliasMove,
+    AuditEvent,
+    Baseline,
+    FileRole,
+    Variant,
+    Version,
+    VersionState,
+)
 from registry.states import PERSON_TARGETS, can_move
 
 VERBS = {
@@ -19,6 +27,7 @@ VERBS = {
 }
 EVENTS_SHOWN = 50
 Z_95 = 1.959964
+_OWN_RECORDS = (AliasMove, Baseline, Variant, Version)
 _WEIGHTS = (FileRole.MODEL, FileRole.EXTERNAL_DATA)
 
 
@@ -57,27 +66,27 @@ def allowed_acts(version: Version) -> list[dict[str, str]]:
 
 
 def count_uses(version: Version) -> list[str]:
-    """How many rows of which tables, of any app, refer to the version or to its variants."""
+    """How many aliases, deployments, devices and the like, of any app, rely on the version."""
     uses = []
-    for relation in Version._meta.related_objects:
-        related = relation.related_model
-        if related is Variant or related is Version:
-            continue
-        if relation.related_name == "+" and related._meta.app_label == Version._meta.app_label:
+    # Hidden ones too: other apps point here without a name for the way back.
+    for relation in Version._meta.get_fields(include_hidden=True):
+        if not isinstance(relation, ForeignObjectRel) or relation.on_delete is not PROTECT:
+            continue  # What is removed with the version is a record of it, not a use.
+        related: Any = relation.related_model
+        if related in _OWN_RECORDS:
             continue
         found = related._base_manager.filter(**{relation.field.name: version})
-        fields = {field.name for field in related._meta.get_fields()}
-        if "device" in fields:
+        if any(field.name == "device" for field in related._meta.fields):
             count = found.values("device").distinct().count()
-            named = f"{_count(count, 'device', 'devices')} with {related._meta.verbose_name_plural}"
+            use = _count(count, "device", "devices")
+            use = f"{use} in {related._meta.verbose_name_plural}"
         else:
             meta = related._meta
             count = found.count()
-            named = _count(count, str(meta.verbose_name), str(meta.verbose_name_plural))
-            role = str(relation.field.verbose_name)
-            named = named if role == "version" else f"{named} ({role})"
+            use = _count(count, str(meta.verbose_name), str(meta.verbose_name_plural))
         if count:
-            uses.append(named)
+            role = str(relation.field.verbose_name)
+            uses.append(use if role == "version" else f"{use} as {role}")
     return uses
 
 

@@ -15,6 +15,7 @@ from registry.models import Alias, AuditEvent, DataSet, Model, Version
 from registry.services.aliases import move_alias
 from registry.services.audit import verify_chain
 from registry.services.variants import attach_variant
+from tests.factories.fleet import make_client, make_deployment
 from tests.factories.registry import (
     make_dataset,
     make_model,
@@ -198,6 +199,17 @@ def test_the_confirmation_says_what_it_touches_and_changes_nothing(
     assert "In use by: 1 alias" in response.text
     filled.refresh_from_db()
     assert filled.state == "approved"
+
+
+def test_the_confirmation_counts_deployments_and_devices(admin_client: Client) -> None:
+    version = make_version()
+    make_deployment(stable_version=version)
+    client = make_client()
+    client.install(version.model.slug)
+    text = admin_client.get(transition_url(version, "yanked")).text
+    assert "In use by: " in text
+    assert "1 deployment as stable version" in text
+    assert "1 device in installations" in text
 
 
 def test_a_transition_moves_the_version_and_keeps_actor_and_reason(admin_client: Client) -> None:
