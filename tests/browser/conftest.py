@@ -48,7 +48,7 @@ def page(live: LiveServer) -> Iterator[Page]:
         page.goto(f"{live.stack.url}/admin/login/")
         page.fill("input[name=username]", ADMIN)
         page.fill("input[name=password]", live.stack.password)
-        page.click("button[type=submit]")
+        page.press("input[name=password]", "Enter")
         page.wait_for_url(f"{live.stack.url}/admin/")
         yield page
         browser.close()
