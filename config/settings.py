@@ -201,6 +201,7 @@ AUTH_PASSWORD_VALIDATORS = [
     )
 ]
 LOGIN_URL = reverse_lazy("admin:login")
+LOGIN_REDIRECT_URL = reverse_lazy("admin:index")
 # For who opens the login page itself: its form then names no page to go on to.
 LOGIN_REDIRECT_URL = reverse_lazy("admin:index")
 LANGUAGE_CODE = "en-gb"
