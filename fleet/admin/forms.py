@@ -7,7 +7,7 @@ from typing import Any
 
 from django import forms
 from django.core.exceptions import ValidationError
-from unfold.widgets import UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
+from unfold.widgets import UnfoldAdminTextInputWidget
 
 from fleet.models import Deployment, Gate, JoinToken, Rollout, RolloutStage
 from registry.models import Version
@@ -176,14 +176,6 @@ class GateForm(forms.ModelForm):
 
     def has_changed(self) -> bool:
         return bool(_typed(self, "metric") and _typed(self, "threshold"))
-
-
-class ReasonForm(forms.Form):
-    """Why a person does what they do; kept with the act."""
-
-    reason = forms.CharField(
-        max_length=500, widget=UnfoldAdminTextareaWidget(attrs={"rows": 2}), required=True
-    )
 
 
 def _typed(form: forms.ModelForm, name: str) -> str:

@@ -94,13 +94,19 @@ def stage_previews(rollout: Rollout) -> list[dict[str, Any]]:
 
 def site_rows(rollout: Rollout, limit: int = 12) -> list[dict[str, Any]]:
     """How the deployment's devices spread over sites and hardware classes, largest first."""
+    key = f"fleet:rollout-sites:{rollout.pk}:{rollout.revision}"
+    found = cache.get(key)
+    if found is not None:
+        return list(found)
     counts: dict[tuple[str, str], int] = {}
     for device in selectors.matching_devices(rollout.deployment.selector):
         labels = device.selectable
         where = (labels.get("site", "–"), labels.get("hardware_class", labels.get("arch", "–")))
         counts[where] = counts.get(where, 0) + 1
     largest = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:limit]
-    return [{"site": site, "hardware": hardware, "n": n} for (site, hardware), n in largest]
+    found = [{"site": site, "hardware": hardware, "n": n} for (site, hardware), n in largest]
+    cache.set(key, found, PREVIEW_SECONDS)
+    return found
 
 
 def stage_name(stage: RolloutStage) -> str:
