@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,16 @@ from edge_agent.spool import IMPORTANT, ORDINARY, SpoolWriter
 logger = logging.getLogger(__name__)
 
 
+@dataclass
+class Watch:
+    """Since when a release runs, and how fast it and the one before it were."""
+
+    digest: str
+    since_s: float
+    previous_p95_ms: float
+    p95_ms: float = 0.0
+
+
 class Runner:
     def __init__(self, agent: Agent) -> None:
         self.agent = agent
@@ -30,9 +41,8 @@ class Runner:
         self.writer = SpoolWriter(agent.spool, agent.config.spool)
         self.observer = Observer(agent.config)
         self.traffic = Traffic()
-        self._watched_digest = ""
-        self._watched_since = 0.0
-        self._last_p95_ms = 0.0
+        self._traffic_digest = ""
+        self._watches: dict[str, Watch] = {}
         self._failures = 0
 
     def run(self) -> None:
@@ -182,8 +192,8 @@ class Runner:
         }
         if np.isfinite(features).all():
             record["features"] = features
-        if session.manifest.digest != self._watched_digest:
-            self._watched_digest, self.traffic = session.manifest.digest, Traffic()
+        if session.manifest.digest != self._traffic_digest:
+            self.traffic, self._traffic_digest = Traffic(), session.manifest.digest
         traffic = self.traffic
         try:
             result = session.infer(row)
@@ -204,24 +214,26 @@ class Runner:
         self.writer.put(record, IMPORTANT if "error" in record else ORDINARY)
 
     def _watch(self, now: float) -> None:
-        for slug, model in self.agent.installer.state.models.items():
+        """Judges each young release by its live traffic, and takes it back when it must go."""
+        for slug, model in list(self.agent.installer.state.models.items()):
             slot = self.agent.slots.get(slug)
             session = slot.session if slot else None
             if session is None or model.current is None:
                 continue
-            p95_ms = session.latency.stats().get("p95_ms", 0.0)
-            if not model.is_watched:
-                self._last_p95_ms, self._watched_since = p95_ms, 0.0
+            digest = session.manifest.digest
+            watch = self._watches.get(slug)
+            if watch is None or watch.digest != digest:
+                watch = Watch(digest, since_s=now, previous_p95_ms=watch.p95_ms if watch else 0.0)
+                self._watches[slug] = watch
+            watch.p95_ms = session.latency.stats().get("p95_ms", 0.0)
+            if not model.is_watched or digest != model.current.manifest_sha256:
                 continue
-            if session.manifest.digest != model.current.manifest_sha256:
-                continue
-            if self._watched_since == 0.0:
-                self._watched_since = now
-            self.traffic.p95_ms = p95_ms
+            traffic = self.traffic if self._traffic_digest == digest else Traffic()
+            traffic.p95_ms = watch.p95_ms
             verdict = judge(
-                self.traffic,
-                watched_s=now - self._watched_since,
-                previous_p95_ms=self._last_p95_ms if model.previous else 0.0,
+                traffic,
+                watched_s=now - watch.since_s,
+                previous_p95_ms=watch.previous_p95_ms,
                 config=self.config.install,
             )
             if verdict.code and self.agent.installer.roll_back(

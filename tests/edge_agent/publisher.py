@@ -65,11 +65,15 @@ def seal(document: Any, payload_type: str, key: SigningKey) -> dict[str, Any]:
     }
 
 
-def make_model(*, seed: int = 0, bias: float = 0.0) -> bytes:
-    """A linear classifier of four numbers into three classes."""
+def make_model(*, seed: int = 0, bias: float = 0.0, takes_logarithm: bool = False) -> bytes:
+    """A linear classifier of four numbers into three classes.
+
+    With `takes_logarithm` it answers negative inputs with NaN.
+    """
+    first = helper.make_node("Log" if takes_logarithm else "Identity", ["input"], ["x"])
     weights = np.random.default_rng(seed).normal(size=(4, 3)).astype(np.float32)
     graph = helper.make_graph(
-        [helper.make_node("Gemm", ["input", "w", "b"], ["logits"])],
+        [first, helper.make_node("Gemm", ["x", "w", "b"], ["logits"])],
         "linear",
         [helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", 4])],
         [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 3])],
@@ -84,7 +88,7 @@ def make_model(*, seed: int = 0, bias: float = 0.0) -> bytes:
 
 
 def make_golden(model: bytes, *, offset: float = 0.0) -> bytes:
-    x = np.random.default_rng(9).normal(size=(5, 4)).astype(np.float32)
+    x = np.random.default_rng(9).uniform(0.1, 2.0, size=(5, 4)).astype(np.float32)
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     stream = io.BytesIO()
     np.savez(stream, input_input=x, output_logits=session.run(None, {"input": x})[0] + offset)

@@ -157,6 +157,20 @@ def test_rollback_beside_a_running_agent_reaches_it(
     assert status["models"][MODEL]["manifest_sha256"] == first
 
 
+def test_a_release_that_fails_on_live_inputs_is_rolled_back(
+    server: Server, toml: Path, start: Callable[[], subprocess.Popen[bytes]]
+) -> None:
+    first = server.publish(make_model())
+    start()
+    wait_for(lambda: len(all_records(server)) > 5)
+    second = server.publish(make_model(takes_logarithm=True), counter=2, sequence=2)
+    write_inputs(toml.parent / "inputs.npz", -1.0)
+    wait_for(lambda: ("rolled_back", "health_check_failed") in server.states())
+    failed = [r for r in all_records(server) if r["model_version"] == second]
+    assert failed and all(r["error"] == "non_finite" for r in failed)
+    wait_for(lambda: server.telemetry[-1]["running"] == {MODEL: first})
+
+
 def test_a_second_agent_on_the_same_home_is_refused(
     server: Server, toml: Path, start: Callable[[], subprocess.Popen[bytes]]
 ) -> None:
