@@ -38,13 +38,13 @@ run: $(STAMP) ## serve on port 8000 with SQLite and local files
 test: $(STAMP) .venv-s3 ## run all tests against real servers
 	$(SERVERS) $(BIN)/python -m pytest -q -n $(JOBS) --dist loadgroup $(ARGS)
 
-lint: $(STAMP) ## ruff, mypy, import-linter, migrations, deployment checks
+lint: $(STAMP) .venv-s3 ## ruff, mypy, import-linter, migrations, deployment checks
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy .
 	$(BIN)/lint-imports
 	AVIARY_HOME=var/lint $(BIN)/python manage.py makemigrations --check --dry-run
-	AVIARY_HOME=var/lint sh tests/servers/check_deploy.sh $(BIN)/python
+	$(SERVERS) sh tests/servers/check_deploy.sh $(BIN)/python
 
 format: $(STAMP) ## rewrite the code in the one format
 	$(BIN)/ruff check --fix .

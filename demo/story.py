@@ -122,7 +122,7 @@ class Story:
     def enrol_devices(self) -> None:
         self.say.chapter(f"Enrol {len(self.agents)} devices")
         known = {row["device_id"] for row in self.api.list("devices/")}
-        self.is_disturbed = any(row["metric"] == "prediction_psi" for row in self._incidents())
+        self.is_disturbed = any(DISTURBED_SITE in row["slice"] for row in self._incidents())
         newcomers = []
         for agent in self.agents:
             disturbed = self.is_disturbed and agent.spec.site == DISTURBED_SITE
