@@ -29,10 +29,10 @@ class ModelUnsupportedError(CompressionError):
     http_status = 422
 
 
-class TorchMissingError(CompressionError):
-    """A pass needs PyTorch, which is an optional extra."""
+class TrainingUnavailableError(CompressionError):
+    """A pass trains, which this release does not do yet."""
 
-    code = "torch_missing"
+    code = "training_unavailable"
     http_status = 422
 
 

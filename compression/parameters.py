@@ -54,7 +54,7 @@ class PassInfo:
     parameters: dict[str, Parameter] = field(default_factory=dict)
     needs_calibration: bool = False
     needs_labels: bool = False
-    needs_torch: bool = False
+    trains: bool = False
 
 
 def _choice(default: str | None, *choices: str) -> Parameter:
@@ -105,13 +105,13 @@ PASSES: dict[str, PassInfo] = {
         _TORCH,
         needs_calibration=True,
         needs_labels=True,
-        needs_torch=True,
+        trains=True,
     ),
     "distill.student": PassInfo(
         "Train a small student on the teacher's logits",
         {**_TORCH, "width": Parameter("int", 2, 256, default=8)},
         needs_calibration=True,
-        needs_torch=True,
+        trains=True,
     ),
     "quantize.dynamic": PassInfo(
         "INT8 weights, activations quantized while running",

@@ -58,15 +58,6 @@ PRESETS: dict[str, Preset] = {
             _STATIC,
         ),
         _preset(
-            "distilled-int8",
-            "Distilled small + INT8",
-            "distilled-int8",
-            "Trains a small student on the model's own answers. Needs PyTorch.",
-            {"pass": "distill.student"},
-            _PREPARE,
-            _STATIC,
-        ),
-        _preset(
             "mixed",
             "Mixed precision",
             "mixed",

@@ -4,19 +4,19 @@ from collections.abc import Callable
 
 from compression.passes.context import PassContext, PassResult
 from compression.passes.half import convert_fp16
-from compression.passes.learn import distill_student, finetune_kd
 from compression.passes.mixed import search_mixed
 from compression.passes.prepare import prepare
 from compression.passes.prune import prune_structured
 from compression.passes.quantize import quantize_dynamically, quantize_statically
+from compression.passes.reserved import refuse_training
 from compression.passes.weights import prune_unstructured, quantize_weights
 
 RUNNERS: dict[str, Callable[[PassContext], PassResult]] = {
     "prepare": prepare,
     "prune.structured": prune_structured,
     "prune.unstructured": prune_unstructured,
-    "finetune.kd": finetune_kd,
-    "distill.student": distill_student,
+    "finetune.kd": refuse_training,
+    "distill.student": refuse_training,
     "quantize.dynamic": quantize_dynamically,
     "quantize.static": quantize_statically,
     "quantize.weights": quantize_weights,

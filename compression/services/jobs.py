@@ -1,6 +1,5 @@
 """Jobs from their making to their cancelling; `running.py` holds what happens in between."""
 
-import importlib.util
 import logging
 from datetime import timedelta
 from typing import Any
@@ -9,10 +8,10 @@ from uuid import UUID
 from django.db import transaction
 from django.utils import timezone
 
-from compression.exceptions import DataSetUnusableError, JobStateError, TorchMissingError
+from compression.exceptions import DataSetUnusableError, JobStateError, TrainingUnavailableError
 from compression.models import Job
 from compression.parameters import PASSES
-from compression.passes.install import TORCH_INSTALL
+from compression.passes.reserved import TRAINING_UNAVAILABLE
 from compression.presets import get_preset
 from compression.provenance import digest_json
 from compression.recipe import Recipe, merge_recipe, parse_recipe
@@ -47,7 +46,7 @@ def create_job(
         source_variant: what to start from; None takes the version's own FP32 variant.
 
     Raises:
-        RecipeInvalidError, DataSetUnusableError, JobStateError, TorchMissingError
+        RecipeInvalidError, DataSetUnusableError, JobStateError, TrainingUnavailableError
     """
     if version.state not in _OPEN_STATES:
         raise JobStateError(f"Expected a version that is ready; {version} is {version.state}.")
@@ -55,11 +54,11 @@ def create_job(
     if preset:
         document = merge_recipe(get_preset(preset).recipe, document)
     parsed = parse_recipe(document)
+    _check_training(parsed)
     for dataset in filter(None, (calibration_dataset, evaluation_dataset)):
         if dataset.model_id != version.model_id:
             raise DataSetUnusableError(f"Data set {dataset} belongs to another model.")
     _check_calibration(parsed, calibration_dataset, evaluation_dataset)
-    _check_torch(parsed)
     source = source_variant or version.variants.filter(derived_from=None).order_by("pk").first()
     if source is None or source.version_id != version.pk:
         raise JobStateError(f"{version} has no variant to start from.")
@@ -152,10 +151,10 @@ def _check_calibration(recipe: Recipe, calibration: DataSet | None, evaluation: 
         )
 
 
-def _check_torch(recipe: Recipe) -> None:
-    names = [step.name for step in recipe.passes if PASSES[step.name].needs_torch]
-    if names and importlib.util.find_spec("torch") is None:
-        raise TorchMissingError(f"{', '.join(names)} needs PyTorch. {TORCH_INSTALL}")
+def _check_training(recipe: Recipe) -> None:
+    names = [step.name for step in recipe.passes if PASSES[step.name].trains]
+    if names:
+        raise TrainingUnavailableError(f"{', '.join(names)} {TRAINING_UNAVAILABLE}")
 
 
 def _default_name(preset: str, recipe: Recipe) -> str:

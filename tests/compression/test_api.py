@@ -74,10 +74,13 @@ def test_a_bad_order_is_refused_in_the_one_error_shape(case, client, sent):
     assert not Job.objects.exists() and not sent
 
 
-def test_passes_without_torch_answer_with_how_to_install_it(client):
-    answer = client.post(JOBS, make_order(make_version(), preset="distilled-int8"), format="json")
-    assert (answer.status_code, answer.json()["code"]) == (422, "torch_missing")
-    assert "pip install" in answer.json()["message"]
+def test_passes_that_would_train_answer_that_they_cannot_yet(client):
+    recipe = {"schema": "compress/1", "passes": [{"pass": "finetune.kd"}]}
+    order = make_order(make_version(), recipe=recipe)
+    del order["preset"]
+    answer = client.post(JOBS, order, format="json")
+    assert (answer.status_code, answer.json()["code"]) == (422, "training_unavailable")
+    assert "no training passes" in answer.json()["message"]
 
 
 def test_cancelling_twice_is_a_conflict(client):

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from compression.exceptions import DataSetUnusableError, JobStateError, TorchMissingError
+from compression.exceptions import DataSetUnusableError, JobStateError, TrainingUnavailableError
 from compression.models import Job, StepResult
 from compression.services.jobs import cancel_job, requeue_lost_jobs
 from compression.services.running import run_job
@@ -90,9 +90,11 @@ def test_a_calibration_set_that_is_too_small_is_refused_with_both_numbers():
 
 
 @pytest.mark.django_db
-def test_a_pass_that_needs_torch_says_how_to_install_it():
-    with pytest.raises(TorchMissingError, match="pip install"):
-        make_job(make_version(), preset="distilled-int8")
+def test_a_pass_that_would_train_is_refused_before_anything_is_queued():
+    recipe = {"schema": "compress/1", "passes": [{"pass": "distill.student"}]}
+    with pytest.raises(TrainingUnavailableError, match="no training passes"):
+        make_job(make_version(), preset="", recipe=recipe)
+    assert not Job.objects.exists()
 
 
 @pytest.mark.django_db
