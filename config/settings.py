@@ -228,6 +228,14 @@ SPECTACULAR_SETTINGS = {
     "DESCRIPTION": "Model registry and fleet control plane for edge AI.",
     "VERSION": AVIARY_VERSION,
     "SERVE_INCLUDE_SCHEMA": False,
+    # Each status set under the name of what it belongs to.
+    "ENUM_NAME_OVERRIDES": {
+        "VersionStateEnum": "registry.states.VersionState",
+        "RolloutStateEnum": "fleet.models.Rollout.State",
+        "InstallationStateEnum": "fleet.models.Installation.State",
+        "DeploymentStateEnum": "fleet.models.Deployment.State",
+        "JobStateEnum": "compression.states.JobState",
+    },
 }
 
 # --- Security ---------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from fleet.selectors import count_states
 from registry.models import Model, Version
 
 
+@extend_schema_field(serializers.CharField())
 class VersionField(serializers.RelatedField[Any, Any, Any]):
     """A version as `{"model", "version"}` out, and as its version string or primary key in."""
 
