@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 import urllib3
-from urllib3.exceptions import HTTPError
+from urllib3.exceptions import HTTPError, ProtocolError
 
 from edge_agent.config import NetworkConfig
 from edge_agent.exceptions import AnswerError, NotTheServerError, RedirectError, TransferError
@@ -95,7 +95,7 @@ class Transport:
     def _open(
         self, method: str, url: str, headers: Mapping[str, str], body: bytes | None
     ) -> urllib3.response.BaseHTTPResponse:
-        try:
+        def send() -> urllib3.response.BaseHTTPResponse:
             return self._pool.request(
                 method,
                 url,
@@ -104,6 +104,16 @@ class Transport:
                 preload_content=False,
                 redirect=False,
             )
+
+        try:
+            try:
+                return send()
+            except ProtocolError:
+                # A kept connection may have been closed at the other end just before it was used
+                # again. A GET can be repeated at once; the rest waits for its own next turn.
+                if method != "GET":
+                    raise
+                return send()
         except (HTTPError, OSError, ValueError) as error:
             raise TransferError(f"{method} {urlsplit(url).netloc}: {error}") from error
 

@@ -42,7 +42,8 @@ def answer(status: int, data: bytes, **headers: str) -> Hook:
     def hook(request: Any) -> bool:
         request.send_response(status)
         named = {name.replace("_", "-"): value for name, value in headers.items()}
-        for name, value in ({"Content-Length": str(len(data))} | named).items():
+        base = {"Content-Length": str(len(data)), "Connection": "close"}
+        for name, value in (base | named).items():
             request.send_header(name, value)
         request.end_headers()
         request.wfile.write(data)
