@@ -54,7 +54,7 @@ migrations: $(STAMP) ## generate migrations for changed models
 	$(BIN)/python manage.py makemigrations
 
 screenshots: $(STAMP) .venv-s3 ## take the pictures of docs/screenshots with a real browser
-	AVIARY_SCREENSHOTS=docs/screenshots $(BIN)/python -m pytest -q -o timeout=900 tests/browser
+	AVIARY_SCREENSHOTS=docs/screenshots $(BIN)/python -m pytest -q --timeout=900 tests/browser
 
 clean: ## remove the demonstration's data and caches
 	rm -rf var/demo var/lint .mypy_cache .ruff_cache .pytest_cache
