@@ -172,6 +172,8 @@ if AVIARY_S3_BUCKET:
             "file_overwrite": True,
             "default_acl": None,
             "querystring_expire": AVIARY_URL_TTL_SECONDS,
+            # A larger object spools to disk instead of memory.
+            "max_memory_size": 8 * 1024 * 1024,
         },
     }
 else:
