@@ -18,7 +18,9 @@ _STORES = (
     "S3_ENDPOINT_URL", "AVIARY_S3_BUCKET", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY",
     "AWS_REGION",
 )  # fmt: skip
-_REDIS_DATABASE = 63  # out of reach of the parallel workers
+#: Redis databases out of reach of the parallel workers; one for each kind of live server, since
+#: two of them may be up at once.
+REDIS_DATABASES = {"browser": 62, "contract": 63}
 
 
 @dataclass(frozen=True)
@@ -31,14 +33,19 @@ class LiveServer:
 
 
 @contextmanager
-def running_server(home: Path) -> Iterator[LiveServer]:
-    """The stack on the servers that the environment names; on SQLite and files without any."""
+def running_server(home: Path, kind: str) -> Iterator[LiveServer]:
+    """The stack on the servers that the environment names; on SQLite and files without any.
+
+    Args:
+        home: an empty folder for what it writes.
+        kind: a key of `REDIS_DATABASES`; each kind has databases of its own.
+    """
     services = {name: os.environ[name] for name in _STORES if name in os.environ}
     if "REDIS_URL" in os.environ:
         parts = urlsplit(os.environ["REDIS_URL"])
-        services["REDIS_URL"] = urlunsplit(parts._replace(path=f"/{_REDIS_DATABASE}"))
+        services["REDIS_URL"] = urlunsplit(parts._replace(path=f"/{REDIS_DATABASES[kind]}"))
     if "DATABASE_URL" in os.environ:
-        services["DATABASE_URL"] = _make_database(os.environ["DATABASE_URL"], "aviary_live")
+        services["DATABASE_URL"] = _make_database(os.environ["DATABASE_URL"], f"aviary_live_{kind}")
         services["WHITENOISE_USE_FINDERS"] = "1"
     stack = Stack(home, services)
     story: Story | None = None

@@ -31,7 +31,7 @@ def find_browser() -> str:
 def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
     """With pictures to be taken the whole story is played; else one version is enough."""
     find_browser()
-    with running_server(tmp_path_factory.mktemp("browser")) as server:
+    with running_server(tmp_path_factory.mktemp("browser"), "browser") as server:
         if SCREENSHOTS:
             server.story.play()
         else:
