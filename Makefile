@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+SERVER_STAMP := $(VENV)/.installed-server
 JOBS ?= auto
 SERVERS := $(BIN)/python -m tests.servers --
 
@@ -12,8 +13,13 @@ SERVERS := $(BIN)/python -m tests.servers --
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 16
 
-$(STAMP): requirements.txt requirements-dev.txt
+# The demonstration and the server need no more than this.
+$(SERVER_STAMP): requirements.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+$(STAMP): $(SERVER_STAMP) requirements-dev.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	touch $@
 
@@ -25,13 +31,13 @@ $(STAMP): requirements.txt requirements-dev.txt
 
 install: $(STAMP) .venv-s3 ## make both virtual environments
 
-demo: $(STAMP) ## play the whole story, then serve until Ctrl-C (FRESH=1 starts over)
+demo: $(SERVER_STAMP) ## play the whole story, then serve until Ctrl-C (FRESH=1 starts over)
 	$(BIN)/python -m demo $(if $(FRESH),--fresh)
 
-demo-check: $(STAMP) ## play the story headless and verify every outcome
+demo-check: $(SERVER_STAMP) ## play the story headless and verify every outcome
 	$(BIN)/python -m demo check
 
-run: $(STAMP) ## serve on port 8000 with SQLite and local files
+run: $(SERVER_STAMP) ## serve on port 8000 with SQLite and local files
 	$(BIN)/python manage.py migrate
 	$(BIN)/granian --interface wsgi --host 127.0.0.1 --port 8000 config.wsgi:application
 

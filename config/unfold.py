@@ -63,6 +63,7 @@ UNFOLD: dict[str, Any] = {
                     _item("Versions", "history", "admin:registry_version_changelist"),
                     _item("Compression", "compress", "admin:compression_job_changelist"),
                     _item("Devices", "memory", "admin:fleet_device_changelist"),
+                    _item("Join tokens", "key", "admin:fleet_jointoken_changelist"),
                     _item("Deployments", "conversion_path", "admin:fleet_deployment_changelist"),
                     _item("Rollouts", "rocket_launch", "admin:fleet_rollout_changelist"),
                     _item("Drift", "monitoring", "admin:ingest_driftevaluation_changelist"),
