@@ -45,7 +45,7 @@ def running_server(home: Path, kind: str) -> Iterator[LiveServer]:
         parts = urlsplit(os.environ["REDIS_URL"])
         services["REDIS_URL"] = urlunsplit(parts._replace(path=f"/{REDIS_DATABASES[kind]}"))
     if "DATABASE_URL" in os.environ:
-        services["DATABASE_URL"] = _make_database(os.environ["DATABASE_URL"], f"aviary_live_{kind}")
+        services["DATABASE_URL"] = make_database(os.environ["DATABASE_URL"], f"aviary_live_{kind}")
         services["WHITENOISE_USE_FINDERS"] = "1"
     stack = Stack(home, services)
     story: Story | None = None
@@ -60,7 +60,7 @@ def running_server(home: Path, kind: str) -> Iterator[LiveServer]:
         stack.stop()
 
 
-def _make_database(url: str, name: str) -> str:
+def make_database(url: str, name: str) -> str:
     """An empty database beside the one of `url`; its address."""
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')  # type: ignore[arg-type]

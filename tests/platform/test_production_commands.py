@@ -1,0 +1,135 @@
+"""The compose file's own commands and variables, run without containers against real servers."""
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.live import make_database
+from tests.platform.test_compose import ROOT, SERVICES
+
+pytestmark = [
+    pytest.mark.xdist_group("production-commands"),
+    pytest.mark.skipif(
+        not all(os.environ.get(name) for name in ("DATABASE_URL", "REDIS_URL", "S3_ENDPOINT_URL")),
+        reason="needs the servers of `make test`",
+    ),
+]
+BIN = Path(sys.executable).parent
+_SECRET_VALUES = {"SECRET_KEY": "only-for-this-test-" + "x" * 40}
+
+
+def environment_of(service: str, folder: Path) -> dict[str, str]:
+    """The service's variables: values from this run's servers, secrets as files."""
+    values = {"PATH": f"{BIN}:{os.environ['PATH']}", "AVIARY_HOME": str(folder / "home")}
+    for name, text in SERVICES[service]["environment"].items():
+        plain = name.removesuffix("_FILE")
+        value = _SECRET_VALUES.get(plain, os.environ.get(plain, ""))
+        if plain == "DATABASE_URL":
+            value = make_database(os.environ["DATABASE_URL"], "aviary_production")
+        elif plain == "AVIARY_S3_BUCKET":
+            value = "aviary-production"
+        elif plain == "AVIARY_KEYS_DIR":
+            value = str(folder / "home" / "keys")
+        elif not value:
+            value = re.sub(r"\$\{[^:}]+:-([^}]*)\}", r"\1", str(text))
+        if name.endswith("_FILE"):
+            secret = folder / plain.lower()
+            secret.write_text(value, encoding="utf-8")
+            value = str(secret)
+        values[name] = value
+    return values
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("production")
+
+
+@pytest.fixture(scope="module")
+def environment(folder: Path) -> dict[str, str]:
+    found = environment_of("migrate", folder)
+    done = subprocess.run(
+        SERVICES["migrate"]["command"], cwd=ROOT, env=found, capture_output=True, timeout=150
+    )
+    assert done.returncode == 0, done.stderr.decode()[-2000:]
+    return found
+
+
+@pytest.fixture
+def started(environment: dict[str, str], folder: Path) -> Iterator[Any]:
+    processes: list[subprocess.Popen[bytes]] = []
+
+    def start(command: list[str]) -> subprocess.Popen[bytes]:
+        with (folder / "log").open("ab") as log:
+            process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
+        processes.append(process)
+        return process
+
+    yield start
+    for process in processes:
+        process.terminate()
+    for process in processes:
+        process.wait(timeout=30)
+
+
+def wait_for(probe: Any, process: subprocess.Popen[bytes], seconds: float = 60) -> Any:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        assert process.poll() is None, f"ended with {process.returncode}"
+        try:
+            found = probe()
+        except (OSError, subprocess.SubprocessError):
+            found = None
+        if found:
+            return found
+        time.sleep(0.3)
+    pytest.fail(f"not within {seconds} s")
+
+
+def test_the_image_s_web_command_serves_and_reports_its_stores_ready(started, folder):
+    text = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    command = json.loads(re.findall(r"^CMD (\[.*\])$", text, flags=re.MULTILINE)[-1])
+    command[command.index("--host") + 1] = "127.0.0.1"
+    command[command.index("--port") + 1] = "18437"
+    process = started(command)
+
+    def read() -> Any:
+        with urllib.request.urlopen("http://127.0.0.1:18437/readyz", timeout=3) as answer:
+            return json.load(answer)
+
+    body = wait_for(read, process)
+    assert body == {
+        "status": "ok",
+        "checks": {"database": True, "cache": True, "objects": True},
+    }
+
+
+@pytest.mark.parametrize("name", ["worker", "compression"])
+def test_a_worker_answers_the_ping_of_its_health_check(name, started, environment):
+    process = started([*SERVICES[name]["command"], "-n", f"celery@{name}-test"])
+    form, line = SERVICES[name]["healthcheck"]["test"]
+    assert form == "CMD-SHELL"
+    ping = shlex.split(line.replace("$$HOSTNAME", f"{name}-test"))
+
+    def is_answered() -> bool:
+        done = subprocess.run(ping, cwd=ROOT, env=environment, capture_output=True, timeout=30)
+        return done.returncode == 0
+
+    assert wait_for(is_answered, process), shlex.join(ping)
+
+
+def test_beat_starts_and_leaves_the_file_its_health_check_reads(started, folder):
+    command = [part.replace("/tmp/", f"{folder}/") for part in SERVICES["beat"]["command"]]
+    process = started(command)
+    pid = wait_for(lambda: (folder / "beat.pid").read_text(encoding="utf-8").strip(), process)
+    assert int(pid) == process.pid
