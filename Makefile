@@ -41,8 +41,9 @@ run: $(SERVER_STAMP) ## serve on port 8000 with SQLite and local files
 	$(BIN)/python manage.py migrate
 	$(BIN)/granian --interface wsgi --host 127.0.0.1 --port 8000 config.wsgi:application
 
+# One worker per file: a live server is started once and never shared.
 test: $(STAMP) .venv-s3 ## run all tests against real servers
-	$(SERVERS) $(BIN)/python -m pytest -q -n $(JOBS) --dist loadgroup $(ARGS)
+	$(SERVERS) $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile $(ARGS)
 
 lint: $(STAMP) .venv-s3 ## ruff, mypy, import-linter, migrations, deployment checks
 	$(BIN)/ruff check .

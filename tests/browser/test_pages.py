@@ -3,14 +3,11 @@
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
-import pytest
 from django.conf import settings
 from django.urls import reverse
 from playwright.sync_api import ConsoleMessage, Page, Request
 
 from tests.live import LiveServer
-
-pytestmark = pytest.mark.xdist_group("live-browser")
 
 
 def sidebar_pages() -> list[tuple[str, str]]:

@@ -16,8 +16,6 @@ from demo.agents import Agent, DeviceSpec
 from demo.plans import FIRST, MODEL
 from tests.live import LiveServer
 
-pytestmark = pytest.mark.xdist_group("live")
-
 
 def wait_until(probe: Callable[[], Any], timeout_seconds: float = 60.0) -> Any:
     deadline = time.monotonic() + timeout_seconds

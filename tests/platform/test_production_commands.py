@@ -17,13 +17,10 @@ import pytest
 from tests.live import make_database
 from tests.platform.test_compose import ROOT, SERVICES
 
-pytestmark = [
-    pytest.mark.xdist_group("production-commands"),
-    pytest.mark.skipif(
-        not all(os.environ.get(name) for name in ("DATABASE_URL", "REDIS_URL", "S3_ENDPOINT_URL")),
-        reason="needs the servers of `make test`",
-    ),
-]
+pytestmark = pytest.mark.skipif(
+    not all(os.environ.get(name) for name in ("DATABASE_URL", "REDIS_URL", "S3_ENDPOINT_URL")),
+    reason="needs the servers of `make test`",
+)
 BIN = Path(sys.executable).parent
 _SECRET_VALUES = {"SECRET_KEY": "only-for-this-test-" + "x" * 40}
 
