@@ -1,6 +1,7 @@
 """`python -m demo [--fresh]` plays and serves; `python -m demo check` plays and verifies."""
 
 import argparse
+import fcntl
 import shutil
 import signal
 import sys
@@ -27,11 +28,20 @@ def main() -> int:
     parser.add_argument("--open", action="store_true", help="open the browser at the end")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, _end)
+    # A shell without job control starts background commands with SIGINT ignored.
+    signal.signal(signal.SIGINT, _end)
     is_check = arguments.command == "check"
     home = CHECK_HOME if is_check else HOME
-    if arguments.fresh or is_check:
-        shutil.rmtree(home, ignore_errors=True)
-    return play(home, is_check=is_check, is_opened=arguments.open)
+    home.parent.mkdir(parents=True, exist_ok=True)
+    with home.with_suffix(".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"A demonstration already runs on {home}; stop it first.", file=sys.stderr)
+            return 1
+        if arguments.fresh or is_check:
+            shutil.rmtree(home, ignore_errors=True)
+        return play(home, is_check=is_check, is_opened=arguments.open)
 
 
 def play(home: Path, *, is_check: bool, is_opened: bool = False) -> int:

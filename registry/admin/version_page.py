@@ -167,7 +167,7 @@ def _variant_rows(variants: list[Variant]) -> list[dict[str, Any]]:
     }
     rows = []
     for variant in variants:
-        latency = variant.metrics.get("latency") or {}
+        latency = variant.metrics.get("latency_ms") or {}
         size = sizes[variant.pk]
         rows.append(
             {
@@ -177,10 +177,9 @@ def _variant_rows(variants: list[Variant]) -> list[dict[str, Any]]:
                 "ratio": f"{sizes[origin.pk] / size:.2f} ×" if origin and size else "–",
                 "accuracy": _accuracy(variant, profiles.get(variant.pk, {})),
                 "latency": [
-                    f"{latency[key]:.2f} ms" if isinstance(latency.get(key), int | float) else "–"
-                    for key in ("p50_ms", "p95_ms", "p99_ms")
+                    f"{latency[key]:.3g} ms" if isinstance(latency.get(key), int | float) else "–"
+                    for key in ("p50", "p95", "p99")
                 ],
-                "runs": latency.get("runs"),
                 "digest": copyable(variant.manifest_sha256),
                 "is_promotable": variant.is_promotable,
                 "key": next(iter(_key_ids(variant)), ""),

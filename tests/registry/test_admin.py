@@ -47,7 +47,7 @@ def filled() -> Version:
         files=[("model.onnx", "model", source.files.get(role="model").blob_id)],
         metrics={
             "accuracy": {"value": 0.982, "low": 0.966, "high": 0.99, "samples": 500},
-            "latency": {"p50_ms": 0.11, "p95_ms": 0.15, "p99_ms": 0.22, "runs": 200},
+            "latency_ms": {"p50": 0.11, "p95": 0.15, "p99": 0.22},
         },
         provenance={"kind": "compression"},
         derived_from=source,
