@@ -1,6 +1,5 @@
 """Calibration and evaluation samples: read without pickle, checked against the graph. Pure."""
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compression.exceptions import DataSetUnusableError
+from registry.stratification import hash_rows
 
 MAX_ROWS = 2_000_000
 _ORT_TYPES: dict[str, np.dtype[Any]] = {
@@ -134,14 +134,8 @@ def _check_labels(labels: NDArray | None, rows: int) -> NDArray[np.int64] | None
 
 
 def row_hashes(samples: Samples) -> set[bytes]:
-    """A 16-byte digest of each row over all inputs."""
-    columns = list(samples.inputs.values())
-    return {
-        hashlib.blake2b(
-            b"".join(column[row].tobytes() for column in columns), digest_size=16
-        ).digest()
-        for row in range(len(samples))
-    }
+    """A digest of each distinct row over all inputs."""
+    return set(hash_rows(list(samples.inputs.values())))
 
 
 def check_disjoint(calibration: Samples, evaluation: Samples) -> None:

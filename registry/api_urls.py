@@ -11,6 +11,7 @@ urlpatterns = [
     path("models/", models.ModelList.as_view(), name="model-list"),
     path(_MODEL, models.ModelDetail.as_view(), name="model-detail"),
     path(f"{_MODEL}datasets/", models.DataSetList.as_view(), name="dataset-list"),
+    path(f"{_MODEL}datasets/<int:pk>/split/", models.DataSetSplit.as_view(), name="dataset-split"),
     path(f"{_MODEL}aliases/", models.AliasList.as_view(), name="alias-list"),
     path(f"{_MODEL}aliases/<str:name>/", models.AliasDetail.as_view(), name="alias-detail"),
     path(f"{_MODEL}versions/", versions.VersionList.as_view(), name="version-list"),

@@ -1,5 +1,5 @@
 """Admin pages of the app."""
 
-from registry.admin import artifacts, audit, catalogue, data, versions
+from registry.admin import artifacts, audit, baselines, catalogue, data, versions
 
-__all__ = ["artifacts", "audit", "catalogue", "data", "versions"]
+__all__ = ["artifacts", "audit", "baselines", "catalogue", "data", "versions"]

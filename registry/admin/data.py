@@ -1,4 +1,4 @@
-"""Data sets and baselines."""
+"""Data sets: registering, looking at and splitting them."""
 
 import json
 from typing import Any
@@ -7,10 +7,11 @@ from django import forms
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404
 from django.template.defaultfilters import filesizeformat
 from django.urls import reverse
-from django.utils.html import format_html, format_html_join
-from unfold.decorators import display
+from django.utils.html import format_html_join
+from unfold.decorators import action, display
 from unfold.widgets import (
     UnfoldAdminFileFieldWidget,
     UnfoldAdminSelectWidget,
@@ -18,10 +19,9 @@ from unfold.widgets import (
 )
 
 from registry.admin.base import ReadOnlyAdmin, ago, copyable, form_page
-from registry.models import Baseline, DataSet, DataSetKind, Model
+from registry.models import DataSet, DataSetKind, Model
+from registry.services.composition import split_dataset
 from registry.services.datasets import register_dataset
-
-CHART_WIDTH, CHART_HEIGHT = 384, 72
 
 
 class DataSetForm(forms.Form):
@@ -32,7 +32,27 @@ class DataSetForm(forms.Form):
     kind = forms.ChoiceField(choices=DataSetKind.choices, widget=UnfoldAdminSelectWidget())
     file = forms.FileField(
         widget=UnfoldAdminFileFieldWidget(),
-        help_text="npz with x (rows first, preprocessed) and, where known, integer labels y.",
+        help_text="npz with x (rows first, preprocessed; or one array named after each input of a "
+        "model with several) and, where known, integer labels y.",
+    )
+
+
+class SplitForm(forms.Form):
+    """How large the first part is, and what the two are called."""
+
+    percent = forms.FloatField(
+        label="Calibration, percent",
+        initial=30,
+        min_value=0.1,
+        max_value=99.9,
+        widget=UnfoldAdminTextInputWidget(),
+        help_text="Of the rows; the rest becomes the evaluation set. Equal rows stay together.",
+    )
+    first = forms.CharField(
+        label="Name of the calibration set", max_length=100, widget=UnfoldAdminTextInputWidget()
+    )
+    second = forms.CharField(
+        label="Name of the evaluation set", max_length=100, widget=UnfoldAdminTextInputWidget()
     )
 
 
@@ -46,11 +66,18 @@ class DataSetAdmin(ReadOnlyAdmin):
     list_select_related = ["model", "blob"]
     search_fields = ["name", "model__slug", "blob__sha256"]
     csv_fields = ["model__slug", "name", "kind", "rows", "blob_id", "created_by", "created_at"]
-    fields = ["model", "name", "kind", "rows", "arrays", "size", "digest", "created_by", "created"]
-    readonly_fields = ["size", "digest", "created"]
+    fields = [
+        "model", "name", "kind", "rows", "arrays", "size", "digest", "made_from", "created_by",
+        "created",
+    ]  # fmt: skip
+    readonly_fields = ["size", "digest", "made_from", "created"]
+    actions_detail = ["split"]
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("registry.add_dataset")
+
+    def has_split_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
+        return self.has_add_permission(request)
 
     @display(description="Size", ordering="blob__size_bytes")
     def size(self, dataset: DataSet) -> str:
@@ -59,6 +86,43 @@ class DataSetAdmin(ReadOnlyAdmin):
     @display(description="SHA-256")
     def digest(self, dataset: DataSet) -> str:
         return copyable(dataset.blob_id)
+
+    @display(description="Made from")
+    def made_from(self, dataset: DataSet) -> str:
+        if not dataset.provenance:
+            return "an upload"
+        return format_html_join(
+            "",
+            "<div>{}: {}</div>",
+            (
+                (name.replace("_", " "), value if isinstance(value, str) else json.dumps(value))
+                for name, value in dataset.provenance.items()
+            ),
+        )
+
+    @action(description="Split in two", url_path="split", permissions=["split"])
+    def split(self, request: HttpRequest, object_id: int) -> HttpResponse:
+        """Asks for the share and the names, and makes two sets that have no row in common."""
+        dataset = get_object_or_404(DataSet.objects.select_related("model"), pk=object_id)
+        names = {"first": f"{dataset.name}-calibration", "second": f"{dataset.name}-evaluation"}
+        return form_page(
+            self,
+            request,
+            form=SplitForm(request.POST or None, initial=names),
+            act=lambda given: split_dataset(
+                dataset=dataset,
+                share=given["percent"] / 100,
+                names=(given["first"], given["second"]),
+                actor=request.user.get_username(),
+            ),
+            title=f"Split {dataset.name} ({dataset.rows} rows) in two",
+            button="Split",
+            back=reverse("admin:registry_dataset_change", args=[dataset.pk]),
+            done=lambda made: (
+                f"{made[0].name} with {made[0].rows} and {made[1].name} with {made[1].rows} rows.",
+                reverse("admin:registry_dataset_changelist"),
+            ),
+        )
 
     @display(description="Registered", ordering="created_at")
     def created(self, dataset: DataSet) -> str:
@@ -101,100 +165,3 @@ class DataSetAdmin(ReadOnlyAdmin):
     ) -> Any:
         context = {**(extra_context or {}), "is_empty": not DataSet.objects.exists()}
         return super().changelist_view(request, context)
-
-
-@admin.register(Baseline)
-class BaselineAdmin(ReadOnlyAdmin):
-    """What drift is measured against."""
-
-    list_before_template = "registry/baselines_intro.html"
-    list_display = ["version", "variant_name", "status", "rows", "source", "digest", "created"]
-    list_filter = ["is_active", "version__model"]
-    list_select_related = ["version__model", "variant"]
-    search_fields = ["sha256", "source", "version__version", "version__model__slug"]
-    csv_fields = [
-        "version__model__slug", "version__version", "variant__name", "is_active", "source",
-        "sha256", "actor", "created_at",
-    ]  # fmt: skip
-    fields = [
-        "version", "variant_name", "status", "rows", "confidence", "digest", "source", "reason",
-        "actor", "created", "whole_profile",
-    ]  # fmt: skip
-    readonly_fields = [
-        "variant_name",
-        "status",
-        "rows",
-        "confidence",
-        "digest",
-        "created",
-        "whole_profile",
-    ]
-
-    @display(description="Variant", ordering="variant__name")
-    def variant_name(self, baseline: Baseline) -> str:
-        return baseline.variant.name if baseline.variant else "all variants"
-
-    @display(
-        description="State",
-        ordering="is_active",
-        label={"Active": "success", "Replaced": "info"},
-    )
-    def status(self, baseline: Baseline) -> str:
-        return "Active" if baseline.is_active else "Replaced"
-
-    @display(description="Samples")
-    def rows(self, baseline: Baseline) -> str:
-        return f"{baseline.profile.get('n', '–')}"
-
-    @display(description="Confidence, 0 to 1")
-    def confidence(self, baseline: Baseline) -> str:
-        counts = baseline.profile.get("confidence", {}).get("counts", [])
-        return _bars(counts) if counts and max(counts) else "–"
-
-    @display(description="Profile")
-    def whole_profile(self, baseline: Baseline) -> str:
-        return format_html(
-            '<details><summary style="cursor:pointer">Show the profile as JSON</summary>'
-            '<code style="word-break:break-all;font-size:.8rem">{}</code></details>',
-            json.dumps(baseline.profile),
-        )
-
-    @display(description="SHA-256")
-    def digest(self, baseline: Baseline) -> str:
-        return copyable(baseline.sha256)
-
-    @display(description="Made", ordering="created_at")
-    def created(self, baseline: Baseline) -> str:
-        return ago(baseline.created_at)
-
-    def changelist_view(
-        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
-    ) -> Any:
-        context = {**(extra_context or {}), "is_empty": not Baseline.objects.exists()}
-        return super().changelist_view(request, context)
-
-
-def _bars(counts: list[int]) -> str:
-    width, top = CHART_WIDTH / len(counts), max(counts)
-    bars = format_html_join(
-        "",
-        '<rect x="{}" y="{}" width="{}" height="{}" fill="#0d9488"><title>{}</title></rect>',
-        (
-            (
-                round(place * width, 2),
-                round(CHART_HEIGHT * (1 - count / top), 2),
-                round(width * 0.85, 2),
-                round(CHART_HEIGHT * count / top, 2),
-                f"{place / len(counts):.2f} to {(place + 1) / len(counts):.2f}: {count}",
-            )
-            for place, count in enumerate(counts)
-            if count
-        ),
-    )
-    return format_html(
-        '<svg role="img" aria-label="Histogram of confidence" width="{0}" height="{1}" '
-        'viewBox="0 0 {0} {1}">{2}</svg>',
-        CHART_WIDTH,
-        CHART_HEIGHT,
-        bars,
-    )

@@ -16,11 +16,13 @@ from registry.api.serializers import (
     AliasMoveSerializer,
     AliasSerializer,
     DataSetSerializer,
+    DataSetSplitSerializer,
     DataSetUploadSerializer,
     ModelSerializer,
 )
 from registry.models import Alias, DataSet, Model
 from registry.services.aliases import move_alias
+from registry.services.composition import split_dataset
 from registry.services.datasets import register_dataset
 from registry.services.models import create_model
 
@@ -79,6 +81,31 @@ class DataSetList(generics.ListAPIView[DataSet]):
             actor=request.user.get_username(),
         )
         return Response(DataSetSerializer(dataset).data, status=status.HTTP_201_CREATED)
+
+
+class DataSetSplit(generics.GenericAPIView[DataSet]):
+    """POST splits a data set into a calibration and an evaluation set that share no row."""
+
+    queryset = DataSet.objects.none()
+    serializer_class = DataSetSplitSerializer
+    permission_classes = [RegistryPermissions]
+
+    @extend_schema(request=DataSetSplitSerializer, responses={201: DataSetSerializer(many=True)})
+    def post(self, request: Request, slug: str, pk: int) -> Response:
+        dataset = generics.get_object_or_404(
+            DataSet.objects.select_related("model"), pk=pk, model__slug=slug
+        )
+        form = DataSetSplitSerializer(data=request.data)
+        form.is_valid(raise_exception=True)
+        given: dict[str, Any] = form.validated_data
+        parts = split_dataset(
+            dataset=dataset,
+            share=given["share"],
+            names=(given["first"], given["second"]),
+            seed=given["seed"],
+            actor=request.user.get_username(),
+        )
+        return Response(DataSetSerializer(parts, many=True).data, status=status.HTTP_201_CREATED)
 
 
 class AliasList(generics.ListAPIView[Alias]):

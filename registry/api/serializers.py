@@ -143,7 +143,9 @@ class DataSetSerializer(serializers.ModelSerializer[DataSet]):
 
     class Meta:
         model = DataSet
-        fields = ["id", "model", "name", "kind", "sha256", "rows", "arrays", "created_at"]
+        fields = [
+            "id", "model", "name", "kind", "sha256", "rows", "arrays", "provenance", "created_at",
+        ]  # fmt: skip
 
 
 class DataSetUploadSerializer(serializers.Serializer[Any]):
@@ -153,6 +155,17 @@ class DataSetUploadSerializer(serializers.Serializer[Any]):
     kind = serializers.CharField(default="evaluation")
     file = serializers.FileField(allow_empty_file=True)
     sha256 = serializers.CharField(required=False)
+
+
+class DataSetSplitSerializer(serializers.Serializer[Any]):
+    """How to split a data set in two that share no row."""
+
+    share = serializers.FloatField(
+        min_value=0.001, max_value=0.999, help_text="Of the rows that go to the first part."
+    )
+    first = serializers.CharField(max_length=100, help_text="Name of the calibration part.")
+    second = serializers.CharField(max_length=100, help_text="Name of the evaluation part.")
+    seed = serializers.IntegerField(default=0, min_value=0, max_value=2**31 - 1)
 
 
 class AliasSerializer(serializers.ModelSerializer[Alias]):

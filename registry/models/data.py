@@ -17,7 +17,7 @@ class DataSetKind(models.TextChoices):
 
 
 class DataSet(models.Model):
-    """An npz of preprocessed inputs `x` and, where known, integer labels `y`."""
+    """An npz of preprocessed inputs and, where known, integer labels `y`; never changed."""
 
     model = models.ForeignKey(Model, on_delete=models.PROTECT, related_name="datasets")
     name = models.CharField(
@@ -27,6 +27,9 @@ class DataSet(models.Model):
     blob = models.ForeignKey(Blob, on_delete=models.PROTECT, related_name="datasets")
     rows = models.PositiveIntegerField()
     arrays = models.JSONField(default=dict, help_text="Name to data type and shape.")
+    provenance = models.JSONField(
+        default=dict, blank=True, help_text="What it was made from; empty for an upload."
+    )
     created_by = models.CharField(max_length=150, blank=True)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 

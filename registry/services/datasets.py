@@ -1,5 +1,8 @@
 """Data sets: npz files of preprocessed inputs, checked before they are named."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
@@ -20,11 +23,14 @@ def register_dataset(
     stream: Readable,
     actor: str,
     expected_sha256: str | None = None,
+    provenance: Mapping[str, Any] | None = None,
 ) -> DataSet:
     """The data set; the same bytes under the same name are the one that is there.
 
     Args:
-        stream: an npz with `x` of shape (rows, ...) and, if known, integers `y` of shape (rows,).
+        stream: an npz with `x` of shape (rows, ...), or an array named after each input of a model
+            with several, and, if known, integers `y` of shape (rows,).
+        provenance: what it was made from, in JSON; None for an upload.
 
     Raises:
         DataSetInvalidError, InvalidFieldError, ConflictError, DigestMismatchError: nothing is left.
@@ -52,6 +58,7 @@ def register_dataset(
             blob=blob,
             rows=described["rows"],
             arrays=described["arrays"],
+            provenance=dict(provenance or {}),
             created_by=actor,
         )
         dataset.full_clean()
@@ -62,7 +69,12 @@ def register_dataset(
                 action="dataset.registered",
                 obj=dataset,
                 summary=f"Data set {name} of {model_slug} with {dataset.rows} rows was registered",
-                details={"kind": kind, "sha256": blob.pk, "rows": dataset.rows},
+                details={
+                    "kind": kind,
+                    "sha256": blob.pk,
+                    "rows": dataset.rows,
+                    "provenance": dataset.provenance,
+                },
             )
         return dataset
     except ValidationError as error:

@@ -1,6 +1,7 @@
 """Reading npz files that nobody has vouched for."""
 
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ from numpy.typing import NDArray
 from registry.validation.rules import RuleError
 
 MAX_ARRAYS = 64
+ANSWERS = ("y", "class_id", "confidence")
+"""Arrays that are no inputs: the true label, and what a device answered."""
 
 
 def read_npz(path: Path, max_bytes: int) -> dict[str, NDArray[Any]]:
@@ -35,24 +38,49 @@ def read_npz(path: Path, max_bytes: int) -> dict[str, NDArray[Any]]:
         raise RuleError(f"The file is not a readable npz without pickle: {error}") from error
 
 
+def input_names(arrays: Mapping[str, Any]) -> list[str]:
+    """The names of the arrays that are inputs of a model, sorted."""
+    return sorted(name for name in arrays if name not in ANSWERS)
+
+
 def check_dataset(arrays: dict[str, NDArray[Any]]) -> dict[str, Any]:
-    """Rows and a description of each array: `x` with rows first, `y` of integers if given.
+    """Rows and a description of each array.
+
+    A data set has `x`, or an array named after each input of a model with several, rows first; if
+    known, `y` of integer labels; from devices also `class_id` and `confidence`.
 
     Raises:
-        RuleError: no `x`, no rows, NaN, or a `y` that does not fit.
+        RuleError: no input, no rows, NaN, or arrays that do not fit each other.
     """
-    x = arrays.get("x")
-    if x is None:
-        raise RuleError(f"Expected an array 'x'; got {sorted(arrays)}")
-    if x.ndim < 1 or len(x) < 1 or x.dtype.kind not in "fiub":
-        raise RuleError(f"'x' needs rows of numbers; got {x.dtype} of shape {x.shape}")
-    if x.dtype.kind == "f" and not np.isfinite(x).all():
-        raise RuleError("'x' has NaN or infinite values")
-    y = arrays.get("y")
-    if y is not None and (y.shape != (len(x),) or y.dtype.kind not in "iu"):
-        raise RuleError(f"'y' needs {len(x)} integers; got {y.dtype} of shape {y.shape}")
+    names = input_names(arrays)
+    if not names:
+        raise RuleError(
+            f"Expected an array 'x', or one named after each input; got {sorted(arrays)}"
+        )
+    rows = len(arrays[names[0]]) if arrays[names[0]].ndim else 0
+    for name in names:
+        array = arrays[name]
+        if array.ndim < 1 or len(array) < 1 or array.dtype.kind not in "fiub":
+            raise RuleError(f"{name!r} needs rows of numbers; got {array.dtype} of {array.shape}")
+        if len(array) != rows:
+            raise RuleError(f"{name!r} has {len(array)} rows; {names[0]!r} has {rows}")
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise RuleError(f"{name!r} has NaN or infinite values")
+    for name in ("y", "class_id"):
+        array = arrays.get(name, np.zeros(rows, np.int64))
+        if array.shape != (rows,) or array.dtype.kind not in "iu":
+            raise RuleError(
+                f"{name!r} needs {rows} integers; got {array.dtype} of shape {array.shape}"
+            )
+    confidence = arrays.get("confidence", np.zeros(rows))
+    if confidence.shape != (rows,) or confidence.dtype.kind != "f":
+        raise RuleError(
+            f"'confidence' needs {rows} numbers; got {confidence.dtype} of {confidence.shape}"
+        )
+    if not ((confidence >= 0) & (confidence <= 1) | np.isnan(confidence)).all():
+        raise RuleError("'confidence' lies in 0 to 1")
     described = {
         name: {"dtype": array.dtype.name, "shape": list(array.shape)}
         for name, array in sorted(arrays.items())
     }
-    return {"rows": len(x), "arrays": described}
+    return {"rows": rows, "arrays": described}

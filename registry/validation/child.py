@@ -34,12 +34,17 @@ def main(folder: Path) -> int:
     set_limits(job["memory_bytes"], job["cpu_seconds"])
     # Imported under the limits: what they load counts against them.
     from registry.validation.arrays import check_dataset, read_npz
+    from registry.validation.composition import compose_dataset, split_dataset
     from registry.validation.inspection import inspect_model
     from registry.validation.rules import RuleError
 
     try:
         if job["task"] == "dataset":
             result = check_dataset(read_npz(folder / "dataset.npz", job["max_array_bytes"]))
+        elif job["task"] == "compose":
+            result = compose_dataset(folder, job)
+        elif job["task"] == "split":
+            result = split_dataset(folder, job)
         else:
             result = inspect_model(folder, job)
         answer: dict[str, Any] = {"ok": True, "result": result}

@@ -42,6 +42,8 @@ def inspect_model(folder: Path, job: dict[str, Any]) -> dict[str, Any]:
     if (folder / "dataset.npz").exists():
         dataset = read_npz(folder / "dataset.npz", job["max_array_bytes"])
         check_dataset(dataset)
+        if "x" not in dataset:
+            raise RuleError(f"A profile needs an array 'x'; the data set has {sorted(dataset)}")
     scores, activation = _choose_scores(model, signature, job["postprocessing"])
     postprocessing = {
         "scores_output": scores,

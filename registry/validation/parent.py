@@ -32,7 +32,7 @@ def run_child(
 
     Args:
         folder: a private folder with copies of the files; the answer is written there.
-        job: `task` is `model` or `dataset`; limits are filled in here.
+        job: `task` is `model`, `dataset`, `compose` or `split`; limits are filled in here.
 
     Raises:
         RejectedError: the file breaks a rule.
