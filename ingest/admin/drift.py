@@ -1,12 +1,8 @@
 """Drift pages: a model's heatmap and ranking, and the story of one metric."""
 
 import csv
-import gzip
 import io
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
-from importlib import metadata, util
-from pathlib import Path
 from typing import Any
 
 from django.contrib import admin
@@ -45,15 +41,6 @@ TABLE_FIELDS = (
     "period_start",
     "period_end",
 )
-
-
-@lru_cache(maxsize=1)
-def plotly_script() -> tuple[bytes, str]:
-    """The chart library out of the installed wheel, gzipped, and its version."""
-    spec = util.find_spec("plotly")
-    assert spec is not None and spec.origin is not None
-    script = Path(spec.origin).parent / "package_data" / "plotly.min.js"
-    return gzip.compress(script.read_bytes(), 6, mtime=0), metadata.version("plotly")
 
 
 def csv_response(name: str, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> HttpResponse:
@@ -133,7 +120,6 @@ class DriftEvaluationAdmin(ReadOnlyAdmin):
     def get_urls(self) -> list[URLPattern]:
         view = self.admin_site.admin_view
         return [
-            path("plotly.js", view(self.plotly_view, cacheable=True), name="ingest_plotly"),
             path("model/<str:slug>/", view(self.model_view), name="ingest_drift_model"),
             path("model/<str:slug>/table.csv", view(self.model_csv), name="ingest_drift_csv"),
             path("<int:pk>/detail/", view(self.detail_view), name="ingest_drift_detail"),
@@ -141,13 +127,6 @@ class DriftEvaluationAdmin(ReadOnlyAdmin):
             path("<int:pk>/history.csv", view(self.history_csv), name="ingest_drift_history_csv"),
             *super().get_urls(),
         ]
-
-    def plotly_view(self, request: HttpRequest) -> HttpResponse:
-        body, _ = plotly_script()
-        response = HttpResponse(body, content_type="text/javascript; charset=utf-8")
-        response["Content-Encoding"] = "gzip"
-        response["Cache-Control"] = "private, max-age=31536000, immutable"
-        return response
 
     def _check(self, request: HttpRequest) -> None:
         from django.core.exceptions import PermissionDenied
@@ -227,7 +206,6 @@ class DriftEvaluationAdmin(ReadOnlyAdmin):
             "bins": bins,
             "past": past[::-1],
             "charts": charts,
-            "plotly_url": f"{reverse('admin:ingest_plotly')}?v={plotly_script()[1]}",
             "facts": {
                 name: row.details[name]
                 for name in (

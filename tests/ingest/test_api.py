@@ -152,9 +152,9 @@ def test_the_drift_page_answers_first_and_links_to_each_judgement(client, varian
 def test_the_judgement_page_draws_with_the_installed_library_only(client, variant):
     row = make_evaluation(variant)
     page = client.get(row.get_absolute_url()).content.decode()
-    assert "drift-charts" in page and reverse("admin:ingest_plotly") in page
+    assert "drift-charts" in page and reverse("plotly") in page
     assert not re.search(r'(src|href)="(https?:)?//', page)
-    script = client.get(reverse("admin:ingest_plotly"))
+    script = client.get(reverse("plotly"))
     assert script["Content-Encoding"] == "gzip" and len(script.content) > 500_000
 
 
