@@ -19,7 +19,7 @@ $(SERVER_STAMP): requirements.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	touch $@
 
-$(STAMP): $(SERVER_STAMP) requirements-dev.txt
+$(STAMP): $(SERVER_STAMP) requirements-dev.txt requirements-distill.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	touch $@
 

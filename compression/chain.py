@@ -87,7 +87,7 @@ def run_chain(order: dict[str, Any], scratch: Path, emit: Emit) -> dict[str, Any
         "warnings": _warnings(recipe, calibration, order),
         "excluded": {name: why for note in notes for name, why in note["excluded"].items()},
         "environment": {
-            "libraries": library_versions(),
+            "libraries": library_versions(recipe),
             "cpu_flags": cpu_flags(),
             "machine": platform.machine(),
             "seed": recipe.data.seed,

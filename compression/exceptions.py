@@ -30,7 +30,7 @@ class ModelUnsupportedError(CompressionError):
 
 
 class TrainingUnavailableError(CompressionError):
-    """A pass trains, which this release does not do yet."""
+    """A pass trains, and PyTorch is not installed."""
 
     code = "training_unavailable"
     http_status = 422

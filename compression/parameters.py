@@ -53,7 +53,6 @@ class PassInfo:
     title: str
     parameters: dict[str, Parameter] = field(default_factory=dict)
     needs_calibration: bool = False
-    needs_labels: bool = False
     trains: bool = False
 
 
@@ -74,12 +73,15 @@ _STATIC: dict[str, Parameter] = {
     "chunk": Parameter("int", 1, 1024, default=64),
     "exclude": _EXCLUDED,
 }
-_TORCH: dict[str, Parameter] = {
+_TRAINING: dict[str, Parameter] = {
     "steps": Parameter("int", 1, 1_000_000, default=400),
+    "seconds": Parameter("int", 1, 86_400, default=900),
     "temperature": Parameter("float", 0.1, 100.0, default=4.0),
     "alpha": Parameter("float", 0.0, 1.0, default=0.7),
     "learning_rate": Parameter("float", 1e-7, 1.0, default=2e-3),
-    "batch": Parameter("int", 1, 4096, default=64),
+    "batch": Parameter("int", 2, 4096, default=64),
+    "noise": Parameter("float", 0.0, 2.0, default=0.0),
+    "shift": Parameter("int", 0, 64, default=0),
 }
 
 PASSES: dict[str, PassInfo] = {
@@ -102,14 +104,19 @@ PASSES: dict[str, PassInfo] = {
     ),
     "finetune.kd": PassInfo(
         "Fine-tune with the source as teacher",
-        _TORCH,
+        _TRAINING,
         needs_calibration=True,
-        needs_labels=True,
         trains=True,
     ),
     "distill.student": PassInfo(
         "Train a small student on the teacher's logits",
-        {**_TORCH, "width": Parameter("int", 2, 256, default=8)},
+        {
+            **_TRAINING,
+            "steps": Parameter("int", 1, 1_000_000, default=1600),
+            "learning_rate": Parameter("float", 1e-7, 1.0, default=8e-3),
+            "width": Parameter("int", 2, 256, default=8),
+            "blocks": _choice("separable", "separable", "full"),
+        },
         needs_calibration=True,
         trains=True,
     ),

@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from compression.parameters import PASSES
 from compression.recipe import Recipe, Step
+from compression.training.requirement import torch_version
 
 _LIBRARIES = ("onnx", "onnxruntime", "numpy")
 # Raised when a pass changes what it writes for the same input and parameters.
@@ -14,9 +16,12 @@ PASSES_REVISION = 1
 _FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm")
 
 
-def library_versions() -> dict[str, str]:
-    """Versions of the libraries whose output a variant depends on."""
-    return {name: importlib.metadata.version(name) for name in _LIBRARIES}
+def library_versions(recipe: Recipe | None = None) -> dict[str, str]:
+    """Versions of the libraries whose output a variant depends on; PyTorch if a pass trains."""
+    versions = {name: importlib.metadata.version(name) for name in _LIBRARIES}
+    if recipe is not None and any(PASSES[step.name].trains for step in recipe.passes):
+        versions["torch"] = torch_version() or "missing"
+    return versions
 
 
 def cpu_flags() -> list[str]:
@@ -59,7 +64,11 @@ def step_keys(source_sha256: str, recipe: Recipe, calibration_sha256: str | None
     )
     keys = []
     for step in recipe.passes:
-        key = digest_json([key, step.name, step.parameters, _search_of(step, recipe)])
+        parts = [key, step.name, step.parameters, _search_of(step, recipe)]
+        if PASSES[step.name].trains:
+            # The order of floating-point sums, and so the last bit, depends on the threads.
+            parts.append({"torch": torch_version(), "threads": recipe.limits.threads})
+        key = digest_json(parts)
         keys.append(key)
     return keys
 

@@ -8,15 +8,15 @@ from compression.passes.mixed import search_mixed
 from compression.passes.prepare import prepare
 from compression.passes.prune import prune_structured
 from compression.passes.quantize import quantize_dynamically, quantize_statically
-from compression.passes.reserved import refuse_training
+from compression.passes.train import distill, finetune
 from compression.passes.weights import prune_unstructured, quantize_weights
 
 RUNNERS: dict[str, Callable[[PassContext], PassResult]] = {
     "prepare": prepare,
     "prune.structured": prune_structured,
     "prune.unstructured": prune_unstructured,
-    "finetune.kd": refuse_training,
-    "distill.student": refuse_training,
+    "finetune.kd": finetune,
+    "distill.student": distill,
     "quantize.dynamic": quantize_dynamically,
     "quantize.static": quantize_statically,
     "quantize.weights": quantize_weights,

@@ -8,14 +8,14 @@ from uuid import UUID
 from django.db import transaction
 from django.utils import timezone
 
-from compression.exceptions import DataSetUnusableError, JobStateError, TrainingUnavailableError
+from compression.exceptions import DataSetUnusableError, JobStateError, RecipeInvalidError
 from compression.models import Job
 from compression.parameters import PASSES
-from compression.passes.reserved import TRAINING_UNAVAILABLE
 from compression.presets import get_preset
 from compression.provenance import digest_json
 from compression.recipe import Recipe, merge_recipe, parse_recipe
 from compression.states import ACTIVE_STATES, JobState
+from compression.training.requirement import MIN_TRAINING_MEMORY_BYTES, check_torch
 from registry.models import DataSet, FileRole, Variant, Version, VersionState
 from registry.services.audit import record_event
 
@@ -153,8 +153,13 @@ def _check_calibration(recipe: Recipe, calibration: DataSet | None, evaluation: 
 
 def _check_training(recipe: Recipe) -> None:
     names = [step.name for step in recipe.passes if PASSES[step.name].trains]
-    if names:
-        raise TrainingUnavailableError(f"{', '.join(names)} {TRAINING_UNAVAILABLE}")
+    check_torch(names)
+    if names and recipe.limits.memory_bytes < MIN_TRAINING_MEMORY_BYTES:
+        raise RecipeInvalidError(
+            f"limits.memory_bytes: {', '.join(names)} needs at least {MIN_TRAINING_MEMORY_BYTES}, "
+            f"found {recipe.limits.memory_bytes}.",
+            {"at": "limits.memory_bytes"},
+        )
 
 
 def _default_name(preset: str, recipe: Recipe) -> str:

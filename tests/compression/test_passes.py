@@ -6,11 +6,7 @@ import pytest
 from onnx import numpy_helper
 
 from compression.arrays import Samples, check_disjoint
-from compression.exceptions import (
-    DataSetUnusableError,
-    ModelUnsupportedError,
-    TrainingUnavailableError,
-)
+from compression.exceptions import DataSetUnusableError, ModelUnsupportedError
 from compression.parameters import PASSES
 from compression.passes.context import PassContext
 from compression.passes.prepare import prepare_file
@@ -137,12 +133,6 @@ def test_half_precision_keeps_a_region_beyond_its_range_whole(prepared, tmp_path
     assert "do not fit FP16" in result.excluded[first.name]
     got = run_model(onnx.load(str(path)), x)
     assert (got.argmax(axis=1) == expected.argmax(axis=1)).all()
-
-
-@pytest.mark.parametrize("name", ["finetune.kd", "distill.student"])
-def test_passes_that_train_say_that_they_cannot_yet(name, prepared, tmp_path):
-    with pytest.raises(TrainingUnavailableError, match="no training passes"):
-        run_pass(prepared, tmp_path, name)
 
 
 def test_sets_that_share_rows_are_refused():

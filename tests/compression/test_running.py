@@ -1,5 +1,6 @@
 """Jobs end to end through the real child process."""
 
+import sys
 import threading
 import time
 from datetime import timedelta
@@ -7,7 +8,12 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from compression.exceptions import DataSetUnusableError, JobStateError, TrainingUnavailableError
+from compression.exceptions import (
+    DataSetUnusableError,
+    JobStateError,
+    RecipeInvalidError,
+    TrainingUnavailableError,
+)
 from compression.models import Job, StepResult
 from compression.services.jobs import cancel_job, requeue_lost_jobs
 from compression.services.running import run_job
@@ -90,11 +96,25 @@ def test_a_calibration_set_that_is_too_small_is_refused_with_both_numbers():
 
 
 @pytest.mark.django_db
-def test_a_pass_that_would_train_is_refused_before_anything_is_queued():
+def test_a_pass_that_trains_is_refused_at_the_door_where_torch_is_missing(monkeypatch):
     recipe = {"schema": "compress/1", "passes": [{"pass": "distill.student"}]}
-    with pytest.raises(TrainingUnavailableError, match="no training passes"):
-        make_job(make_version(), preset="", recipe=recipe)
+    version = make_version()
+    # What an import and a search of a package that is not there both see.
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(TrainingUnavailableError, match="requirements-distill"):
+        make_job(version, preset="", recipe=recipe)
     assert not Job.objects.exists()
+
+
+@pytest.mark.django_db
+def test_training_in_too_little_memory_is_refused_with_both_numbers():
+    recipe = {
+        "schema": "compress/1",
+        "passes": [{"pass": "finetune.kd"}],
+        "limits": {"memory_bytes": 2**30},
+    }
+    with pytest.raises(RecipeInvalidError, match="at least 2147483648, found 1073741824"):
+        make_job(make_version(), preset="", recipe=recipe)
 
 
 @pytest.mark.django_db

@@ -1,0 +1,145 @@
+"""What is learned from: rows with the teacher's scores, one part held out, others varied."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compression.arrays import Samples
+from compression.exceptions import DataSetUnusableError, ModelUnsupportedError
+from compression.sessions import run_samples
+from compression.statistics import to_probabilities
+
+HELD_OUT_SHARE = 0.2
+MIN_ROWS = 32
+
+
+@dataclass(frozen=True)
+class Variation:
+    """How rows are varied each time they are shown; nothing by default.
+
+    Attributes:
+        noise: deviation of normal noise, as a share of the deviation of the input's values.
+        shift: images are moved by up to so many pixels; the edge is repeated.
+    """
+
+    noise: float = 0.0
+    shift: int = 0
+
+    @property
+    def is_none(self) -> bool:
+        return self.noise == 0.0 and self.shift == 0
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Inputs by name, teacher's scores [B, K] and labels [B] or None."""
+
+    feeds: dict[str, NDArray]
+    teacher: NDArray[np.float32]
+    labels: NDArray[np.int64] | None
+
+
+class Lesson:
+    """Calibration rows, split once for all that is trained on them.
+
+    Attributes:
+        train, held_out: rows to learn from, and to judge by.
+        teacher_train, teacher_held_out: the teacher's scores [N, K] for them.
+        is_probability: whether those scores are probabilities already.
+    """
+
+    def __init__(self, samples: Samples, teacher: Any, *, variation: Variation, seed: int) -> None:
+        """Runs the teacher, an ONNX Runtime session, over all rows once.
+
+        Raises:
+            DataSetUnusableError: too few rows, or labels the teacher has no class for.
+            ModelUnsupportedError: the teacher does not give one row of scores per sample.
+        """
+        if len(samples) < MIN_ROWS:
+            raise DataSetUnusableError(
+                f"Training needs at least {MIN_ROWS} calibration rows, found {len(samples)}."
+            )
+        self._session, self._variation = teacher, variation
+        scores = self._ask(samples)
+        self._check(scores, samples.labels)
+        order = np.random.default_rng([seed, 1]).permutation(len(samples))
+        count = round(len(samples) * HELD_OUT_SHARE)
+        held, rest = np.sort(order[:count]), np.sort(order[count:])
+        self.held_out, self.train = _take(samples, held), _take(samples, rest)
+        self.teacher_held_out, self.teacher_train = scores[held], scores[rest]
+        probabilities = to_probabilities(scores)
+        self.is_probability = bool(np.array_equal(probabilities, scores.astype(np.float64)))
+        self._spread = {name: float(values.std()) for name, values in self.train.inputs.items()}
+
+    @property
+    def classes(self) -> int:
+        return self.teacher_train.shape[1]
+
+    @property
+    def has_labels(self) -> bool:
+        return self.train.labels is not None
+
+    def batches(self, size: int, seed: int) -> Iterator[Batch]:
+        """Batches without end: each pass over the rows in a new order, whole batches only."""
+        generator = np.random.default_rng([seed, 2])
+        size = min(size, len(self.train))
+        while True:
+            order = generator.permutation(len(self.train))
+            for start in range(0, len(order) - size + 1, size):
+                yield self._batch(order[start : start + size], generator)
+
+    def _batch(self, rows: NDArray[np.int64], generator: np.random.Generator) -> Batch:
+        part = _take(self.train, rows)
+        if self._variation.is_none:
+            return Batch(part.inputs, self.teacher_train[rows], part.labels)
+        feeds = {
+            name: self._vary(values, self._spread[name], generator)
+            for name, values in part.inputs.items()
+        }
+        return Batch(feeds, self._ask(Samples(feeds, None)), part.labels)
+
+    def _vary(self, values: NDArray, spread: float, generator: np.random.Generator) -> NDArray:
+        if values.dtype.kind != "f":
+            return values
+        if self._variation.shift and values.ndim == 4:
+            values = shift_images(values, self._variation.shift, generator)
+        if self._variation.noise:
+            drawn = generator.standard_normal(values.shape, dtype=np.float32)
+            values = values + (self._variation.noise * spread * drawn).astype(values.dtype)
+        return values
+
+    def _ask(self, samples: Samples) -> NDArray[np.float32]:
+        name = self._session.get_outputs()[0].name
+        (scores,) = run_samples(self._session, samples, [name])
+        return scores
+
+    def _check(self, scores: NDArray, labels: NDArray | None) -> None:
+        if scores.ndim != 2 or scores.shape[1] < 2 or scores.dtype != np.float32:
+            raise ModelUnsupportedError(
+                "Training distils classifiers: the first output must be FP32 scores [N, classes], "
+                f"found {scores.dtype} {scores.shape}."
+            )
+        if not np.isfinite(scores).all():
+            raise ModelUnsupportedError("The source's own scores are not finite.")
+        if labels is not None and not 0 <= labels.min() <= labels.max() < scores.shape[1]:
+            raise DataSetUnusableError(
+                f"Labels must be 0 to {scores.shape[1] - 1}, "
+                f"found {labels.min()} to {labels.max()}."
+            )
+
+
+def shift_images(values: NDArray, pixels: int, generator: np.random.Generator) -> NDArray:
+    """Images [N, C, H, W], each moved by its own -`pixels` to `pixels` along both axes."""
+    count, _, height, width = values.shape
+    padded = np.pad(values, ((0, 0), (0, 0), (pixels, pixels), (pixels, pixels)), mode="edge")
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (height, width), axis=(2, 3))
+    tops, lefts = generator.integers(0, 2 * pixels + 1, (2, count))
+    return np.ascontiguousarray(windows[np.arange(count), :, tops, lefts])
+
+
+def _take(samples: Samples, rows: NDArray) -> Samples:
+    labels = None if samples.labels is None else samples.labels[rows]
+    return Samples({name: value[rows] for name, value in samples.inputs.items()}, labels)

@@ -1,0 +1,163 @@
+"""The training loop: AdamW with a one-cycle rate, the best state on held-out rows kept."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from compression.arrays import Samples
+from compression.training.executor import GraphExecutor
+from compression.training.lesson import Batch, Lesson
+from compression.training.score import Score, score_answers
+
+CLIP_NORM = 1.0
+WEIGHT_DECAY = 1e-4
+WARM_UP_SHARE = 0.1
+CHECKS = 10
+_ROWS = 256
+_SMALLEST_PROBABILITY = 1e-7
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How one model is trained.
+
+    Attributes:
+        steps: updates of the weights.
+        seconds: training stops early after this time.
+        temperature, alpha: of the teacher's part in the loss; alpha 0 is the labels alone.
+    """
+
+    steps: int
+    batch: int
+    learning_rate: float
+    temperature: float
+    alpha: float
+    seconds: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The best state met, its score on held-out rows, and how training ended.
+
+    `ending` is `steps`, `seconds` or `non_finite`.
+    """
+
+    values: dict[str, NDArray]
+    score: Score
+    steps: int
+    ending: str
+
+
+def configure_torch(threads: int) -> None:
+    """Fixed threads and deterministic kernels, for the same bytes in every run."""
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True)
+
+
+def train(
+    executor: GraphExecutor,
+    lesson: Lesson,
+    settings: Settings,
+    report: Callable[[int], None],
+) -> Trained:
+    """Trains the executor's graph in place and returns the best state met.
+
+    The state is judged ten times on the held-out rows. A loss that is not finite ends training.
+
+    Args:
+        executor: with its weights as they are to start from.
+        lesson: rows and teacher.
+        settings: budget and loss.
+        report: called with the number of steps done.
+    """
+    parameters = list(executor.parameters.values())
+    optimizer = torch.optim.AdamW(
+        parameters, settings.learning_rate, weight_decay=WEIGHT_DECAY, fused=True
+    )
+    # One cycle (Smith 2018): a short rise, then a long fall to nearly nothing.
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, settings.learning_rate, total_steps=settings.steps + 1, pct_start=WARM_UP_SHARE
+    )
+    batches = lesson.batches(settings.batch, settings.seed)
+    best: Trained | None = None
+    every = max(1, settings.steps // CHECKS)
+    deadline = time.monotonic() + settings.seconds
+    step, ending = 0, "steps"
+    while step < settings.steps and ending == "steps":
+        loss = measure_loss(executor, next(batches), settings, lesson.is_probability)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(parameters, CLIP_NORM)
+        if not math.isfinite(loss.item()) or not math.isfinite(norm.item()):
+            ending = "non_finite"
+            break
+        optimizer.step()
+        schedule.step()
+        step += 1
+        report(step)
+        if time.monotonic() >= deadline and step < settings.steps:
+            ending = "seconds"
+        if step % every == 0 or step == settings.steps or ending != "steps":
+            score = score_executor(executor, lesson)
+            if best is None or score.rank >= best.score.rank:
+                best = Trained(executor.snapshot(), score, step, "steps")
+    if best is None:
+        best = Trained(executor.snapshot(), score_executor(executor, lesson), step, ending)
+    executor.restore(best.values)
+    return Trained(best.values, best.score, step, ending)
+
+
+def measure_loss(
+    executor: GraphExecutor, batch: Batch, settings: Settings, is_probability: bool
+) -> Tensor:
+    """Alpha parts of the teacher's divergence at the temperature, the rest the labels' (Hinton,
+    Vinyals and Dean 2015): a T^2 KL(teacher/T, student/T) + (1 - a) cross-entropy.
+
+    Without labels the teacher's part is all.
+    """
+    feeds = {name: torch.from_numpy(value) for name, value in batch.feeds.items()}
+    scores = to_logits(executor.run(feeds, is_training=True)[0], is_probability)
+    alpha = 1.0 if batch.labels is None else settings.alpha
+    loss = scores.new_zeros(())
+    if alpha > 0.0:
+        teacher = to_logits(torch.from_numpy(batch.teacher), is_probability)
+        heat = settings.temperature
+        divergence = F.kl_div(
+            F.log_softmax(scores / heat, 1),
+            F.log_softmax(teacher / heat, 1),
+            reduction="batchmean",
+            log_target=True,
+        )
+        loss = loss + alpha * heat**2 * divergence
+    if alpha < 1.0 and batch.labels is not None:
+        loss = loss + (1.0 - alpha) * F.cross_entropy(scores, torch.from_numpy(batch.labels))
+    return loss
+
+
+def to_logits(scores: Tensor, is_probability: bool) -> Tensor:
+    """Scores before the softmax: the logarithm where they are behind it."""
+    return scores.clamp_min(_SMALLEST_PROBABILITY).log() if is_probability else scores
+
+
+def score_executor(executor: GraphExecutor, lesson: Lesson) -> Score:
+    """The present weights on the held-out rows."""
+    answers = answer(executor, lesson.held_out)
+    return score_answers(lesson.teacher_held_out, answers, lesson.held_out.labels)
+
+
+def answer(executor: GraphExecutor, samples: Samples) -> NDArray[np.float32]:
+    """The first output [N, K] without training anything."""
+    parts = []
+    with torch.no_grad():
+        for feed in samples.batches(_ROWS):
+            feeds = {name: torch.from_numpy(value) for name, value in feed.items()}
+            parts.append(executor.run(feeds)[0].numpy())
+    return np.concatenate(parts)
