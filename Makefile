@@ -8,7 +8,7 @@ JOBS ?= auto
 SERVERS := $(BIN)/python -m tests.servers --
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-check run test lint format migrations screenshots clean
+.PHONY: help install demo demo-check run test bench-agent lint format migrations screenshots clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 16
@@ -44,6 +44,9 @@ run: $(SERVER_STAMP) ## serve on port 8000 with SQLite and local files
 # One worker per file: a live server is started once and never shared.
 test: $(STAMP) .venv-s3 ## run all tests against real servers
 	$(SERVERS) $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile $(ARGS)
+
+bench-agent: $(STAMP) ## measure the edge agent; the last line is JSON (PARTS="spooling" for some)
+	$(BIN)/python -m benchmarks.agent $(PARTS)
 
 lint: $(STAMP) .venv-s3 ## ruff, mypy, import-linter, migrations, deployment checks
 	$(BIN)/ruff check .
