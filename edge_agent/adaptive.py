@@ -15,11 +15,20 @@ class Choice(StrEnum):
 
 @dataclass(frozen=True)
 class AdaptiveConfig:
+    large: str = ""
+    """Slug of the model to prefer; empty turns the switching off."""
+    small: str = ""
+    """Slug of the model that steps in."""
+    name: str = "auto"
+    """What requests and sources call the pair; a request that names no model gets it too."""
     latency_budget_ms: float = 50.0
     recover_ratio: float = 0.7
     """Back to the large model only below this part of the budget, or the two would alternate."""
     hold_inferences: int = 20
     """Inferences with one choice before another; again so that the two do not alternate."""
+    retry_inferences: int = 1000
+    """Inferences by the small model after which the large one is measured anew, so that one bad
+    measurement does not last."""
     min_confidence: float = 0.6
     """A small model's answer below this is asked again of the large one."""
     smoothing: float = 0.1
@@ -35,17 +44,24 @@ class AdaptiveChooser:
         self._latency_ms = {Choice.LARGE: math.nan, Choice.SMALL: math.nan}
         self._factor = 1.0
 
+    @property
+    def expected_large_ms(self) -> float:
+        """What the large model would take now; NaN while nothing is known."""
+        return self._latency_ms[Choice.LARGE] * self._factor
+
     def choose(self, *, is_scarce: bool = False) -> Choice:
         """The model to ask next. `is_scarce`: memory, heat or power are past a threshold."""
         if is_scarce:
-            self.choice, self._held = Choice.SMALL, 0
+            self._switch(Choice.SMALL)
             return self.choice
-        large_ms = self._latency_ms[Choice.LARGE] * self._factor
-        if self._held >= self.config.hold_inferences and not math.isnan(large_ms):
-            budget = self.config.latency_budget_ms
+        if self.choice is Choice.SMALL and self._held >= self.config.retry_inferences:
+            self.forget(Choice.LARGE)
+        if self._held >= self.config.hold_inferences:
+            budget, large_ms = self.config.latency_budget_ms, self.expected_large_ms
             if self.choice is Choice.LARGE and large_ms > budget:
                 self._switch(Choice.SMALL)
-            elif self.choice is Choice.SMALL and large_ms < budget * self.config.recover_ratio:
+            elif self.choice is Choice.SMALL and not large_ms >= budget * self.config.recover_ratio:
+                # Also when it is NaN: the only way to know is to try.
                 self._switch(Choice.LARGE)
         return self.choice
 
@@ -65,14 +81,18 @@ class AdaptiveChooser:
             self._factor *= after / before
         self._latency_ms[choice] = after
 
+    def forget(self, choice: Choice) -> None:
+        """Drops what was measured, as when another release of the model takes over."""
+        self._latency_ms[choice] = math.nan
+        if choice is Choice.LARGE:
+            self._factor = 1.0
+
     def wants_second_opinion(self, choice: Choice, confidence: float | None) -> bool:
         """True when the small model was unsure and the large one fits the budget."""
         if choice is Choice.LARGE:
             return False
         is_unsure = confidence is None or confidence < self.config.min_confidence
-        large_ms = self._latency_ms[Choice.LARGE] * self._factor
-        fits = math.isnan(large_ms) or large_ms <= self.config.latency_budget_ms
-        return is_unsure and fits
+        return is_unsure and not self.expected_large_ms > self.config.latency_budget_ms
 
     def _switch(self, choice: Choice) -> None:
         self.choice, self._held = choice, 0

@@ -7,11 +7,12 @@ import time
 from collections.abc import Callable
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin
 
 from edge_agent import __version__, delta, selftest
 from edge_agent.backoff import backoff_delay_s
+from edge_agent.bundles import place_files
 from edge_agent.client import (
     DeviceClient,
     describe_capabilities,
@@ -32,12 +33,15 @@ from edge_agent.exceptions import (
 from edge_agent.files import DiskFiles
 from edge_agent.install import Installer, SelfTestResult
 from edge_agent.providers import list_available
-from edge_agent.session import ModelSession, ModelSlot, place_files
+from edge_agent.slots import ModelSlot
 from edge_agent.spool import Spool
 from edge_agent.state import Layout
 from edge_agent.transport import Transport
 from edge_agent.trust import Manifest, ManifestFile, parse_version
 from edge_agent.upload import Uploader
+
+if TYPE_CHECKING:
+    from edge_agent.session import ModelSession
 
 logger = logging.getLogger(__name__)
 
@@ -115,7 +119,7 @@ class Agent:
             elif model.current.manifest_sha256 != running:
                 self._load(slug, slot)
 
-    def open_session(self, slug: str) -> ModelSession:
+    def open_session(self, slug: str) -> "ModelSession":
         """A session of the model's current release.
 
         Raises:
@@ -126,6 +130,9 @@ class Agent:
             raise InferenceError(f"model {slug} has no committed release")
         manifest = self.installer.load_manifest(model.current.manifest_sha256)
         path = place_files(manifest, self.layout, self.files)
+        # numpy and the runtime come with it: an agent without a model does not pay for them.
+        from edge_agent.session import ModelSession
+
         return ModelSession(path, manifest, self.config.inference, cache=self.layout.optimised)
 
     def _load(self, slug: str, slot: ModelSlot) -> None:
@@ -136,6 +143,7 @@ class Agent:
             logger.error("model %s does not load: %s", slug, error)
             code = getattr(error, "code", "load_failed")
             if isinstance(error, ProviderError):
+                slot.refusal = f"{error.code}: {error}"
                 return  # strict mode: no other release would fare better
         if self.installer.roll_back(slug, code=code, detail="does not load"):
             try:

@@ -148,7 +148,9 @@ def command_infer(config: Config, arguments: argparse.Namespace) -> int:
     data = np.load(arguments.input, allow_pickle=False)
     rows = data["x"] if hasattr(data, "files") else data
     for index in range(min(len(rows), arguments.limit)):
-        result = session.infer(rows[index : index + 1])
+        row_inputs = rows[index : index + 1]
+        session.check_inputs(row_inputs)
+        result = session.infer(row_inputs)
         top = [
             {"class_id": i, "label": label, "confidence": round(p, 6)}
             for i, label, p in result.top_k

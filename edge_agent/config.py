@@ -1,12 +1,14 @@
 """Settings of an agent: a frozen dataclass per section, read from TOML, units in the names."""
 
 import dataclasses
+import ipaddress
 import os
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from edge_agent.adaptive import AdaptiveConfig
 from edge_agent.exceptions import ConfigurationError
 
 T = TypeVar("T")
@@ -66,7 +68,28 @@ class SourceConfig:
     rate_per_s: float = 1.0
     loop: bool = True
     model: str = ""
-    """Slug of the model to feed; empty takes the only one."""
+    """Slug of the model to feed; empty takes the adaptive pair, else the only one."""
+
+
+@dataclass(frozen=True)
+class ServeConfig:
+    """The local HTTP endpoint."""
+
+    enabled: bool = False
+    host: str = "127.0.0.1"
+    """Beyond this machine only with a token."""
+    port: int = 8780
+    """0 takes a free one; `status --json` tells which."""
+    unix_socket: str = ""
+    """A path to listen on in place of host and port."""
+    token_file: str = ""
+    """Its content must come as `Authorization: Bearer`; empty asks for none."""
+    max_body_bytes: int = 8 << 20
+    threads: int = 4
+    queue: int = 16
+    """Connections that may wait for a thread; more are turned away with 503."""
+    timeout_s: float = 10.0
+    """For a request to arrive and an answer to leave, and for an idle connection."""
 
 
 @dataclass(frozen=True)
@@ -117,9 +140,17 @@ class Config:
     install: InstallConfig = InstallConfig()
     inference: InferenceConfig = InferenceConfig()
     source: SourceConfig = SourceConfig()
+    sources: tuple[SourceConfig, ...] = ()
+    """More sources, one `[[sources]]` table each; every one has a thread of its own."""
+    serve: ServeConfig = ServeConfig()
+    adaptive: AdaptiveConfig = field(default_factory=AdaptiveConfig)
     spool: SpoolConfig = SpoolConfig()
     monitor: MonitorConfig = MonitorConfig()
     drift: DriftConfig = DriftConfig()
+
+    def all_sources(self) -> tuple[SourceConfig, ...]:
+        """The sources that have a path."""
+        return tuple(source for source in (self.source, *self.sources) if source.path)
 
     def read_join_token(self) -> str:
         """The join token: from the file when one is named, else from the settings."""
@@ -133,6 +164,8 @@ SECTIONS: dict[str, type] = {
     "install": InstallConfig,
     "inference": InferenceConfig,
     "source": SourceConfig,
+    "serve": ServeConfig,
+    "adaptive": AdaptiveConfig,
     "spool": SpoolConfig,
     "monitor": MonitorConfig,
     "drift": DriftConfig,
@@ -157,7 +190,7 @@ def load_config(path: str | os.PathLike[str]) -> Config:
 
 def parse_config(document: dict[str, Any], *, base: Path) -> Config:
     """The settings of a parsed TOML document; relative paths are taken from `base`."""
-    unknown = set(document) - set(SECTIONS) - {"agent"}
+    unknown = set(document) - set(SECTIONS) - {"agent", "sources"}
     if unknown:
         raise ConfigurationError(f"unknown sections: {sorted(unknown)}")
     agent = dict(document.get("agent", {}))
@@ -168,10 +201,58 @@ def parse_config(document: dict[str, Any], *, base: Path) -> Config:
     sections: dict[str, Any] = {
         name: build(kind, document.get(name, {}), name) for name, kind in SECTIONS.items()
     }
-    if sections["source"].path:
-        source_path = str(base / sections["source"].path)
-        sections["source"] = dataclasses.replace(sections["source"], path=source_path)
-    return build(Config, {**agent, **sections}, "agent")
+    rows = document.get("sources", [])
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise ConfigurationError("[[sources]]: expected an array of tables")
+    sections["source"] = place_source(sections["source"], base)
+    sections["serve"] = place_serve(sections["serve"], base)
+    more = tuple(place_source(build(SourceConfig, row, "sources"), base) for row in rows)
+    if not all(source.path for source in more):
+        raise ConfigurationError("[[sources]] path is missing")
+    adaptive = sections["adaptive"]
+    if bool(adaptive.large) != bool(adaptive.small) or adaptive.large == adaptive.small != "":
+        raise ConfigurationError("[adaptive] large and small: expected two different models")
+    config = build(Config, {**agent, **sections}, "agent")
+    return dataclasses.replace(config, sources=more)
+
+
+def place_source(source: SourceConfig, base: Path) -> SourceConfig:
+    if source.rate_per_s <= 0:
+        raise ConfigurationError(f"[source] rate_per_s: expected above 0, got {source.rate_per_s}")
+    return dataclasses.replace(source, path=str(base / source.path)) if source.path else source
+
+
+def place_serve(serve: ServeConfig, base: Path) -> ServeConfig:
+    """`serve` with its paths taken from `base`.
+
+    Raises:
+        ConfigurationError: a limit makes no sense, or the host is open to others without a token.
+    """
+    for name in ("threads", "max_body_bytes", "timeout_s"):
+        if getattr(serve, name) <= 0:
+            raise ConfigurationError(f"[serve] {name}: expected above 0")
+    if serve.queue < 0 or not 0 <= serve.port <= 65535:
+        raise ConfigurationError("[serve] expected queue from 0 and port from 0 to 65535")
+    is_open_to_all = not serve.unix_socket and not serve.token_file and not is_loopback(serve.host)
+    if serve.enabled and is_open_to_all:
+        raise ConfigurationError(
+            f"[serve] host {serve.host} is open to other machines: give a token_file"
+        )
+    return dataclasses.replace(
+        serve,
+        unix_socket=str(base / serve.unix_socket) if serve.unix_socket else "",
+        token_file=str(base / serve.token_file) if serve.token_file else "",
+    )
+
+
+def is_loopback(host: str) -> bool:
+    """True for addresses that only this machine can reach."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def build(kind: type[T], values: dict[str, Any], section: str) -> T:

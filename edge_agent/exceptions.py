@@ -138,3 +138,15 @@ class ProviderError(AgentError):
 
 class InferenceError(AgentError):
     code = "inference_failed"
+
+
+class InputError(InferenceError):
+    """What was asked about is nothing that the model takes; the release is not to blame."""
+
+    code = "input_invalid"
+
+
+class NoModelError(InferenceError):
+    """No release runs that could answer."""
+
+    code = "no_model"

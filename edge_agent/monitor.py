@@ -71,6 +71,10 @@ class Thresholds:
     _streaks: dict[str, int] = field(default_factory=dict)
     _raised: set[str] = field(default_factory=set)
 
+    def is_raised(self, *names: str) -> bool:
+        """True while one of the metrics `names` is past its limit for good."""
+        return not self._raised.isdisjoint(names)
+
     def check(self, resources: dict[str, float]) -> list[dict[str, Any]]:
         limits = {
             "cpu_percent": (self.config.max_cpu_percent, 1),

@@ -5,13 +5,15 @@ import logging
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edge_agent.config import Config
-from edge_agent.drift import DriftMonitor
 from edge_agent.monitor import Thresholds, read_resources
-from edge_agent.session import ModelSession, Result
 from edge_agent.state import Layout
+
+if TYPE_CHECKING:
+    from edge_agent.drift import DriftMonitor
+    from edge_agent.session import ModelSession, Result
 
 logger = logging.getLogger(__name__)
 CHECK_EVERY = 20
@@ -30,7 +32,7 @@ class Observer:
         self._counters: dict[str, float] = {}
         self.resources: dict[str, float] = {}
 
-    def observe(self, session: ModelSession, result: Result, features: list[float]) -> None:
+    def observe(self, session: "ModelSession", result: "Result", features: list[float]) -> None:
         """Counts one good inference towards drift."""
         monitor = self._monitor_of(session) if self.config.drift.enabled else None
         if monitor is None or result.class_id is None or result.confidence is None:
@@ -63,6 +65,11 @@ class Observer:
         for event in self._thresholds.check(self.resources):
             self.add_event(event)
 
+    @property
+    def is_scarce(self) -> bool:
+        """True while processor, memory or heat are past a threshold."""
+        return self._thresholds.is_raised("cpu_percent", "memory_percent", "temperature_c")
+
     def drift_state(self) -> dict[str, Any]:
         return {
             slug: {"is_raised": monitor.is_raised, "records": monitor.count, **monitor.scores()}
@@ -70,7 +77,10 @@ class Observer:
             if monitor is not None
         }
 
-    def _monitor_of(self, session: ModelSession) -> DriftMonitor | None:
+    def _monitor_of(self, session: "ModelSession") -> "DriftMonitor | None":
+        # It needs numpy, which an agent without a model does without.
+        from edge_agent.drift import DriftMonitor
+
         manifest = session.manifest
         digest, monitor = self._drift.get(manifest.model, ("", None))
         if digest == manifest.digest:

@@ -6,32 +6,23 @@ import os
 import signal
 import threading
 import time
-from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from edge_agent import __version__
 from edge_agent.agent import Agent, StopRequested, require_enrolled
 from edge_agent.backoff import backoff_delay_s
+from edge_agent.config import SourceConfig
 from edge_agent.exceptions import AgentError, AnswerError, InferenceError, TransferError
-from edge_agent.health import Traffic, judge
 from edge_agent.observe import Observer
-from edge_agent.session import ModelSession, ModelSlot
+from edge_agent.serving import Serving
 from edge_agent.source import NpzSource
-from edge_agent.spool import IMPORTANT, ORDINARY, SpoolWriter
+from edge_agent.spool import SpoolWriter
+from edge_agent.watch import Watcher
+
+if TYPE_CHECKING:
+    from edge_agent.endpoint import Endpoint
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass
-class Watch:
-    """Since when a release runs, and how fast it and the one before it were."""
-
-    digest: str
-    since_s: float
-    previous_p95_ms: float
-    p95_ms: float = 0.0
 
 
 class Runner:
@@ -40,9 +31,11 @@ class Runner:
         self.config = agent.config
         self.writer = SpoolWriter(agent.spool, agent.config.spool)
         self.observer = Observer(agent.config)
-        self.traffic = Traffic()
-        self._traffic_digest = ""
-        self._watches: dict[str, Watch] = {}
+        self.serving = Serving(agent.config, agent.slots, self.writer, self.observer)
+        self.watcher = Watcher(
+            agent.config.install, agent.slots, self.serving, on_roll_back=self._undo_sessions
+        )
+        self.endpoint: Endpoint | None = None
         self._failures = 0
 
     def run(self) -> None:
@@ -51,8 +44,16 @@ class Runner:
         agent.installer.boot()
         agent.load_sessions()
         self.writer.start()
-        worker = threading.Thread(target=self._classify, name="inference", daemon=True)
-        if self.config.source.path:
+        if self.config.serve.enabled:
+            from edge_agent.endpoint import Endpoint
+
+            self.endpoint = Endpoint(self.config.serve, self.serving)
+            self.endpoint.start()
+        workers = [
+            threading.Thread(target=self._classify, args=(source,), name="inference", daemon=True)
+            for source in self.config.all_sources()
+        ]
+        for worker in workers:
             worker.start()
         due = {"poll": 0.0, "upload": 0.0, "telemetry": 0.0, "tick": 0.0, "sample": 0.0}
         while not agent.stopping.is_set():
@@ -66,7 +67,9 @@ class Runner:
                 due["poll"] = time.monotonic() + self._delay(None)
             agent.stopping.wait(max(0.02, min(min(due.values()) - time.monotonic(), 1.0)))
         agent.stopping.set()
-        if worker.is_alive():
+        if self.endpoint is not None:
+            self.endpoint.stop()
+        for worker in workers:
             worker.join(timeout=10)
         self.writer.stop()
         self._flush_last()
@@ -77,7 +80,7 @@ class Runner:
         if now >= due["tick"]:
             due["tick"] = now + 1.0
             self._obey_requests()
-            self._watch(now)
+            self.watcher.look(self.agent.installer, now)
             self._write_runtime()
         if now >= due["sample"]:
             due["sample"] = now + self.config.monitor.sample_interval_s
@@ -165,84 +168,28 @@ class Runner:
             slug: model.current.manifest_sha256 for slug, model in models.items() if model.current
         }
 
-    def _classify(self) -> None:
-        for row in NpzSource(self.config.source, wait=self.agent.stopping.wait):
-            slot = self._slot()
-            session = slot.session if slot else None
-            if session is not None:
-                try:
-                    self._infer(session, row)
-                except Exception:
-                    logger.exception("inference loop failed; going on")
+    def _classify(self, source: SourceConfig) -> None:
+        """Feeds one source to its model until the agent stops."""
+        serving, stopping = self.serving, self.agent.stopping
+        while not any(slot.session for slot in list(self.agent.slots.values())):
+            if stopping.wait(0.05):
+                return
+        last = ""
+        for row in NpzSource(source, wait=stopping.wait):
+            try:
+                serving.infer(row, model=source.model)
+                last = ""
+            except InferenceError as error:
+                # The record says it too; the log says it once, not at every row.
+                if str(error) != last:
+                    logger.warning("source %s: %s", source.path, error)
+                last = str(error)
+            except Exception:
+                logger.exception("inference loop failed; going on")
 
-    def _slot(self) -> ModelSlot | None:
-        slots = self.agent.slots
-        if self.config.source.model:
-            return slots.get(self.config.source.model)
-        return next((slot for slot in list(slots.values()) if slot.session), None)
-
-    def _infer(self, session: ModelSession, row: np.ndarray[Any, Any]) -> None:
-        started = time.perf_counter_ns()
-        features = [float(row.mean()), float(row.std())]
-        record: dict[str, Any] = {
-            "timestamp": round(time.time(), 3),
-            "model": session.manifest.model,
-            "model_version": session.manifest.digest,
-            "provider": session.providers.active[0] if session.providers.active else "cpu",
-        }
-        if np.isfinite(features).all():
-            record["features"] = features
-        if session.manifest.digest != self._traffic_digest:
-            self.traffic, self._traffic_digest = Traffic(), session.manifest.digest
-        traffic = self.traffic
-        try:
-            result = session.infer(row)
-        except InferenceError as error:
-            traffic.errors += 1
-            record["latency_ms"] = (time.perf_counter_ns() - started) / 1e6
-            record["error"] = str(error)[:120]
-        else:
-            record["latency_ms"] = round(result.latency_ms, 4)
-            if result.error:
-                traffic.non_finite += 1
-                record["error"] = result.error
-            else:
-                record["class_id"] = result.class_id
-                record["confidence"] = round(result.confidence or 0.0, 6)
-                self.observer.observe(session, result, features)
-        traffic.inferences += 1
-        self.writer.put(record, IMPORTANT if "error" in record else ORDINARY)
-
-    def _watch(self, now: float) -> None:
-        """Judges each young release by its live traffic, and takes it back when it must go."""
-        for slug, model in list(self.agent.installer.state.models.items()):
-            slot = self.agent.slots.get(slug)
-            session = slot.session if slot else None
-            if session is None or model.current is None:
-                continue
-            digest = session.manifest.digest
-            watch = self._watches.get(slug)
-            if watch is None or watch.digest != digest:
-                watch = Watch(digest, since_s=now, previous_p95_ms=watch.p95_ms if watch else 0.0)
-                self._watches[slug] = watch
-            watch.p95_ms = session.latency.stats().get("p95_ms", 0.0)
-            if not model.is_watched or digest != model.current.manifest_sha256:
-                continue
-            traffic = self.traffic if self._traffic_digest == digest else Traffic()
-            traffic.p95_ms = watch.p95_ms
-            verdict = judge(
-                traffic,
-                watched_s=now - watch.since_s,
-                previous_p95_ms=watch.previous_p95_ms,
-                config=self.config.install,
-            )
-            if verdict.code and self.agent.installer.roll_back(
-                slug, code=verdict.code, detail=verdict.detail
-            ):
-                self.agent.load_sessions()
-                self._guarded(self.agent.send_events, lambda: 0.0)
-            elif verdict.is_over:
-                self.agent.installer.end_watch(slug)
+    def _undo_sessions(self) -> None:
+        self.agent.load_sessions()
+        self._guarded(self.agent.send_events, lambda: 0.0)
 
     def _obey_requests(self) -> None:
         """Carries out what commands beside this process have asked for."""
@@ -258,7 +205,7 @@ class Runner:
             self.agent.load_sessions()
 
     def _provider_rows(self) -> dict[str, Any]:
-        rows = {}
+        rows: dict[str, Any] = {}
         for slug, slot in self.agent.slots.items():
             if slot.session is not None:
                 report = slot.session.providers
@@ -267,6 +214,14 @@ class Runner:
                     "active": list(report.active),
                     "nodes": report.nodes,
                     "fallbacks": [vars(fallback) for fallback in report.fallbacks],
+                }
+            elif slot.refusal:
+                rows[slug] = {
+                    "requested": list(self.config.inference.providers),
+                    "active": [],
+                    "nodes": {},
+                    "fallbacks": [],
+                    "refusal": slot.refusal,
                 }
         return rows
 
@@ -279,6 +234,7 @@ class Runner:
         }
         row = {"pid": os.getpid(), "providers": self._provider_rows(), "latency": latency}
         row["drift"] = self.observer.drift_state()
+        row["endpoint"] = self.endpoint.address if self.endpoint else ""
         temporary = self.agent.layout.runtime.with_suffix(".tmp")
         temporary.write_text(json.dumps(row))
         os.replace(temporary, self.agent.layout.runtime)

@@ -5,11 +5,12 @@ import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from edge_agent.config import SourceConfig
+
+if TYPE_CHECKING:
+    import numpy as np
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +31,7 @@ class NpzSource:
         self._due = time.monotonic()
         return self
 
-    def __next__(self) -> np.ndarray[Any, Any]:
+    def __next__(self) -> "np.ndarray[Any, Any]":
         """The next input with a batch axis of 1."""
         while True:
             delay = max(0.0, self._due - time.monotonic())
@@ -58,6 +59,8 @@ class NpzSource:
         stamp = (status.st_mtime_ns, status.st_size, status.st_ino)
         if stamp == self._stamp:
             return
+        import numpy as np
+
         try:
             with np.load(self.path, allow_pickle=False) as archive:
                 rows = np.ascontiguousarray(archive["x"])

@@ -1,18 +1,14 @@
-"""The small decisions of the agent: health, drift, resources, cache, which model."""
+"""The small decisions of the agent: health, drift, resources."""
 
-import itertools
 from typing import Any
 
 import numpy as np
 import pytest
 
-from edge_agent.adaptive import AdaptiveChooser, AdaptiveConfig, Choice
-from edge_agent.cache import ResultCache, digest_input
 from edge_agent.config import DriftConfig, InstallConfig, MonitorConfig
 from edge_agent.drift import DriftMonitor, coarsen, psi
 from edge_agent.health import Traffic, judge
 from edge_agent.monitor import Thresholds
-from edge_agent.session import LatencyWindow, Result
 
 CONFIG = InstallConfig()
 
@@ -99,62 +95,3 @@ def test_a_threshold_needs_several_samples_and_reports_each_change_once() -> Non
     for value in [95, 95, 10, 95, 95, 95, 95, 95, 10, 95, 10, 10, 10, 10]:
         kinds += [event["kind"] for event in thresholds.check({"cpu_percent": float(value)})]
     assert kinds == ["resource_raised", "resource_cleared"]
-
-
-RESULT = Result([], 1.0, 0, 1.0, [(0, "a", 1.0)])
-
-
-def test_the_cache_forgets_the_least_used_and_the_old() -> None:
-    now = [0.0]
-    cache = ResultCache(2, ttl_s=10, clock=lambda: now[0])
-    cache.put(b"a", RESULT)
-    cache.put(b"b", RESULT)
-    assert cache.get(b"a") is RESULT
-    cache.put(b"c", RESULT)
-    assert cache.get(b"b") is None
-    now[0] = 11
-    assert cache.get(b"a") is None
-    assert (cache.hits, cache.misses) == (1, 2)
-
-
-def test_inputs_of_other_release_shape_or_type_share_no_key() -> None:
-    x = np.zeros((2, 2), dtype=np.float32)
-    keys = {
-        digest_input("m", x),
-        digest_input("n", x),
-        digest_input("m", x.reshape(1, 4)),
-        digest_input("m", x.view(np.int32)),
-        digest_input("m", x + 1),
-    }
-    assert len(keys) == 5
-    assert digest_input("m", x) == digest_input("m", x.copy())
-
-
-def test_a_slow_large_model_yields_and_returns_without_alternating() -> None:
-    chooser = AdaptiveChooser(AdaptiveConfig(latency_budget_ms=50, hold_inferences=10))
-    choices = []
-    for step in range(400):
-        load = 2.0 if 100 <= step < 200 else 1.0
-        choice = chooser.choose()
-        chooser.record(choice, load * (30.0 if choice is Choice.LARGE else 5.0))
-        choices.append(choice)
-    switches = sum(a != b for a, b in itertools.pairwise(choices))
-    assert switches == 2
-    assert choices[150] is Choice.SMALL and choices[-1] is Choice.LARGE
-
-
-def test_scarce_resources_override_and_low_confidence_asks_again() -> None:
-    chooser = AdaptiveChooser(AdaptiveConfig())
-    assert chooser.choose(is_scarce=True) is Choice.SMALL
-    assert chooser.wants_second_opinion(Choice.SMALL, 0.3)
-    assert not chooser.wants_second_opinion(Choice.SMALL, 0.9)
-    assert not chooser.wants_second_opinion(Choice.LARGE, 0.3)
-
-
-def test_latency_percentiles_cover_the_window_alone() -> None:
-    window = LatencyWindow(100)
-    assert window.stats() == {}
-    for n in range(1000):
-        window.add(1_000_000 if n < 900 else 2_000_000)
-    stats = window.stats()
-    assert (stats["count"], stats["p50_ms"], stats["p99_ms"]) == (1000, 2.0, 2.0)

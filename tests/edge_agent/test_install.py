@@ -4,7 +4,7 @@ import numpy as np
 
 from edge_agent.agent import Agent
 from edge_agent.config import Config
-from edge_agent.session import ModelSlot
+from edge_agent.slots import ModelSlot
 from edge_agent.state import StateStore
 from tests.edge_agent.publisher import MODEL, Server, make_golden, make_model
 

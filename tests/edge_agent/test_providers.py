@@ -3,7 +3,6 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -12,7 +11,7 @@ import pytest
 from edge_agent.config import InferenceConfig
 from edge_agent.exceptions import InferenceError, ProviderError
 from edge_agent.providers import Fallback, inspect_session, list_available, plan_providers
-from edge_agent.session import ModelSession, activate
+from edge_agent.session import ModelSession
 from edge_agent.trust import Manifest, parse_manifest
 from tests.edge_agent.publisher import make_manifest, make_model
 
@@ -132,22 +131,3 @@ def test_a_wrong_shape_is_an_inference_error(model_path: Path) -> None:
 def test_scores_that_are_not_finite_are_no_class(model_path: Path) -> None:
     result = ModelSession(model_path, MANIFEST, InferenceConfig()).infer(ROW * np.nan)
     assert (result.error, result.class_id, result.confidence) == ("non_finite", None, None)
-
-
-def test_a_repeated_input_is_answered_from_the_cache(model_path: Path) -> None:
-    session = ModelSession(model_path, MANIFEST, InferenceConfig(cache_entries=4))
-    assert session.infer(ROW) is session.infer(ROW.copy())
-    assert session.latency.count == 1
-
-
-@pytest.mark.parametrize(
-    ("activation", "expected"),
-    [("none", [0.2, 0.8]), ("sigmoid", [0.549834, 0.689974]), ("softmax", [0.354344, 0.645656])],
-)
-def test_scores_become_probabilities(activation: str, expected: list[float]) -> None:
-    scores: Any = np.array([0.2, 0.8])
-    assert activate(scores, activation) == pytest.approx(expected, abs=1e-5)
-
-
-def test_huge_scores_do_not_overflow() -> None:
-    assert activate(np.array([1e4, -1e4]), "softmax").tolist() == [1.0, 0.0]
