@@ -29,7 +29,7 @@ def measure(folder: Path) -> list[Figure]:
         {
             "bare": lambda: plain.session.run(names, feed),
             "wrapped": lambda: plain.run(feed),
-            "infer": lambda: plain.infer(tensor),
+            "infer": lambda: plain.infer(tensor).scores,
             "hit": lambda: cached.infer(tensor),
         }
     )
