@@ -151,6 +151,7 @@ CELERY_BEAT_SCHEDULE = {
     "aggregate-inbox": {"task": "ingest.tasks.aggregate_inbox", **_EVERY_TICK},
     "evaluate-drift": {"task": "ingest.tasks.evaluate_drift", **_EVERY_TICK},
     "sweep-versions": {"task": "registry.tasks.sweep_versions", "schedule": 30},
+    "sweep-samples": {"task": "fleet.tasks.sweep_samples", "schedule": 60},
     "sweep-jobs": {"task": "compression.tasks.sweep_jobs", "schedule": 30},
 }
 
@@ -204,8 +205,6 @@ AUTH_PASSWORD_VALIDATORS = [
 ]
 LOGIN_URL = reverse_lazy("admin:login")
 LOGIN_REDIRECT_URL = reverse_lazy("admin:index")
-# For who opens the login page itself: its form then names no page to go on to.
-LOGIN_REDIRECT_URL = reverse_lazy("admin:index")
 LANGUAGE_CODE = "en-gb"
 TIME_ZONE = env_str("TIME_ZONE", "UTC")
 USE_I18N = True
@@ -237,6 +236,7 @@ SPECTACULAR_SETTINGS = {
         "InstallationStateEnum": "fleet.models.Installation.State",
         "DeploymentStateEnum": "fleet.models.Deployment.State",
         "JobStateEnum": "compression.states.JobState",
+        "CalibrationBuildStateEnum": "fleet.models.CalibrationBuild.State",
     },
 }
 

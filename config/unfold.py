@@ -62,6 +62,7 @@ UNFOLD: dict[str, Any] = {
                     _item("Models", "deployed_code", "admin:registry_model_changelist"),
                     _item("Versions", "history", "admin:registry_version_changelist"),
                     _item("Compression", "compress", "admin:compression_job_changelist"),
+                    _item("Fleet samples", "science", "admin:fleet_calibrationbuild_changelist"),
                     _item("Devices", "memory", "admin:fleet_device_changelist"),
                     _item("Join tokens", "key", "admin:fleet_jointoken_changelist"),
                     _item("Deployments", "conversion_path", "admin:fleet_deployment_changelist"),

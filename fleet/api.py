@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
+from django.db import transaction
 from drf_spectacular.utils import extend_schema
 from rest_framework import mixins, serializers, status, viewsets
 from rest_framework.decorators import action
@@ -13,8 +15,9 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from fleet import serializers as shapes
-from fleet.models import Deployment, Device, Installation, JoinToken, Rollout
-from fleet.services import deployments, devices, rollouts
+from fleet import tasks
+from fleet.models import CalibrationBuild, Deployment, Device, Installation, JoinToken, Rollout
+from fleet.services import deployments, devices, rollouts, samples
 
 
 class ModelPermissions(DjangoModelPermissions):
@@ -151,6 +154,47 @@ class DeviceViewSet(mixins.CreateModelMixin, viewsets.ReadOnlyModelViewSet[Devic
             reason=str(_fields(request).get("reason", "")),
         )
         return Response({"cleared": cleared})
+
+    def _set_sampling(self, request: Request, is_allowed: bool) -> Response:
+        body = ReasonSerializer(data=request.data)
+        body.is_valid(raise_exception=True)
+        device = samples.set_sampling(
+            device_id=self.get_object().device_id,
+            is_allowed=is_allowed,
+            actor=request.user.get_username(),
+            reason=body.validated_data["reason"],
+        )
+        return Response(self.get_serializer(device).data)
+
+    @extend_schema(request=ReasonSerializer)
+    @action(detail=True, methods=["post"], url_path="allow-sampling")
+    def allow_sampling(self, request: Request, device_id: str) -> Response:
+        return self._set_sampling(request, True)
+
+    @extend_schema(request=ReasonSerializer)
+    @action(detail=True, methods=["post"], url_path="forbid-sampling")
+    def forbid_sampling(self, request: Request, device_id: str) -> Response:
+        return self._set_sampling(request, False)
+
+
+class CalibrationBuildViewSet(
+    mixins.CreateModelMixin, viewsets.ReadOnlyModelViewSet[CalibrationBuild]
+):
+    """Orders for calibration sets made of fleet samples; POST makes one, GET says how it goes."""
+
+    queryset = CalibrationBuild.objects.select_related("model")
+    serializer_class = shapes.CalibrationBuildSerializer
+    permission_classes = PERMISSIONS
+    filterset_fields = ["state", "model__slug"]
+
+    def create(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        body = self.get_serializer(data=request.data)
+        body.is_valid(raise_exception=True)
+        build = samples.request_calibration(
+            actor=request.user.get_username(), **body.validated_data
+        )
+        transaction.on_commit(partial(tasks.build_calibration.delay, build.pk), robust=True)
+        return Response(self.get_serializer(build).data, status=status.HTTP_201_CREATED)
 
 
 class DeploymentViewSet(mixins.CreateModelMixin, viewsets.ReadOnlyModelViewSet[Deployment]):

@@ -11,5 +11,6 @@ router.register("devices", api.DeviceViewSet)
 router.register("deployments", api.DeploymentViewSet)
 router.register("rollouts", api.RolloutViewSet)
 router.register("installations", api.InstallationViewSet)
+router.register("calibration-builds", api.CalibrationBuildViewSet)
 
 urlpatterns = router.urls

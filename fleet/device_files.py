@@ -17,15 +17,13 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from fleet.device_api import DeviceView
-from fleet.exceptions import InvalidFleetInputError, PayloadTooLargeError, SamplingRefusedError
+from fleet.exceptions import InvalidFleetInputError
 from fleet.models import Device
 from fleet.selectors import desired_assignments
-from registry.models import DataSetKind
+from fleet.services.samples import MAX_BATCH_BYTES, receive_samples, require_sampling
 from registry.services.blobs import blob_url, store_blob
-from registry.services.datasets import register_dataset
 
 WHEEL = re.compile(r"aviary_agent-([0-9][A-Za-z0-9.+_]*)-py3-none-any\.whl")
-MAX_SAMPLE_BYTES = 16 * 1024 * 1024
 
 
 class RawParser(BaseParser):
@@ -45,23 +43,17 @@ class SamplesView(DeviceView):
     @extend_schema(request=bytes, responses={202: dict})
     def post(self, request: Request) -> Response:
         device = self.device()
-        if not device.is_sampling_allowed:
-            raise SamplingRefusedError("This device has not been allowed to send samples")
+        # Before the body is read: what may not be sent costs the server nothing.
+        require_sampling(device)
         stream: Any = request.data
-        body = stream.read(MAX_SAMPLE_BYTES + 1)
-        if len(body) > MAX_SAMPLE_BYTES:
-            raise PayloadTooLargeError(f"Samples are at most {MAX_SAMPLE_BYTES} bytes")
-        if body[:2] != b"PK":
-            raise InvalidFleetInputError("Samples are an npz file")
-        model = request.query_params.get("model") or _only_model(device)
-        dataset = register_dataset(
-            model_slug=model,
-            name=f"{device.device_id}-{hashlib.sha256(body).hexdigest()[:12]}",
-            kind=DataSetKind.SAMPLES,
-            stream=io.BytesIO(body),
-            actor=f"device:{device.device_id}",
+        batch, is_new = receive_samples(
+            device=device,
+            model_slug=request.query_params.get("model") or _only_model(device),
+            body=stream.read(MAX_BATCH_BYTES + 1),
+            manifest_sha256=request.query_params.get("manifest", ""),
         )
-        return Response({"dataset": dataset.pk, "rows": dataset.rows}, status.HTTP_202_ACCEPTED)
+        answer = {"batch": batch.pk, "size_bytes": batch.size_bytes, "is_new": is_new}
+        return Response(answer, status.HTTP_202_ACCEPTED)
 
 
 def _only_model(device: Device) -> str:

@@ -8,6 +8,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from fleet.models import (
+    CalibrationBuild,
     Deployment,
     Device,
     Gate,
@@ -18,7 +19,7 @@ from fleet.models import (
     RolloutStage,
 )
 from fleet.selectors import count_states
-from registry.models import Model, Version
+from registry.models import DataSet, Model, Version
 
 
 @extend_schema_field(serializers.CharField())
@@ -184,3 +185,26 @@ class InstallationSerializer(serializers.ModelSerializer[Installation]):
             "rollout", "stage_index", "cohort", "assignment_id", "counter", "state", "code",
             "detail", "attempts", "offered_at", "updated_at",
         ]  # fmt: skip
+
+
+class CalibrationBuildSerializer(serializers.ModelSerializer[CalibrationBuild]):
+    """An order for a calibration set made of fleet samples."""
+
+    model: serializers.SlugRelatedField[Any] = serializers.SlugRelatedField(
+        slug_field="slug", queryset=Model.objects.all()
+    )
+    keep_out: serializers.PrimaryKeyRelatedField[Any] = serializers.PrimaryKeyRelatedField(
+        queryset=DataSet.objects.all(), required=False, allow_null=True
+    )
+
+    class Meta:
+        model = CalibrationBuild
+        fields = [
+            "id", "model", "name", "rows", "selector", "since", "until", "keep_out", "seed",
+            "state", "error", "dataset", "created_by", "created_at", "finished_at",
+        ]  # fmt: skip
+        read_only_fields = [
+            "state", "error", "dataset", "created_by", "created_at", "finished_at",
+        ]  # fmt: skip
+        # The service says which names are taken, in words.
+        validators: list[Any] = []

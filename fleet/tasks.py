@@ -1,8 +1,9 @@
 """Periodic work of the fleet; each task is idempotent and makes one service call."""
 
 from celery import shared_task
+from django.utils import timezone
 
-from fleet.services import automation, polling
+from fleet.services import automation, polling, samples
 
 
 @shared_task(soft_time_limit=120, time_limit=180)
@@ -15,3 +16,19 @@ def tick_rollouts() -> int:
 def flush_polls() -> int:
     """Writes what polls left in the cache."""
     return polling.flush_polls()
+
+
+@shared_task(soft_time_limit=150, time_limit=180)
+def build_calibration(build_id: int) -> None:
+    """Makes an ordered calibration set."""
+    samples.build_calibration(build_id=build_id)
+
+
+@shared_task(soft_time_limit=60, time_limit=90)
+def sweep_samples() -> int:
+    """Starts orders whose message was lost, and removes samples past their time."""
+    waiting = samples.builds_to_start(now=timezone.now())
+    for build_id in waiting:
+        build_calibration.delay(build_id)
+    samples.prune_samples(now=timezone.now())
+    return len(waiting)

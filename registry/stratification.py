@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 CONFIDENCE_EDGES = (0.5, 0.7, 0.9)
 """Edges of the bands of confidence, each in (0, 1): below 0.5, to 0.7, to 0.9, above."""
 EXPONENT = 0.5
+MAX_ROWS = 200_000
+"""The largest draw; what a calibrator can look at in minutes."""
 
 
 def make_strata(

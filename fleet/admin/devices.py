@@ -257,6 +257,8 @@ class DeviceAdmin(ModelAdmin):
             "rotate": lambda: self._rotate(request, device),
             "labels": lambda: self._label(request, device),
             "pin": lambda: self._pin(request, device, reason),
+            "allow_sampling": lambda: self._set_sampling(request, device, True, reason),
+            "forbid_sampling": lambda: self._set_sampling(request, device, False, reason),
         }
         if act in STATUS_ACTS:
             response = self._change_status(request, device, act, reason)
@@ -344,3 +346,20 @@ class DeviceAdmin(ModelAdmin):
             done=f"pinned to {digest[:12]}" if digest else "no longer pinned",
         )
         return None
+
+    def _set_sampling(
+        self, request: HttpRequest, device: Device, is_allowed: bool, reason: str
+    ) -> None:
+        from fleet.services.samples import set_sampling
+
+        call_service(
+            request,
+            lambda: set_sampling(
+                device_id=device.device_id,
+                is_allowed=is_allowed,
+                actor=actor_of(request),
+                reason=reason,
+            ),
+            subject=device.device_id,
+            done=f"may {'now' if is_allowed else 'no longer'} send sampled inputs",
+        )

@@ -4,8 +4,10 @@ from fleet.models.deployments import Deployment, ModelCounter
 from fleet.models.devices import Device, DeviceCredential, JoinToken, Quarantine, Telemetry
 from fleet.models.installations import Installation, InstallationEvent
 from fleet.models.rollouts import Gate, GateEvaluation, Rollout, RolloutEvent, RolloutStage
+from fleet.models.samples import CalibrationBuild, SampleBatch
 
 __all__ = [
+    "CalibrationBuild",
     "Deployment",
     "Device",
     "DeviceCredential",
@@ -19,5 +21,6 @@ __all__ = [
     "Rollout",
     "RolloutEvent",
     "RolloutStage",
+    "SampleBatch",
     "Telemetry",
 ]

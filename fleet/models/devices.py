@@ -33,6 +33,9 @@ class Device(models.Model):
     is_sampling_allowed = models.BooleanField(
         default=False, help_text="The device may send sampled inputs."
     )
+    sampling_changed_at = models.DateTimeField(
+        null=True, blank=True, help_text="When a person last allowed or forbade sampling."
+    )
     generation = models.PositiveBigIntegerField(
         default=0, help_text="Rises with every change that could alter this device's assignments."
     )

@@ -8,10 +8,10 @@ from registry.exceptions import DataSetInvalidError, InvalidFieldError
 from registry.models import DataSet, DataSetKind, Version, VersionState
 from registry.services.blobs import copy_blob, private_folder
 from registry.services.datasets import register_dataset
+from registry.stratification import MAX_ROWS
 from registry.validation.parent import RejectedError, run_child
 
 MAX_PARTS = 5000
-MAX_ROWS = 200_000
 _RUNNABLE = (VersionState.READY, VersionState.APPROVED, VersionState.DEPRECATED)
 
 
