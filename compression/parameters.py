@@ -54,6 +54,7 @@ class PassInfo:
     parameters: dict[str, Parameter] = field(default_factory=dict)
     needs_calibration: bool = False
     trains: bool = False
+    computes_int8: bool = False
 
 
 def _choice(default: str | None, *choices: str) -> Parameter:
@@ -90,7 +91,8 @@ PASSES: dict[str, PassInfo] = {
         "Remove whole channels, then repair their consumers",
         {
             "ratio": Parameter("float", 0.01, 0.95, default=0.4),
-            "align": Parameter("int", 1, 64, default=8),
+            # None: decided by the passes that follow, see `compression.alignment`.
+            "align": Parameter("int", 1, 64, default=None, is_nullable=True),
             "min_keep": Parameter("int", 1, 4096, default=8),
             "allocation": _choice("sensitivity", "sensitivity", "uniform"),
             "repair": Parameter("bool", default=True),
@@ -127,9 +129,13 @@ PASSES: dict[str, PassInfo] = {
             "per_channel": Parameter("bool", default=False),
             "exclude": _EXCLUDED,
         },
+        computes_int8=True,
     ),
     "quantize.static": PassInfo(
-        "INT8 weights and activations from calibration", _STATIC, needs_calibration=True
+        "INT8 weights and activations from calibration",
+        _STATIC,
+        needs_calibration=True,
+        computes_int8=True,
     ),
     "quantize.weights": PassInfo(
         "Weights alone stored in 8 or 16 bits",
@@ -146,5 +152,6 @@ PASSES: dict[str, PassInfo] = {
             "probe": Parameter("int", 16, 100_000, default=256),
         },
         needs_calibration=True,
+        computes_int8=True,
     ),
 }

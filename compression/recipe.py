@@ -8,6 +8,7 @@ import copy
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from compression.alignment import decide_alignment
 from compression.exceptions import RecipeInvalidError
 from compression.parameters import PASSES, Parameter
 
@@ -179,6 +180,10 @@ def _parse_passes(items: Any) -> tuple[Step, ...]:
         rules = PASSES[name].parameters
         defaults = {key: rule.default for key, rule in rules.items()}
         steps.append(Step(name, {**defaults, **_check_values(place, given, rules)}))
+    # Written into the recipe, so that the key of a pruning step says what was done.
+    for index, step in enumerate(steps):
+        if step.name == "prune.structured" and step.parameters["align"] is None:
+            step.parameters["align"] = decide_alignment(steps[index + 1 :])
     return tuple(steps)
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import onnx
 from numpy.typing import NDArray
 
+from compression.alignment import FLOAT_ALIGNMENT
 from compression.arrays import Samples
 from compression.exceptions import DataSetUnusableError, ModelUnsupportedError
 from compression.passes.context import PassContext, PassResult
@@ -16,11 +17,13 @@ from compression.pruning.normalize import count_parameters
 from compression.pruning.repair import repair_consumers
 from compression.pruning.selection import STEPS, allocate_ratios, choose_classes
 from compression.pruning.surgery import Pruned, drop_classes
+from compression.pruning.verification import check_pruned
 from compression.sessions import open_session, run_samples
 from compression.statistics import mean_divergence
 from compression.structure import strip_metadata
 
 PROBE_ROWS = 256
+CHECK_ROWS = 8
 
 
 def prune_structured(context: PassContext) -> PassResult:
@@ -40,8 +43,9 @@ def prune_structured(context: PassContext) -> PassResult:
     if after == before:
         raise ModelUnsupportedError(
             f"Nothing was removed: every group is at its minimum of {parameters['min_keep']} "
-            f"channels in multiples of {parameters['align']}."
+            f"channels in multiples of {pruner.align}."
         )
+    check_pruned(pruner.graph, pruned.model, pruner.choose(ratios), samples.head(CHECK_ROWS))
     result = pruned.model
     repaired: list[str] = []
     if parameters["repair"]:
@@ -59,6 +63,7 @@ def prune_structured(context: PassContext) -> PassResult:
     facts: dict[str, Any] = {
         "parameters_before": before,
         "parameters_after": after,
+        "align": pruner.align,
         "groups": len(widths),
         "widths": widths,
         "ratios": ratios,
@@ -87,6 +92,11 @@ class _Pruner:
         self._reference = self._scores(self.graph.model)
         self._alone: dict[tuple[int, float], tuple[float, int]] = {}
 
+    @property
+    def align(self) -> int:
+        """The multiple of kept widths; a recipe has decided it from the passes that follow."""
+        return self.context.parameters["align"] or FLOAT_ALIGNMENT
+
     def choose_ratios(self) -> list[float]:
         """One ratio for all, or one per group for the same number of parameters."""
         ratio = self.context.parameters["ratio"]
@@ -106,12 +116,13 @@ class _Pruner:
             saving_of=lambda index, step: self._narrow(index, step)[1],
         )
 
+    def choose(self, ratios: list[float]) -> set[int]:
+        """The classes that go when each group is narrowed by its ratio."""
+        min_keep = self.context.parameters["min_keep"]
+        return choose_classes(self.importances, ratios, align=self.align, min_keep=min_keep)
+
     def prune(self, ratios: list[float]) -> Pruned:
-        parameters = self.context.parameters
-        dropped = choose_classes(
-            self.importances, ratios, align=parameters["align"], min_keep=parameters["min_keep"]
-        )
-        return drop_classes(self.graph, dropped)
+        return drop_classes(self.graph, self.choose(ratios))
 
     def _narrow(self, index: int, step: float) -> tuple[float, int]:
         """Divergence and parameters saved with one group alone narrowed."""

@@ -45,6 +45,28 @@ class ChannelGroup:
     classes: dict[int, list[Member]] = field(default_factory=dict)
 
 
+def subgraphs_of(node: onnx.NodeProto) -> list[onnx.GraphProto]:
+    """The branches or bodies of a node."""
+    return [
+        graph
+        for item in node.attribute
+        for graph in ([item.g] if item.HasField("g") else item.graphs)
+    ]
+
+
+def count_uses(graph: onnx.GraphProto) -> dict[str, int]:
+    """How often each tensor is read, also inside branches and bodies, or given as an output."""
+    uses: dict[str, int] = {}
+    names = [item.name for item in graph.output]
+    for node in graph.node:
+        names.extend(node.input)
+        for inner in subgraphs_of(node):
+            names.extend(name for name, count in count_uses(inner).items() for _ in range(count))
+    for name in names:
+        uses[name] = uses.get(name, 0) + 1
+    return uses
+
+
 class PruningGraph:
     """A normalized model with slots on every axis the rules could follow.
 
@@ -56,12 +78,19 @@ class PruningGraph:
         self.model = normalize_model(model)
         self.weights = read_weights(self.model)
         self.shapes = read_shapes(self.model)
+        self.opset = max(
+            (item.version for item in model.opset_import if item.domain in ("", "ai.onnx")),
+            default=1,
+        )
+        uses = count_uses(self.model.graph)
+        self.read = set(uses)
         self.table = SlotTable()
         self.tensors: dict[str, Axes] = {}
         self.weight_slots: dict[WeightAxis, Slots] = {}
         self.roles: dict[WeightAxis, set[str]] = {}
         self.fixes: list[ShapeFix] = []
         self._walk()
+        self._pin_foreign_uses(uses)
 
     # --- what the rules use ---------------------------------------------------------------------
     def axes_of(self, name: str) -> Axes:
@@ -105,7 +134,6 @@ class PruningGraph:
         for output in self.model.graph.output:
             for slots in self.axes_of(output.name).values():
                 self.table.pin(slots, "graph output")
-        self._pin_foreign_uses()
 
     def _try(self, rule: Callable[..., None], node: onnx.NodeProto) -> bool:
         try:
@@ -126,22 +154,15 @@ class PruningGraph:
 
     def _pin_subgraphs(self, node: onnx.NodeProto) -> None:
         """Tensors read inside a branch or loop body stay as they are."""
-        for item in node.attribute:
-            for graph in [item.g, *item.graphs]:
-                for inner in graph.node:
-                    for name in inner.input:
-                        for slots in self.axes_of(name).values():
-                            self.table.pin(slots, "subgraph")
-                    self._pin_subgraphs(inner)
+        for inner in subgraphs_of(node):
+            for name in count_uses(inner):
+                for slots in self.axes_of(name).values():
+                    self.table.pin(slots, "subgraph")
 
-    def _pin_foreign_uses(self) -> None:
+    def _pin_foreign_uses(self, uses: dict[str, int]) -> None:
         """A weight that is also read by an operator that never followed it must not change."""
-        users: dict[str, int] = {}
-        for node in self.model.graph.node:
-            for name in node.input:
-                users[name] = users.get(name, 0) + 1
         for (name, _), slots in self.weight_slots.items():
-            if users.get(name, 0) > 1:
+            if uses.get(name, 0) > 1:
                 self.table.pin(slots, "shared weight")
 
     # --- what can be dropped --------------------------------------------------------------------

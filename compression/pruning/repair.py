@@ -20,6 +20,9 @@ from compression.structure import attributes_of
 
 RIDGE = 1e-3
 MAX_POSITIONS = 12_000
+# A depthwise channel has a handful of weights, so fewer positions determine them.
+DEPTHWISE_POSITIONS = 3_000
+DEPTHWISE_CHUNK = 64
 MAX_COLUMNS = 6_000
 
 
@@ -62,12 +65,22 @@ def _is_repairable(node: onnx.NodeProto, tensors: dict[str, Any]) -> bool:
         return False
     attributes = attributes_of(node)
     plain = attributes.get("alpha", 1.0) == 1.0 and attributes.get("beta", 1.0) == 1.0
-    is_dense = attributes.get("group", 1) == 1 and not attributes.get("transA", 0)
+    is_followed = not attributes.get("transA", 0) and (
+        attributes.get("group", 1) == 1 or _is_depthwise(node, tensors)
+    )
     is_explicit = attributes.get("auto_pad", b"NOTSET") == b"NOTSET"
     constant = node.input[1] in tensors and node.input[2] in tensors
-    if not (plain and is_dense and is_explicit and constant):
+    if not (plain and is_followed and is_explicit and constant):
         return False
     return node.op_type == "Gemm" or len(tensors[node.input[1]].dims) == 4
+
+
+def _is_depthwise(node: onnx.NodeProto, tensors: dict[str, Any]) -> bool:
+    """Whether every channel is filtered alone, into one channel."""
+    if node.op_type != "Conv" or node.input[1] not in tensors:
+        return False
+    outputs, inputs = tensors[node.input[1]].dims[:2]
+    return inputs == 1 and outputs == attributes_of(node).get("group", 1) > 1
 
 
 def _output_axis(node: onnx.NodeProto) -> int:
@@ -83,6 +96,12 @@ def _repair_node(
 ) -> bool:
     weight = numpy_helper.to_array(tensors[node.input[1]])
     bias = numpy_helper.to_array(tensors[node.input[2]]).reshape(-1)
+    if _is_depthwise(node, tensors):
+        inputs, outputs = sample_patches(node, weight, read, target, generator, DEPTHWISE_POSITIONS)
+        patches = inputs.reshape(len(inputs), len(weight), -1)
+        shaped, new_bias = solve_depthwise(patches, outputs, weight.reshape(len(weight), -1), bias)
+        _store(tensors, node, shaped, new_bias)
+        return True
     is_transposed = _output_axis(node) == 0
     matrix = weight.reshape(weight.shape[0], -1).T if is_transposed else weight
     if matrix.shape[0] > MAX_COLUMNS or len(bias) != matrix.shape[1]:
@@ -94,11 +113,14 @@ def _repair_node(
     delta, shift = solve_ridge(inputs, outputs - (inputs @ matrix + bias))
     matrix = matrix + delta
     shaped = matrix.T.reshape(weight.shape) if is_transposed else matrix
-    new_bias = (bias + shift).astype(np.float32).reshape(tensors[node.input[2]].dims)
-    for name, value in ((node.input[1], shaped), (node.input[2], new_bias)):
-        array = np.ascontiguousarray(value, dtype=np.float32)
-        tensors[name].CopyFrom(numpy_helper.from_array(array, name))
+    _store(tensors, node, shaped, bias + shift)
     return True
+
+
+def _store(tensors: dict[str, Any], node: onnx.NodeProto, weight: NDArray, bias: NDArray) -> None:
+    for name, value in zip(node.input[1:3], (weight, bias), strict=True):
+        array = np.ascontiguousarray(value, dtype=np.float32).reshape(tensors[name].dims)
+        tensors[name].CopyFrom(numpy_helper.from_array(array, name))
 
 
 def solve_ridge(inputs: NDArray, residual: NDArray) -> tuple[NDArray, NDArray]:
@@ -114,12 +136,41 @@ def solve_ridge(inputs: NDArray, residual: NDArray) -> tuple[NDArray, NDArray]:
     return solution[:-1], solution[-1]
 
 
+def solve_depthwise(
+    patches: NDArray, outputs: NDArray, weight: NDArray, bias: NDArray
+) -> tuple[NDArray, NDArray]:
+    """New weights [C, K] and bias [C] of filters that each read a channel of their own.
+
+    Args:
+        patches: what each channel reads, [P, C, K].
+        outputs: what it should give, [P, C].
+        weight, bias: the present values, [C, K] and [C].
+    """
+    weights, biases = [], []
+    for start in range(0, len(weight), DEPTHWISE_CHUNK):
+        part = slice(start, start + DEPTHWISE_CHUNK)
+        read = patches[:, part].transpose(1, 0, 2).astype(np.float64)
+        design = np.concatenate([read, np.ones((*read.shape[:2], 1))], axis=2)
+        present = np.concatenate([weight[part], bias[part, None]], axis=1)
+        residual = outputs[:, part].T - np.einsum("cpk,ck->cp", design, present)
+        normal = np.einsum("cpk,cpl->ckl", design, design)
+        size = normal.shape[1]
+        penalty = RIDGE * np.trace(normal, axis1=1, axis2=2) / size + 1e-12
+        normal += penalty[:, None, None] * np.eye(size)
+        right = np.einsum("cpk,cp->ck", design, residual)
+        solution = present + np.linalg.solve(normal, right[..., None])[..., 0]
+        weights.append(solution[:, :-1])
+        biases.append(solution[:, -1])
+    return np.concatenate(weights), np.concatenate(biases)
+
+
 def sample_patches(
     node: onnx.NodeProto,
     weight: NDArray,
     read: NDArray,
     target: NDArray,
     generator: np.random.Generator,
+    positions: int = MAX_POSITIONS,
 ) -> tuple[NDArray, NDArray]:
     """What a convolution reads and should give, [P, C*kh*kw] and [P, M], at random positions."""
     attributes = attributes_of(node)
@@ -129,7 +180,7 @@ def sample_patches(
     dilations = attributes.get("dilations", [1, 1])
     count, _, rows, columns = target.shape
     total = count * rows * columns
-    chosen = generator.choice(total, min(MAX_POSITIONS, total), replace=False)
+    chosen = generator.choice(total, min(positions, total), replace=False)
     image, row, column = np.unravel_index(chosen, (count, rows, columns))
     padded = np.pad(read, ((0, 0), (0, 0), (top, bottom), (left, right)))
     patches = np.empty((len(chosen), read.shape[1], height, width), np.float32)

@@ -162,7 +162,8 @@ def reduce(graph: PruningGraph, node: onnx.NodeProto, attributes: dict[str, Any]
     """Reducing over channels pins them; other axes move up."""
     rank = len(graph.shape_of(node.input[0]))
     gone = _given_axes(graph, node, attributes, rank)
-    gone = list(range(rank)) if gone is None else gone
+    # No axes mean all of them; with `noop_with_empty_axes` none, where pinning is merely cautious.
+    gone = gone or list(range(rank))
     is_kept = attributes.get("keepdims", 1)
     result: Axes = {}
     for axis, slots in graph.axes_of(node.input[0]).items():
@@ -179,6 +180,8 @@ def squeeze(graph: PruningGraph, node: onnx.NodeProto, attributes: dict[str, Any
     if gone is None:
         raise NotUnderstoodError("squeeze without axes")
     axes = graph.axes_of(node.input[0])
+    if set(gone) & set(axes):
+        raise NotUnderstoodError("squeeze of a followed axis")
     graph.tensors[node.output[0]] = {
         axis - sum(other < axis for other in gone): slots for axis, slots in axes.items()
     }
@@ -206,12 +209,23 @@ def pad(graph: PruningGraph, node: onnx.NodeProto, attributes: dict[str, Any]) -
 
 
 def resize(graph: PruningGraph, node: onnx.NodeProto, attributes: dict[str, Any]) -> None:
-    """Resizing by factors; absolute sizes would name the channel count."""
+    """Resizing by constant factors that leave the followed axes alone."""
+    axes = graph.axes_of(node.input[0])
+    if "axes" in attributes or attributes.get("coordinate_transformation_mode") in _CROPPING:
+        raise NotUnderstoodError("resize of named axes")
     if len(node.input) > 3 and node.input[3]:
         raise NotUnderstoodError("resize to absolute sizes")
-    graph.tensors[node.output[0]] = dict(graph.axes_of(node.input[0]))
+    # Operator set 10 and Upsample have the factors second, later ones third.
+    place = 1 if len(node.input) == 2 else 2
+    factors = attributes.get("scales")
+    if factors is None:
+        factors = graph.weight(node.input[place])
+    if any(float(factors[axis]) != 1.0 for axis in axes):
+        raise NotUnderstoodError("resize of channels")
+    graph.tensors[node.output[0]] = dict(axes)
 
 
+_CROPPING = (b"tf_crop_and_resize",)
 _REDUCTIONS = ["ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceL2"]
 RESHAPE_RULES: dict[str, Callable[[PruningGraph, onnx.NodeProto, dict[str, Any]], None]] = {
     "Concat": concatenate,
@@ -223,5 +237,6 @@ RESHAPE_RULES: dict[str, Callable[[PruningGraph, onnx.NodeProto, dict[str, Any]]
     "Unsqueeze": unsqueeze,
     "Pad": pad,
     "Resize": resize,
+    "Upsample": resize,
     **dict.fromkeys(_REDUCTIONS, reduce),
 }

@@ -11,7 +11,7 @@ from compression.pruning.reshape_rules import RESHAPE_RULES
 
 Rule = Callable[[PruningGraph, onnx.NodeProto, dict[str, Any]], None]
 
-# Operators that act on each element or only on spatial axes, and map zero channels to constants.
+# Operators that act on each element.
 SAME_SHAPE = [
     "Relu",
     "LeakyRelu",
@@ -44,13 +44,15 @@ SAME_SHAPE = [
     "Sign",
     "Reciprocal",
     "Not",
+]
+# Operators that mix positions of every axis behind the channels, each channel for itself.
+POOLS = [
     "MaxPool",
     "AveragePool",
     "GlobalAveragePool",
     "GlobalMaxPool",
     "LpPool",
     "GlobalLpPool",
-    "Upsample",
 ]
 BROADCAST = [
     "Add",
@@ -73,12 +75,31 @@ BROADCAST = [
 
 
 def pass_through(graph: PruningGraph, node: onnx.NodeProto, _: dict[str, Any]) -> None:
-    """The first output has the axes of the first input."""
+    """The first output has the axes of the first input; another output that is read has none."""
+    # Positions of a pooling's maxima, say, count through all channels.
+    if any(name in graph.read for name in node.output[1:]):
+        raise NotUnderstoodError("a second output is read")
     graph.tensors[node.output[0]] = dict(graph.axes_of(node.input[0]))
 
 
-def broadcast(graph: PruningGraph, node: onnx.NodeProto, _: dict[str, Any]) -> None:
+def pool(graph: PruningGraph, node: onnx.NodeProto, attributes: dict[str, Any]) -> None:
+    """Pooling keeps channels apart where they are on axis 1, and mixes them anywhere else."""
+    only_channels(graph, node.input[0])
+    pass_through(graph, node, attributes)
+
+
+def only_channels(graph: PruningGraph, name: str) -> Any:
+    """The slots on axis 1 or None; no other axis may be followed."""
+    axes = graph.axes_of(name)
+    if set(axes) - {1}:
+        raise NotUnderstoodError("another axis than the channels is followed")
+    return axes.get(1)
+
+
+def broadcast(graph: PruningGraph, node: onnx.NodeProto, attributes: dict[str, Any]) -> None:
     """Operands of one axis belong together, unless an operand has size 1 there."""
+    if attributes.get("broadcast"):
+        raise NotUnderstoodError("broadcasting of operator set 6")
     names = [name for name in node.input if name]
     ranks = {name: len(graph.shape_of(name)) for name in names}
     rank = ranks[names[0]] if node.op_type == "PRelu" else max(ranks.values())
@@ -114,7 +135,7 @@ def convolve(graph: PruningGraph, node: onnx.NodeProto, attributes: dict[str, An
     source, name = node.input[0], node.input[1]
     weight = graph.weight(name)
     groups = attributes.get("group", 1)
-    channels = graph.axes_of(source).get(1)
+    channels = only_channels(graph, source)
     out = graph.weight_axis(name, 0, "out")
     if groups == 1:
         if channels is not None:
@@ -153,7 +174,7 @@ def convolve_transposed(
     if attributes.get("group", 1) != 1:
         raise NotUnderstoodError("grouped transposed convolution")
     name = node.input[1]
-    channels = graph.axes_of(node.input[0]).get(1)
+    channels = only_channels(graph, node.input[0])
     graph.weight(name)
     if channels is not None:
         graph.weight_axis(name, 0, "in", channels)
@@ -170,7 +191,7 @@ def multiply_dense(graph: PruningGraph, node: onnx.NodeProto, attributes: dict[s
     name = node.input[1]
     graph.weight(name)
     out_axis, in_axis = (0, 1) if attributes.get("transB", 0) else (1, 0)
-    features = graph.axes_of(node.input[0]).get(1)
+    features = only_channels(graph, node.input[0])
     if features is not None:
         graph.weight_axis(name, in_axis, "in", features)
     out = graph.weight_axis(name, out_axis, "out")
@@ -197,7 +218,9 @@ def multiply_matrix(graph: PruningGraph, node: onnx.NodeProto, _: dict[str, Any]
 
 def normalize_batch(graph: PruningGraph, node: onnx.NodeProto, attributes: dict[str, Any]) -> None:
     """Batch and instance normalization: one value of each vector per channel."""
-    channels = graph.axes_of(node.input[0]).get(1)
+    if not attributes.get("spatial", 1):
+        raise NotUnderstoodError("normalization per position")
+    channels = only_channels(graph, node.input[0])
     if channels is not None:
         for name in node.input[1:]:
             graph.weight_axis(name, 0, "vector", channels)
@@ -206,8 +229,12 @@ def normalize_batch(graph: PruningGraph, node: onnx.NodeProto, attributes: dict[
 
 def softmax(graph: PruningGraph, node: onnx.NodeProto, attributes: dict[str, Any]) -> None:
     """A softmax over a followed axis mixes its channels, so they stay."""
-    axis = attributes.get("axis", -1) % len(graph.shape_of(node.input[0]))
-    if axis in graph.axes_of(node.input[0]):
+    rank = len(graph.shape_of(node.input[0]))
+    # Before operator set 13 it ran over all axes from the given one on.
+    is_flat = graph.opset < 13
+    axis = attributes.get("axis", 1 if is_flat else -1) % rank
+    mixed = set(range(axis, rank)) if is_flat else {axis}
+    if mixed & set(graph.axes_of(node.input[0])):
         raise NotUnderstoodError("softmax over channels")
     pass_through(graph, node, attributes)
 
@@ -220,6 +247,7 @@ def read_shape(graph: PruningGraph, node: onnx.NodeProto, _: dict[str, Any]) -> 
 
 RULES: dict[str, Rule] = {
     **dict.fromkeys(SAME_SHAPE, pass_through),
+    **dict.fromkeys(POOLS, pool),
     **dict.fromkeys(BROADCAST, broadcast),
     "Conv": convolve,
     "ConvTranspose": convolve_transposed,

@@ -5,34 +5,40 @@ import onnx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from onnx import numpy_helper
 
 from compression.arrays import Samples
+from compression.exceptions import ModelUnsupportedError
 from compression.pruning.graph import PruningGraph
 from compression.pruning.importance import rank_group, weigh_axes
 from compression.pruning.normalize import count_parameters
 from compression.pruning.selection import allocate_ratios, choose_classes
 from compression.pruning.slots import SlotTable
 from compression.pruning.surgery import drop_classes, mask_classes
-from tests.factories.compression import run_model
+from compression.pruning.verification import check_pruned
+from compression.recipe import SCHEMA, parse_recipe
+from tests.factories.compression import run_model, run_outputs
+from tests.factories.networks import NETWORKS
 from tests.factories.topologies import TOPOLOGIES, GraphMaker
 
+ALL = {**TOPOLOGIES, **NETWORKS}
 X = np.random.default_rng(3).normal(size=(3, 3, 8, 8)).astype(np.float32)
 
 
 def make_graph(name, seed=0):
     maker = GraphMaker(seed)
-    model = maker.model(TOPOLOGIES[name](maker))
+    model = maker.model(ALL[name](maker))
     onnx.checker.check_model(model, full_check=True)
     return model, PruningGraph(model)
 
 
-@pytest.mark.parametrize("name", TOPOLOGIES)
+@pytest.mark.parametrize("name", ALL)
 def test_normalizing_changes_no_output(name):
     model, graph = make_graph(name)
     assert np.allclose(run_model(model, X), run_model(graph.model, X), atol=1e-6)
 
 
-@pytest.mark.parametrize("name", TOPOLOGIES)
+@pytest.mark.parametrize("name", ALL)
 @settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_the_pruned_model_equals_the_masked_one(name, data):
@@ -45,9 +51,9 @@ def test_the_pruned_model_equals_the_masked_one(name, data):
         some = data.draw(st.lists(st.sampled_from(roots), max_size=len(roots) - 1, unique=True))
         dropped.update(some)
     pruned = drop_classes(graph, dropped)
-    got, expected = run_model(pruned.model, X), run_model(mask_classes(graph, dropped), X)
-    scale = max(1.0, float(np.abs(expected).max()))
-    assert np.abs(got - expected).max() <= 1e-6 * scale
+    got, expected = run_outputs(pruned.model, X), run_outputs(mask_classes(graph, dropped), X)
+    for left, right in zip(got, expected, strict=True):
+        assert np.abs(left - right).max() <= 1e-6 * max(1.0, float(np.abs(right).max()))
     if dropped:
         assert count_parameters(pruned.model) < count_parameters(graph.model)
 
@@ -58,6 +64,88 @@ def test_an_operator_that_is_not_understood_pins_what_it_reads_and_nothing_else(
     first = next(node for node in graph.model.graph.node if node.op_type == "Conv")
     axes = {axis for group in graph.find_groups() for axis in group.axes}
     assert (first.input[1], 0) not in axes
+
+
+def weights_that_may_shrink(graph):
+    return {name for group in graph.find_groups() for name, _ in group.axes}
+
+
+def reading(graph, operator):
+    """The nodes of a kind, in order."""
+    return [node for node in graph.model.graph.node if node.op_type == operator]
+
+
+# By topology: which of its convolutions must keep all of what they give.
+PINNED_CONVOLUTIONS = {
+    "foreign_operator": {1},
+    "branches": {0, 1, 2},
+    "positions_of_maxima": {0, 2},
+    "channels_last_pooling": {0},
+    "softmax_over_channels": {0},
+    "shape_at_run_time": {0},
+    "squeezed_channel": {1},
+    "resized_channels": {0},
+    "two_outputs": {1},
+    "transformer_block": {0},
+}
+
+
+@pytest.mark.parametrize("name", PINNED_CONVOLUTIONS)
+def test_what_an_unknown_use_reads_stays_and_all_else_may_shrink(name):
+    _, graph = make_graph(name)
+    axes = {axis for group in graph.find_groups() for axis in group.axes}
+    kept = {
+        index for index, node in enumerate(reading(graph, "Conv")) if (node.input[1], 0) not in axes
+    }
+    assert kept == PINNED_CONVOLUTIONS[name]
+
+
+def test_of_a_transformer_block_only_the_hidden_layer_may_shrink():
+    _, graph = make_graph("transformer_block")
+    (group,) = graph.find_groups()
+    assert len(group.classes) == 20
+    hidden = [n.input[1] for n in reading(graph, "MatMul") if n.input[1] in graph.weights][-2:]
+    assert set(hidden) < weights_that_may_shrink(graph)
+
+
+def test_softmax_of_old_operator_sets_mixes_all_later_axes():
+    maker = GraphMaker(0)
+    x = maker.relu(maker.conv(maker.add("Softmax", maker.conv("x", 3, 6)), 6, 8))
+    model = maker.model(maker.head(x, 8))
+    model.opset_import[0].version = 11
+    graph = PruningGraph(model)
+    first = reading(graph, "Conv")[0]
+    assert "Softmax" in graph.table.pin_reasons
+    assert first.input[1] not in {
+        name for group in graph.find_groups() for name, axis in group.axes if axis == 0
+    }
+
+
+def test_a_pruned_model_that_is_not_the_masked_one_is_refused():
+    _, graph = make_graph("residual")
+    dropped = set(sorted(graph.find_groups()[0].classes)[:3])
+    pruned = drop_classes(graph, dropped).model
+    samples = Samples({"x": X}, None)
+    check_pruned(graph, pruned, dropped, samples)
+    bias = next(t for t in pruned.graph.initializer if len(t.dims) == 1)
+    bias.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(bias) + 1.0, bias.name))
+    with pytest.raises(ModelUnsupportedError, match="not understood"):
+        check_pruned(graph, pruned, dropped, samples)
+
+
+def test_widths_before_int8_are_aligned_to_16_and_else_to_8():
+    prune = {"pass": "prune.structured"}
+
+    def align_of(*passes):
+        recipe = parse_recipe({"schema": SCHEMA, "passes": list(passes)})
+        assert parse_recipe(recipe.to_json()) == recipe
+        return recipe.passes[0].parameters["align"]
+
+    assert align_of(prune) == 8
+    assert align_of(prune, {"pass": "convert.fp16"}) == 8
+    for name in ("quantize.static", "quantize.dynamic", "mixed.search"):
+        assert align_of(prune, {"pass": "finetune.kd"}, {"pass": name}) == 16
+    assert align_of({**prune, "align": 4}, {"pass": "quantize.static"}) == 4
 
 
 def test_a_residual_sum_ties_both_of_its_sides():

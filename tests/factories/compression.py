@@ -109,6 +109,12 @@ def run_model(model: onnx.ModelProto, x: NDArray) -> NDArray:
     return session.run(None, {"x": x})[0]
 
 
+def run_outputs(model: onnx.ModelProto, x: NDArray) -> list[NDArray]:
+    """All outputs."""
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    return session.run(None, {"x": x})
+
+
 def make_version(**over: Any) -> Any:
     """A ready version of a small model, made through the registry's own services."""
     from registry.services import datasets, models, versions

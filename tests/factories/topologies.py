@@ -44,15 +44,18 @@ class GraphMaker:
         pooled = self.add("Flatten", self.add("GlobalAveragePool", x))
         return self.dense(pooled, channels, 3)
 
-    def model(self, output: str) -> onnx.ModelProto:
+    def model(self, outputs: str | list[str]) -> onnx.ModelProto:
+        names = [outputs] if isinstance(outputs, str) else outputs
         graph = helper.make_graph(
             self.nodes,
             "graph",
             [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["N", 3, 8, 8])],
-            [helper.make_tensor_value_info(output, onnx.TensorProto.FLOAT, ["N", 3])],
+            [helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, ["N", None]) for n in names],
             [numpy_helper.from_array(value, name) for name, value in self.weights.items()],
         )
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+        domains = {"": 17} | {node.domain: 1 for node in self.nodes if node.domain}
+        imports = [helper.make_opsetid(domain, version) for domain, version in domains.items()]
+        model = helper.make_model(graph, opset_imports=imports)
         model.ir_version = 8
         return model
 
