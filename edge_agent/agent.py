@@ -33,6 +33,7 @@ from edge_agent.exceptions import (
 from edge_agent.files import DiskFiles
 from edge_agent.install import Installer, SelfTestResult
 from edge_agent.providers import list_available
+from edge_agent.sampling import Sampler
 from edge_agent.slots import ModelSlot
 from edge_agent.spool import Spool
 from edge_agent.state import Layout
@@ -63,6 +64,9 @@ class Agent:
         self.client = DeviceClient(config, self.transport, credentials)
         self.spool = Spool(self.layout.spool, config.spool, monotonic=time.monotonic)
         self.uploader = Uploader(self.client, self.spool, config.spool.batch_records)
+        self.sampler = Sampler(
+            config.sampling, self.layout.samples, self.files, monotonic=time.monotonic
+        )
         self.downloader = Downloader(
             self.files, self.layout, self.transport, config.install, sleep=self._sleep_after
         )

@@ -87,6 +87,16 @@ class DeviceClient:
         body = {"device_id": self.config.device_id, "batch_id": batch_id, "records": records}
         return self._call("POST", "/api/ingest", body=body, is_compressed=True)
 
+    def post_samples(self, model: str, manifest_sha256: str, body: bytes) -> Answer:
+        """Sends an npz of sampled inputs; 202 also when it was sent before."""
+        query = urlencode({"model": model, "manifest": manifest_sha256})
+        return self._send(
+            "POST",
+            f"/api/devices/samples?{query}",
+            headers={"Content-Type": "application/octet-stream"},
+            body=body,
+        )
+
     def _call(
         self,
         method: str,
@@ -98,11 +108,6 @@ class DeviceClient:
         is_compressed: bool = False,
     ) -> Answer:
         sent = dict(headers or {})
-        sent["Accept"] = "application/json"
-        if not is_anonymous:
-            if self.credentials is None:
-                raise NotEnrolledError("this device has not enrolled")
-            sent["Authorization"] = f"Bearer {self.credentials.token}"
         data = None
         if body is not None:
             data = json.dumps(body, separators=(",", ":"), allow_nan=False).encode()
@@ -110,8 +115,24 @@ class DeviceClient:
             if is_compressed and len(data) > 512:
                 data = gzip.compress(data, compresslevel=5, mtime=0)
                 sent["Content-Encoding"] = "gzip"
+        return self._send(method, path, headers=sent, body=data, is_anonymous=is_anonymous)
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        *,
+        headers: dict[str, str],
+        body: bytes | None,
+        is_anonymous: bool = False,
+    ) -> Answer:
+        sent = {**headers, "Accept": "application/json"}
+        if not is_anonymous:
+            if self.credentials is None:
+                raise NotEnrolledError("this device has not enrolled")
+            sent["Authorization"] = f"Bearer {self.credentials.token}"
         return self.transport.call(
-            method, self.config.server_url.rstrip("/") + path, headers=sent, body=data
+            method, self.config.server_url.rstrip("/") + path, headers=sent, body=body
         )
 
 

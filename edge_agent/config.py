@@ -124,6 +124,23 @@ class DriftConfig:
 
 
 @dataclass(frozen=True)
+class SamplingConfig:
+    enabled: bool = False
+    """Inputs may show people or places: off unless the device's owner says otherwise."""
+    rate: float = 0.01
+    """Share of the sure answers whose input is offered; unsure ones always are."""
+    unsure_below: float = 0.6
+    batch_rows: int = 256
+    max_batch_bytes: int = 8 << 20
+    interval_s: float = 600.0
+    """Between two batches."""
+    max_bytes: int = 16 << 20
+    """On disk; past it the oldest batches go."""
+    refused_wait_s: float = 3600.0
+    """Without collecting, after the server has said that it may not."""
+
+
+@dataclass(frozen=True)
 class Config:
     device_id: str
     server_url: str
@@ -147,6 +164,7 @@ class Config:
     spool: SpoolConfig = SpoolConfig()
     monitor: MonitorConfig = MonitorConfig()
     drift: DriftConfig = DriftConfig()
+    sampling: SamplingConfig = SamplingConfig()
 
     def all_sources(self) -> tuple[SourceConfig, ...]:
         """The sources that have a path."""
@@ -169,6 +187,7 @@ SECTIONS: dict[str, type] = {
     "spool": SpoolConfig,
     "monitor": MonitorConfig,
     "drift": DriftConfig,
+    "sampling": SamplingConfig,
 }
 
 

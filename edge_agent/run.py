@@ -31,7 +31,7 @@ class Runner:
         self.config = agent.config
         self.writer = SpoolWriter(agent.spool, agent.config.spool)
         self.observer = Observer(agent.config)
-        self.serving = Serving(agent.config, agent.slots, self.writer, self.observer)
+        self.serving = Serving(agent.config, agent.slots, self.writer, self.observer, agent.sampler)
         self.watcher = Watcher(
             agent.config.install, agent.slots, self.serving, on_roll_back=self._undo_sessions
         )
@@ -56,6 +56,8 @@ class Runner:
         for worker in workers:
             worker.start()
         due = {"poll": 0.0, "upload": 0.0, "telemetry": 0.0, "tick": 0.0, "sample": 0.0}
+        if self.config.sampling.enabled:
+            due["inputs"] = time.monotonic() + self.config.sampling.interval_s
         while not agent.stopping.is_set():
             try:
                 self._step(due)
@@ -96,6 +98,10 @@ class Runner:
         if now >= due["telemetry"]:
             interval = self.config.monitor.telemetry_interval_s
             due["telemetry"] = now + self._guarded(self._telemetry, lambda: interval)
+
+        if now >= due.get("inputs", now + 1.0):
+            interval = self.config.sampling.interval_s
+            due["inputs"] = now + self._guarded(self._send_inputs, lambda: interval)
 
     def _guarded(self, call: Any, interval: Any) -> float:
         """Seconds until the next call: its interval, or a back-off after a failure."""
@@ -139,6 +145,12 @@ class Runner:
     def _upload(self) -> None:
         if self.agent.client.credentials is not None:
             self.agent.uploader.upload_records()
+
+    def _send_inputs(self) -> None:
+        sampler = self.agent.sampler
+        sampler.store()
+        if self.agent.client.credentials is not None:
+            sampler.upload(self.agent.client)
 
     def _telemetry(self) -> None:
         if self.agent.client.credentials is None:

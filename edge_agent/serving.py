@@ -11,6 +11,7 @@ from edge_agent.config import Config
 from edge_agent.exceptions import InferenceError, InputError, NoModelError
 from edge_agent.health import Traffic
 from edge_agent.observe import Observer
+from edge_agent.sampling import Sampler
 from edge_agent.slots import ModelSlot
 from edge_agent.spool import IMPORTANT, ORDINARY, SpoolWriter
 
@@ -39,11 +40,17 @@ class Serving:
     """Serves the models of an agent's slots; safe to use from several threads."""
 
     def __init__(
-        self, config: Config, slots: dict[str, ModelSlot], writer: SpoolWriter, observer: Observer
+        self,
+        config: Config,
+        slots: dict[str, ModelSlot],
+        writer: SpoolWriter,
+        observer: Observer,
+        sampler: Sampler | None = None,
     ) -> None:
         self.slots = slots
         self.writer = writer
         self.observer = observer
+        self.sampler = sampler
         self._lock = threading.Lock()
         self._traffic: dict[str, tuple[str, Traffic]] = {}
         self.pair = config.adaptive
@@ -150,6 +157,13 @@ class Serving:
             record["confidence"] = round(result.confidence or 0.0, 6)
             with self._lock:
                 self.observer.observe(session, result, features)
+            if self.sampler is not None and not result.is_cached:
+                self.sampler.offer(
+                    session.manifest,
+                    inputs,
+                    class_id=result.class_id,
+                    confidence=result.confidence,
+                )
         elif not is_finite:
             record["error"] = result.error
         self._count(session, is_non_finite=not is_finite)

@@ -68,6 +68,7 @@ class Layout:
         self.bundles = home / "bundles"
         self.requests = home / "requests"
         self.factory = home / "factory"
+        self.samples = home / "samples"
 
     def folders(self) -> list[Path]:
         return [
@@ -79,6 +80,7 @@ class Layout:
             self.bundles,
             self.requests,
             self.factory,
+            self.samples,
         ]
 
     def blob(self, sha256: str) -> Path:

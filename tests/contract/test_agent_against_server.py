@@ -9,10 +9,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import urllib3
 
 from demo.agents import Agent, DeviceSpec
+from demo.client import ApiError
+from demo.inputs import write_inputs
 from demo.plans import FIRST, MODEL
 from tests.live import LiveServer
 
@@ -156,3 +159,41 @@ def test_a_batch_sent_twice_is_counted_once(live: LiveServer, deployment: dict[s
     assert [answer.status for answer in answers] == [200, 200], answers[0].data
     assert answers[0].json()["accepted"] == 3
     assert answers[1].json()["accepted"] + answers[1].json()["duplicates"] >= 3
+
+
+def test_inputs_that_a_device_met_become_a_calibration_set(
+    live: LiveServer, deployment: dict[str, Any], tmp_path: Path
+) -> None:
+    agent = make_agent(live, tmp_path, "contract-008")
+    generator = np.random.default_rng(5)
+    write_inputs(agent.inputs_path, generator.random((1500, 1, 8, 8), dtype=np.float32))
+    fast = agent.config_path.read_text().replace("rate_per_s = 12.0", "rate_per_s = 400")
+    sampling = "[sampling]\nenabled = true\nrate = 1.0\ninterval_s = 0.5\n"
+    agent.config_path.write_text(f"{fast}\n{sampling}")
+    agent.enroll(make_join_token(live))
+    live.api.post("devices/contract-008/allow-sampling/", {"reason": "our own camera"})
+    agent.start()
+    order = {"model": MODEL, "name": "met-by-the-fleet", "rows": 1000}
+
+    def order_set() -> Any:
+        """An order fails while too few inputs have arrived; its name is free again then."""
+        try:
+            build = live.api.post("calibration-builds/", order)
+        except ApiError as error:
+            assert error.status in (400, 409), error
+            return None
+        path = f"calibration-builds/{build['id']}/"
+        ended = wait_until(lambda: ends(live.api.get(path)))
+        return ended if ended["state"] == "done" else None
+
+    def ends(build: dict[str, Any]) -> dict[str, Any] | None:
+        return build if build["state"] in ("done", "failed") else None
+
+    try:
+        build = wait_until(order_set)
+    finally:
+        agent.stop()
+    rows = live.api.list(f"models/{MODEL}/datasets/")
+    made = next(row for row in rows if row["id"] == build["dataset"])
+    assert (made["name"], made["kind"], made["rows"]) == ("met-by-the-fleet", "calibration", 1000)
+    assert made["provenance"]["devices"] == 1
