@@ -8,7 +8,7 @@ JOBS ?= auto
 SERVERS := $(BIN)/python -m tests.servers --
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-check run test bench-agent lint format migrations screenshots clean
+.PHONY: help install demo demo-check run test bench-agent lint format migrations wasm wasm-check screenshots clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 16
@@ -62,6 +62,22 @@ format: $(STAMP) ## rewrite the code in the one format
 
 migrations: $(STAMP) ## generate migrations for changed models
 	$(BIN)/python manage.py makemigrations
+
+# The compiler of WebAssembly, apart from everything else for its size.
+.venv-wasm: edge_agent/guest/requirements.txt
+	test -x $@/bin/python || $(PYTHON) -m venv $@
+	$@/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	touch $@
+
+WASM_CC := $(abspath .venv-wasm/bin/python) -m ziglang cc
+wasm: .venv-wasm ## build the sandbox's classifier that the agent's package holds
+	$(MAKE) -C edge_agent/guest CC="$(WASM_CC)"
+	cd edge_agent/guest && sha256sum classify.wasm classify.c > SHA256SUMS
+
+wasm-check: .venv-wasm ## build it again elsewhere: the bytes must be the recorded ones
+	rm -rf var/wasm && mkdir -p var/wasm && cp edge_agent/guest/Makefile edge_agent/guest/classify.c var/wasm
+	$(MAKE) -C var/wasm CC="$(WASM_CC)"
+	cp edge_agent/guest/SHA256SUMS var/wasm && cd var/wasm && sha256sum --check SHA256SUMS
 
 screenshots: $(STAMP) .venv-s3 ## take the pictures of docs/screenshots with a real browser
 	AVIARY_SCREENSHOTS=docs/screenshots $(BIN)/python -m pytest -q --timeout=900 tests/browser

@@ -172,17 +172,17 @@ def command_wasm(config: Config, arguments: argparse.Namespace) -> int:
     import numpy as np
 
     from edge_agent.bench import describe_latencies
+    from edge_agent.compiled import CompiledCache
+    from edge_agent.processor import describe_model
     from edge_agent.sandbox import Sandbox, SandboxConfig
 
     session = _open_session(config, arguments.model)
     images = np.load(arguments.images, allow_pickle=False)
-    shape = session.session.get_inputs()[0].shape
-    classes = session.session.get_outputs()[session.scores_index].shape[-1]
-    cache = Layout(config.home).optimised
+    cache = CompiledCache(Layout(config.home).optimised)
     module = arguments.module.read_bytes()
     sandbox = Sandbox(module, session.session, SandboxConfig(), cache=cache)
     try:
-        sandbox.prepare(channels=shape[1], side=shape[2], classes=classes)
+        sandbox.prepare(describe_model(session), top_k=config.inference.top_k)
         if arguments.action == "run":
             for image in images:
                 hits = sandbox.classify(image)

@@ -150,3 +150,27 @@ class NoModelError(InferenceError):
     """No release runs that could answer."""
 
     code = "no_model"
+
+
+class GuestError(InferenceError):
+    """A guest module answered with a failure, or with something that is no answer."""
+
+    code = "guest_failed"
+
+
+class GuestRefusedError(GuestError):
+    """Not a module that may start: malformed, too large, or with imports or exports not ours."""
+
+    code = "guest_refused"
+
+
+class GuestTrapError(GuestError):
+    code = "guest_trapped"
+
+
+class GuestTimeoutError(GuestError):
+    code = "guest_timeout"
+
+
+class GuestFuelError(GuestError):
+    code = "guest_fuel_spent"

@@ -1,13 +1,12 @@
-"""Runs a guest module under limits: memory, time, and no import but the neural network.
+"""Runs a guest module under limits: memory, time, fuel, stack, and no import but the model.
 
-Compiled code is cached beside the state, keyed by the module's digest and by the runtime, and kept
-with a digest of its own: the runtime loads damaged code without a word.
+A guest is taken for hostile: whatever it does ends in a `GuestError` with a code of its own, the
+host goes on, and the next call gets a fresh instance.
 """
 
-import contextlib
 import hashlib
 import importlib.metadata
-import os
+import math
 import platform
 import threading
 from dataclasses import dataclass
@@ -16,115 +15,375 @@ from typing import Any
 
 import numpy as np
 
-from edge_agent.exceptions import InferenceError
+from edge_agent.compiled import CompiledCache
+from edge_agent.exceptions import (
+    GuestError,
+    GuestFuelError,
+    GuestRefusedError,
+    GuestTimeoutError,
+    GuestTrapError,
+    InputError,
+)
 from edge_agent.wasi_nn import WasiNn
+from edge_agent.watchdog import Watchdog
 
-EPOCH_S = 0.01
+CORE_MODULE = b"\0asm\1\0\0\0"
+COMPONENT = b"\0asm\x0d\0\1\0"
+ACTIVATIONS = {"none": 0, "softmax": 1, "sigmoid": 2}
+HIT = np.dtype([("class_id", "<u4"), ("confidence", "<f4")])
+I32, F32 = "i32", "f32"
+EXPORTS = {
+    "edge_alloc": ([I32], [I32]),
+    "edge_init": ([I32] * 5, [I32]),
+    "edge_normalise": ([I32, F32, F32], [I32]),
+    "edge_classify": ([I32] * 5, [I32]),
+}
+"""Parameters and results of what a guest offers; README.md in `guest/` says what they mean."""
+GUARD_BYTES = 65536
 
 
 @dataclass(frozen=True)
 class SandboxConfig:
     memory_max_bytes: int = 16 << 20
+    table_max_elements: int = 4096
+    stack_max_bytes: int = 256 << 10
+    module_max_bytes: int = 1 << 20
     timeout_s: float = 1.0
-    """For the guest's own work in one call, and again for the runtime's."""
+    """For one call, the runtime's work in it included."""
+    fuel: int = 0
+    """Instructions of one call, the same on every machine; 0 leaves it to the time limit, which
+    costs the guest less."""
+
+
+@dataclass(frozen=True)
+class GuestModel:
+    """What a guest is told of the model it serves."""
+
+    channels: int
+    height: int
+    width: int
+    classes: int
+    activation: str = "softmax"
+    mean: tuple[float, ...] = ()
+    """Per channel, of pixels in [0, 1]; empty takes 0."""
+    deviation: tuple[float, ...] = ()
+    """Per channel, above 0; empty takes 1."""
 
 
 class Sandbox:
-    """One instance of a guest module, bound to one ONNX Runtime session named `default`."""
+    """A guest module, bound to one ONNX Runtime session named `default`. Safe to share by threads:
+    one call at a time."""
 
     def __init__(
-        self, module: bytes, session: Any, config: SandboxConfig, *, cache: Path | None = None
+        self,
+        module: bytes,
+        session: Any,
+        config: SandboxConfig,
+        *,
+        cache: CompiledCache | None = None,
     ) -> None:
-        """Raises InferenceError when the module is no guest of ours."""
+        """Compiles the module, or takes its code from `cache`; nothing of it runs yet.
+
+        Raises:
+            GuestRefusedError: it is no module that may start here.
+        """
         import wasmtime
 
-        self._config = config
         self._wasmtime = wasmtime
-        settings = wasmtime.Config()
-        settings.epoch_interruption = True
-        settings.wasm_threads = False
-        self._engine = wasmtime.Engine(settings)
-        self._store = wasmtime.Store(self._engine)
-        self._store.set_limits(
-            memory_size=config.memory_max_bytes, instances=1, memories=1, tables=1
-        )
-        host = WasiNn({"default": session}, timeout_s=config.timeout_s)
-        linker = wasmtime.Linker(self._engine)
-        host.define(linker)
-        self._closing = threading.Event()
-        threading.Thread(target=self._tick, name="epochs", daemon=True).start()
+        self._config = config
+        check_module_bytes(module, config.module_max_bytes)
+        self._engine = wasmtime.Engine(make_settings(config))
+        self._watchdog = Watchdog(self._engine.increment_epoch)
+        self._host = WasiNn({"default": session}, self._watchdog)
+        self._lock = threading.Lock()
+        self._model: GuestModel | None = None
+        self._instance: Instance | None = None
         try:
-            self._set_deadline()
-            instance = linker.instantiate(self._store, self._load(module, cache))
-            self._exports = instance.exports(self._store)
-            self._memory = self._exports["memory"]
-        except (wasmtime.WasmtimeError, wasmtime.Trap, KeyError) as error:
+            compiled = self._compile(module, cache)
+            self._check_types(compiled)
+            linker = wasmtime.Linker(self._engine)
+            self._host.define(linker)
+            self._template = linker.instantiate_pre(compiled)
+        except wasmtime.WasmtimeError as error:
             self.close()
-            raise InferenceError(f"guest module refused: {str(error)[:200]}") from error
-        host.bind(self._store, self._memory)
-        self._image: tuple[int, int] = (0, 0)
+            raise GuestRefusedError(f"guest module refused: {str(error)[:200]}") from error
+        except GuestRefusedError:
+            self.close()
+            raise
 
     def close(self) -> None:
-        self._closing.set()
+        self._watchdog.close()
 
-    def prepare(self, *, channels: int, side: int, classes: int, top_k: int = 3) -> None:
-        """Binds the guest to the model: input `[1, channels, side, side]`, `classes` scores."""
-        status = self.call("edge_init", channels, side, classes)
-        if status != 0:
-            raise InferenceError(f"guest could not start: {status}")
-        self._channels, self._top_k = channels, top_k
-        self._hits = self.call("edge_alloc", 8 * top_k)
+    def prepare(self, model: GuestModel, *, top_k: int = 3) -> None:
+        """Starts an instance for `model`.
+
+        Raises:
+            GuestError: the guest does not start, or does not take the model.
+        """
+        with self._lock:
+            self._model, self._top_k = model, top_k
+            self._instance = None
+            self._start()
 
     def classify(self, image: np.ndarray[Any, Any]) -> list[tuple[int, float]]:
-        """The best classes of an image `[height, width, channels]` of uint8."""
-        height, width, channels = image.shape
-        if image.dtype != np.uint8 or channels != self._channels:
-            raise InferenceError(f"expected uint8 with {self._channels} channels")
-        data = np.ascontiguousarray(image).tobytes()
-        start, size = self._image
-        if size < len(data):
-            start, size = self.call("edge_alloc", len(data)), len(data)
-            if start == 0:
-                raise InferenceError("the image does not fit the guest's memory")
-            self._image = (start, size)
-        self._memory.write(self._store, data, start)
-        count = self.call("edge_classify", start, width, height, self._hits, self._top_k)
-        if count < 0:
-            raise InferenceError(f"guest failed: {count}")
-        raw = bytes(self._memory.read(self._store, self._hits, self._hits + 8 * count))
-        hits = np.frombuffer(raw, dtype=[("class_id", "<u4"), ("confidence", "<f4")])
-        return [(int(hit["class_id"]), float(hit["confidence"])) for hit in hits]
+        """The best classes of an image `[height, width, channels]` of uint8, best first.
 
-    def call(self, name: str, *arguments: int | float) -> int:
-        """Calls an export under the time limit; raises InferenceError when it traps."""
-        self._set_deadline()
-        try:
-            return int(self._exports[name](self._store, *arguments) or 0)
-        except (self._wasmtime.Trap, self._wasmtime.WasmtimeError) as error:
-            raise InferenceError(f"guest trapped in {name}: {str(error)[:200]}") from error
+        Raises:
+            InputError: the image is no such array.
+            GuestError: the guest failed, hung or answered nonsense; the next call starts anew.
+        """
+        with self._lock:
+            model = self._model
+            if model is None:
+                raise GuestError("the guest is not prepared")
+            if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != model.channels:
+                raise InputError(
+                    f"image: expected uint8 [height, width, {model.channels}], "
+                    f"got {image.dtype} {list(image.shape)}"
+                )
+            try:
+                return self._classify(self._instance or self._start(), image, model)
+            except GuestError:
+                self._instance = None
+                raise
 
-    def _set_deadline(self) -> None:
-        self._store.set_epoch_deadline(max(2, round(self._config.timeout_s / EPOCH_S)))
+    def _classify(
+        self, instance: "Instance", image: np.ndarray[Any, Any], model: GuestModel
+    ) -> list[tuple[int, float]]:
+        height, width, _ = image.shape
+        address = instance.place(np.ascontiguousarray(image).tobytes())
+        count = instance.call(
+            "edge_classify", address, height, width, instance.hits_address, self._top_k
+        )
+        if not 0 <= count <= self._top_k:
+            raise GuestError(f"the guest answered {count}, expected 0 to {self._top_k} classes")
+        hits = np.frombuffer(instance.read(instance.hits_address, HIT.itemsize * count), dtype=HIT)
+        answer = [(int(class_id), float(confidence)) for class_id, confidence in hits.tolist()]
+        for class_id, confidence in answer:
+            if class_id >= model.classes or not math.isfinite(confidence):
+                raise GuestError(f"the guest answered class {class_id} with {confidence}")
+        return answer
 
-    def _tick(self) -> None:
-        while not self._closing.wait(EPOCH_S):
-            self._engine.increment_epoch()
+    def _start(self) -> "Instance":
+        assert self._model is not None
+        instance = Instance(
+            self._wasmtime, self._engine, self._template, self._host, self._watchdog, self._config
+        )
+        instance.prepare(self._model, top_k=self._top_k)
+        self._instance = instance
+        return instance
 
-    def _load(self, module: bytes, cache: Path | None) -> Any:
+    def _compile(self, module: bytes, cache: CompiledCache | None) -> Any:
         wasmtime = self._wasmtime
         if cache is None:
             return wasmtime.Module(self._engine, module)
-        version = importlib.metadata.version("wasmtime")
-        key = f"{hashlib.sha256(module).hexdigest()}|{version}|{platform.machine()}"
-        path = cache / f"{hashlib.sha256(key.encode()).hexdigest()}.cwasm"
-        with contextlib.suppress(OSError, wasmtime.WasmtimeError):
-            stored = path.read_bytes()
-            if hashlib.sha256(stored[32:]).digest() == stored[:32]:
-                return wasmtime.Module.deserialize(self._engine, stored[32:])
+        identity = describe_code(module, self._config)
+        code = cache.read(identity)
+        if code is not None:
+            try:
+                return wasmtime.Module.deserialize(self._engine, code)
+            except wasmtime.WasmtimeError:
+                pass  # of another processor or build of the runtime: compiled anew
         compiled = wasmtime.Module(self._engine, module)
-        code = bytes(compiled.serialize())
-        temporary = path.with_suffix(f".{os.getpid()}.tmp")
-        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as stream:
-            stream.write(hashlib.sha256(code).digest() + code)
-        os.replace(temporary, path)
+        cache.write(identity, bytes(compiled.serialize()))
         return compiled
+
+    def _check_types(self, compiled: Any) -> None:
+        wasmtime = self._wasmtime
+        for needed in compiled.imports:
+            if needed.module != "wasi_ephemeral_nn":
+                raise GuestRefusedError(
+                    f"the guest imports {needed.module}.{needed.name}; "
+                    "only wasi_ephemeral_nn is offered"
+                )
+        exports = {export.name: export.type for export in compiled.exports}
+        if not isinstance(exports.get("memory"), wasmtime.MemoryType):
+            raise GuestRefusedError("the guest exports no memory")
+        for name, expected in EXPORTS.items():
+            kind = exports.get(name)
+            found = None
+            if isinstance(kind, wasmtime.FuncType):
+                found = ([str(p) for p in kind.params], [str(r) for r in kind.results])
+            if found != expected:
+                raise GuestRefusedError(f"export {name}: expected {expected}, got {found}")
+
+
+class Instance:
+    """One run of a guest: its memory and its calls, each under the limits."""
+
+    def __init__(
+        self,
+        wasmtime: Any,
+        engine: Any,
+        template: Any,
+        host: WasiNn,
+        watchdog: Watchdog,
+        config: SandboxConfig,
+    ) -> None:
+        """Raises GuestError: its start function fails, or it wants more than the limits."""
+        self._wasmtime, self._host = wasmtime, host
+        self._watchdog, self._config = watchdog, config
+        self._store = wasmtime.Store(engine)
+        self._store.set_limits(
+            memory_size=config.memory_max_bytes,
+            table_elements=config.table_max_elements,
+            instances=1,
+            memories=1,
+            tables=1,
+        )
+        host.bind(None, None)
+        instance = self._limited("start", lambda: template.instantiate(self._store))
+        exports = instance.exports(self._store)
+        self._memory = exports["memory"]
+        self._functions = {name: exports[name] for name in EXPORTS}
+        host.bind(self._store, self._memory)
+        self._image_address = self._image_capacity = 0
+        self.hits_address = 0
+
+    def prepare(self, model: GuestModel, *, top_k: int) -> None:
+        status = self.call(
+            "edge_init",
+            model.channels,
+            model.height,
+            model.width,
+            model.classes,
+            ACTIVATIONS[model.activation],
+        )
+        if status != 0:
+            raise GuestError(f"the guest does not take the model: {status}")
+        if model.mean or model.deviation:
+            for channel in range(model.channels):
+                mean = model.mean[channel] if model.mean else 0.0
+                deviation = model.deviation[channel] if model.deviation else 1.0
+                status = self.call("edge_normalise", channel, mean, deviation)
+                if status != 0:
+                    raise GuestError(f"the guest does not take mean and deviation: {status}")
+        self.hits_address = self._allocate(HIT.itemsize * top_k)
+
+    def place(self, data: bytes) -> int:
+        """Copies an image into the guest; its address there."""
+        if self._image_capacity < len(data):
+            self._image_address, self._image_capacity = self._allocate(len(data)), len(data)
+        self._check_bounds(self._image_address, len(data))
+        self._memory.write(self._store, data, self._image_address)
+        return self._image_address
+
+    def read(self, address: int, size: int) -> bytes:
+        self._check_bounds(address, size)
+        return bytes(self._memory.read(self._store, address, address + size))
+
+    def call(self, name: str, *arguments: int | float) -> int:
+        """The signed answer of an export.
+
+        Raises:
+            GuestTimeoutError, GuestFuelError, GuestTrapError: it did not come to its end.
+        """
+        return int(self._limited(name, lambda: self._functions[name](self._store, *arguments)))
+
+    def _allocate(self, size: int) -> int:
+        address = self.call("edge_alloc", size) & 0xFFFFFFFF
+        if address == 0:
+            raise GuestError(f"the guest has no {size} bytes of memory left")
+        self._check_bounds(address, size)
+        return address
+
+    def _check_bounds(self, address: int, size: int) -> None:
+        # The guest chose the address: it is checked like any other of its pointers.
+        if address + size > self._memory.data_len(self._store):
+            raise GuestError(f"the guest gave {size} bytes at {address}, outside its memory")
+
+    def _limited(self, name: str, work: Any) -> Any:
+        self._host.start_call()
+        self._store.set_epoch_deadline(1)
+        if self._config.fuel:
+            self._store.set_fuel(self._config.fuel)
+        self._watchdog.start(self._config.timeout_s)
+        try:
+            answer = work()
+        except self._wasmtime.Trap as trap:
+            raise self._describe(name, trap) from trap
+        except self._wasmtime.WasmtimeError as error:
+            raise GuestRefusedError(f"guest refused in {name}: {str(error)[:200]}") from error
+        finally:
+            self._watchdog.stop()
+        if self._watchdog.is_over:
+            raise self._timeout(name)
+        return answer
+
+    def _describe(self, name: str, trap: Any) -> GuestError:
+        codes = self._wasmtime.TrapCode
+        if trap.trap_code == codes.INTERRUPT:
+            return self._timeout(name)
+        if trap.trap_code == codes.OUT_OF_FUEL:
+            return GuestFuelError(f"{name} used more than {self._config.fuel} units of fuel")
+        kind = trap.trap_code.name.lower() if trap.trap_code is not None else str(trap)[:200]
+        return GuestTrapError(f"guest trapped in {name}: {kind}")
+
+    def _timeout(self, name: str) -> GuestError:
+        return GuestTimeoutError(f"{name} took longer than {self._config.timeout_s} s")
+
+
+def check_module_bytes(module: bytes, max_bytes: int) -> None:
+    """Raises GuestRefusedError: too large, or not a core module; a text would be compiled too."""
+    if len(module) > max_bytes:
+        raise GuestRefusedError(f"the guest has {len(module)} bytes; accepted: {max_bytes}")
+    if module.startswith(COMPONENT):
+        raise GuestRefusedError("the guest is a WebAssembly component; expected a core module")
+    if not module.startswith(CORE_MODULE):
+        raise GuestRefusedError(f"no WebAssembly module: it begins with {module[:8].hex()!r}")
+
+
+def make_settings(config: SandboxConfig) -> Any:
+    """The runtime's configuration: only what a small classifier needs is turned on."""
+    import wasmtime
+
+    settings = wasmtime.Config()
+    settings.epoch_interruption = True
+    settings.consume_fuel = config.fuel > 0
+    settings.max_wasm_stack = config.stack_max_bytes
+    # By default 4 GiB of addresses are reserved for each memory, which an address-space limit on a
+    # small device forbids.
+    settings.memory_reservation = config.memory_max_bytes
+    settings.memory_reservation_for_growth = 0
+    settings.memory_guard_size = GUARD_BYTES
+    settings.parallel_compilation = False
+    for feature in (
+        "wasm_threads",
+        "wasm_memory64",
+        "wasm_multi_memory",
+        "wasm_component_model",
+        "wasm_gc",
+        "wasm_function_references",
+        "wasm_exceptions",
+        "wasm_tail_call",
+        "wasm_relaxed_simd",
+    ):
+        setattr(settings, feature, False)
+    return settings
+
+
+def describe_code(module: bytes, config: SandboxConfig) -> str:
+    """All that the compiled code of a module depends on, in one line."""
+    return "|".join(
+        (
+            hashlib.sha256(module).hexdigest(),
+            importlib.metadata.version("wasmtime"),
+            platform.system(),
+            platform.machine(),
+            read_cpu_features(),
+            f"fuel={config.fuel > 0} memory={config.memory_max_bytes} guard={GUARD_BYTES} "
+            f"stack={config.stack_max_bytes}",
+        )
+    )
+
+
+def read_cpu_features(path: Path = Path("/proc/cpuinfo")) -> str:
+    """The instruction sets of the first core, as the kernel names them; empty where it does not."""
+    try:
+        with path.open() as stream:
+            for line in stream:
+                if line.startswith(("flags", "Features")):
+                    return " ".join(line.partition(":")[2].split())
+    except OSError:
+        pass
+    return ""
