@@ -15,6 +15,7 @@ from django.conf import settings
 from django.core.files import File
 from django.core.files.storage import FileSystemStorage, default_storage
 from django.db import IntegrityError, transaction
+from django.db.models import ForeignKey, ManyToOneRel
 from django.utils import timezone
 from django.utils.crypto import constant_time_compare, salted_hmac
 
@@ -149,11 +150,19 @@ def discard_blob(*, sha256: str) -> bool:
 
 def is_referenced(blob: Blob) -> bool:
     """True when a row of any app has a foreign key to the blob."""
-    for relation in Blob._meta.related_objects:
-        manager = relation.related_model._base_manager
-        if manager.filter(**{relation.field.name: blob}).exists():
-            return True
-    return False
+    return any(
+        field.model._base_manager.filter(**{field.name: blob}).exists()
+        for field in referring_fields()
+    )
+
+
+def referring_fields() -> list[ForeignKey]:
+    """Every foreign key to a blob in any app, those without a reverse name included."""
+    return [
+        relation.field
+        for relation in Blob._meta.get_fields(include_hidden=True)
+        if isinstance(relation, ManyToOneRel)
+    ]
 
 
 def _has_presigned_urls() -> bool:

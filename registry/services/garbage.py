@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from django.db.models import Exists, OuterRef, QuerySet
 
 from registry.models import Blob
-from registry.services.blobs import discard_blob
+from registry.services.blobs import discard_blob, referring_fields
 
 GRACE = timedelta(hours=24)
 
@@ -17,8 +17,8 @@ def find_garbage(*, now: datetime, grace: timedelta = GRACE) -> QuerySet[Blob]:
     The grace covers uploads whose bytes are stored and whose rows are not yet written.
     """
     garbage = Blob.objects.filter(stored_at__lt=now - grace)
-    for relation in Blob._meta.related_objects:
-        users = relation.related_model._base_manager.filter(**{relation.field.name: OuterRef("pk")})
+    for field in referring_fields():
+        users = field.model._base_manager.filter(**{field.name: OuterRef("pk")})
         garbage = garbage.exclude(Exists(users))
     return garbage.order_by("pk")
 

@@ -7,6 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from django.apps import apps
 from django.core.management import call_command
 from django.utils import timezone
 
@@ -152,3 +153,15 @@ def test_memory_does_not_grow_with_the_upload() -> None:
         tracemalloc.stop()
     assert blob.size_bytes == 64 * 1024 * 1024
     assert peak < 8 * 1024 * 1024
+
+
+def test_every_foreign_key_to_a_blob_keeps_it() -> None:
+    keys = {
+        (model._meta.label, field.name)
+        for model in apps.get_models(include_auto_created=True)
+        for field in model._meta.get_fields()
+        if getattr(field, "remote_field", None) and field.concrete and field.related_model is Blob
+    }
+    assert ("registry.VariantFile", "blob") in keys
+    found = {(field.model._meta.label, field.name) for field in blobs.referring_fields()}
+    assert found == keys
