@@ -53,6 +53,10 @@ class Samples:
         if count >= len(self):
             return self
         rows = np.sort(np.random.default_rng(seed).permutation(len(self))[:count])
+        return self.take(rows)
+
+    def take(self, rows: NDArray[np.int64]) -> "Samples":
+        """The rows of these indices."""
         labels = None if self.labels is None else self.labels[rows]
         return Samples({key: value[rows] for key, value in self.inputs.items()}, labels)
 

@@ -10,7 +10,7 @@ from typing import Any
 from compression.arrays import Samples, check_disjoint, input_specs, load_samples, random_samples
 from compression.evaluation import evaluate_variant, measure_accuracy
 from compression.exceptions import DataSetUnusableError
-from compression.gates import judge_gates, outcome_of, verdicts_to_json
+from compression.gates import judge_gates, judge_search, outcome_of, verdicts_to_json
 from compression.passes.context import PassContext
 from compression.passes.table import RUNNERS
 from compression.provenance import cpu_flags, library_versions
@@ -54,6 +54,8 @@ def run_chain(order: dict[str, Any], scratch: Path, emit: Emit) -> dict[str, Any
             target=recipe.target,
             search=recipe.search,
             calibration=calibration,
+            evaluation=evaluation,
+            gates=recipe.gates,
             seed=recipe.data.seed,
             threads=recipe.limits.threads,
             report_progress=_Throttle(emit, index, step.name),
@@ -77,12 +79,16 @@ def run_chain(order: dict[str, Any], scratch: Path, emit: Emit) -> dict[str, Any
     report = evaluate_variant(
         original, current, evaluation, target=recipe.target, threads=recipe.limits.threads
     )
+    search = next((note["facts"]["search"] for note in notes if "search" in note["facts"]), None)
     verdicts = judge_gates(recipe.gates, report)
+    if search is not None:
+        verdicts.append(judge_search(search))
     report |= {
         "schema": "compression-report/1",
         "gates": verdicts_to_json(verdicts),
         "outcome": outcome_of(report, verdicts),
         "passes": notes,
+        "search": search,
         "file": str(current.relative_to(scratch)),
         "warnings": _warnings(recipe, calibration, order),
         "excluded": {name: why for note in notes for name, why in note["excluded"].items()},

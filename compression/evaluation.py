@@ -27,8 +27,8 @@ def evaluate_variant(
         target: threads and batch for latency.
         threads: threads for everything but latency.
     """
-    reference = _scores(original, samples, threads)
-    scores = _scores(variant, samples, threads)
+    reference = score_samples(original, samples, threads)
+    scores = score_samples(variant, samples, threads)
     speed = measure_latency(
         {"fp32": original, "variant": variant},
         samples.head(target.batch),
@@ -69,7 +69,7 @@ def describe_model(path: Path, scores: NDArray, samples: Samples) -> dict[str, A
 def measure_accuracy(path: Path, samples: Samples) -> float:
     """The share of labelled samples that a model gets right."""
     assert samples.labels is not None
-    return statistics.accuracy_of(_scores(path, samples, 1), samples.labels).value
+    return statistics.accuracy_of(score_samples(path, samples, 1), samples.labels).value
 
 
 def _compare(reference: NDArray, scores: NDArray) -> dict[str, Any]:
@@ -82,7 +82,7 @@ def _compare(reference: NDArray, scores: NDArray) -> dict[str, Any]:
     }
 
 
-def _scores(path: Path, samples: Samples, threads: int) -> NDArray:
+def score_samples(path: Path, samples: Samples, threads: int) -> NDArray:
     """The first output of every sample as [N, C]."""
     session = open_session(path, threads=threads)
     first = session.get_outputs()[0].name

@@ -36,6 +36,13 @@ class TrainingUnavailableError(CompressionError):
     http_status = 422
 
 
+class BudgetSpentError(CompressionError):
+    """A search's time is up; what it has so far counts."""
+
+    code = "budget_spent"
+    http_status = 422
+
+
 class JobStateError(CompressionError):
     """The job is in a state in which this is not possible."""
 

@@ -41,6 +41,12 @@ def judge_gates(gates: Gates, report: dict[str, Any]) -> list[Verdict]:
     ]
 
 
+def judge_search(search: dict[str, Any]) -> Verdict:
+    """Whether a search found anything; if not, its closest candidate must not pass by luck."""
+    count = sum(item["is_feasible"] for item in search["candidates"] if item["passes"])
+    return Verdict("search.best", 1, count, search["recommended"] is not None, search["sentence"])
+
+
 def _is_unlabelled(name: str, report: dict[str, Any]) -> bool:
     """Without labels no accuracy exists; the default gate on it then says nothing."""
     return name == "max_accuracy_drop_points" and not report.get("has_labels")

@@ -154,4 +154,13 @@ PASSES: dict[str, PassInfo] = {
         needs_calibration=True,
         computes_int8=True,
     ),
+    "search.best": PassInfo(
+        "Try the other passes and keep the best variant that passes the gates",
+        {
+            "max_ratio": Parameter("float", 0.0, 0.8, default=0.8),
+            "finalists": Parameter("int", 1, 64, default=8),
+            "train": Parameter("bool", default=True),
+        },
+        needs_calibration=True,
+    ),
 }

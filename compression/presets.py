@@ -73,6 +73,14 @@ PRESETS: dict[str, Preset] = {
             _PREPARE,
             {"pass": "convert.fp16"},
         ),
+        _preset(
+            "best",
+            "Best under constraints",
+            "best",
+            "Tries pruning and every format, and keeps the best that passes the gates.",
+            _PREPARE,
+            {"pass": "search.best"},
+        ),
     )
 }
 

@@ -74,4 +74,16 @@ def step_keys(source_sha256: str, recipe: Recipe, calibration_sha256: str | None
 
 
 def _search_of(step: Step, recipe: Recipe) -> dict[str, Any] | None:
-    return recipe.to_json()["search"] if step.name == "mixed.search" else None
+    document = recipe.to_json()
+    if step.name == "mixed.search":
+        return {"search": document["search"]}
+    if step.name != "search.best":
+        return None
+    # What it judges by decides what it writes, and PyTorch decides what it can try.
+    sections = {name: document[name] for name in ("search", "gates", "target")}
+    return {
+        **sections,
+        "evaluation": recipe.data.evaluation,
+        "torch": torch_version(),
+        "threads": recipe.limits.threads,
+    }

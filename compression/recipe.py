@@ -126,7 +126,7 @@ _RANGES: dict[str, dict[str, Parameter]] = {
         "min_agreement": Parameter("float", 0.0, 1.0, is_nullable=True),
     },
     "search": {
-        "objective": Parameter("str", choices=("size", "latency")),
+        "objective": Parameter("str", choices=("size", "latency", "accuracy")),
         "trials": Parameter("int", minimum=1, maximum=10_000),
         "seconds": Parameter("int", minimum=1, maximum=86_400),
     },

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from compression.arrays import Samples
-from compression.recipe import Search, Target
+from compression.recipe import Gates, Search, Target
 
 Progress = Callable[[int, int], None]
 
@@ -20,6 +20,7 @@ class PassContext:
     """The inputs of a pass.
 
     `original` is the FP32 model the job started from; `calibration` is None where none was given.
+    `evaluation` and `gates` are for `search.best` alone, which judges finalists as the job does.
     """
 
     source: Path
@@ -30,6 +31,8 @@ class PassContext:
     target: Target = field(default_factory=Target)
     search: Search = field(default_factory=Search)
     calibration: Samples | None = None
+    evaluation: Samples | None = None
+    gates: Gates = field(default_factory=Gates)
     seed: int = 0
     threads: int = 1
     report_progress: Progress = ignore_progress

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from compression.arrays import Samples
 from compression.exceptions import DataSetUnusableError, ModelUnsupportedError
-from compression.passes.calibration import write_calibration
+from compression.passes.calibration import calibrate
 from compression.passes.context import PassContext, PassResult
 from compression.passes.mixed_plan import find_excluded, rank_nodes
 from compression.passes.quantize import finish_file, run_static, static_settings
@@ -79,13 +79,12 @@ class _Search:
         self.samples = calibration.pick(context.parameters["samples"], context.seed)
         self.probe = self.samples.head(context.parameters["probe"])
         self.model = onnx.load(str(context.source))
-        self.cache = context.scratch / "calibration.json"
         self.candidate = context.scratch / "candidate.onnx"
         self.judged: dict[tuple[str, ...], bool] = {}
-        write_calibration(
+        self.cache = calibrate(
             context.source,
             self.samples,
-            self.cache,
+            context.scratch,
             parameters=self.parameters,
             is_symmetric=self.settings.is_symmetric,
         )

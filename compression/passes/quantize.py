@@ -8,7 +8,7 @@ import onnx
 from onnxruntime.quantization import QuantFormat, QuantType, quantize_dynamic, quantize_static
 
 from compression.exceptions import DataSetUnusableError
-from compression.passes.calibration import METHODS, write_calibration
+from compression.passes.calibration import METHODS, calibrate
 from compression.passes.context import PassContext, PassResult
 from compression.structure import strip_metadata
 
@@ -63,11 +63,10 @@ def quantize_statically(context: PassContext) -> PassResult:
         raise DataSetUnusableError("quantize.static needs calibration samples.")
     samples = context.calibration.pick(parameters["samples"], context.seed)
     settings = static_settings(parameters, context.target.isa)
-    cache = context.scratch / "calibration.json"
-    write_calibration(
+    cache = calibrate(
         context.source,
         samples,
-        cache,
+        context.scratch,
         parameters=parameters,
         is_symmetric=settings.is_symmetric,
         report_progress=context.report_progress,

@@ -1,0 +1,84 @@
+"""What a search tries, in order: pruned bases, each stored in several formats. Pure."""
+
+from dataclasses import dataclass
+from typing import Any
+
+Steps = tuple[dict[str, Any], ...]
+
+PRUNING_RATIOS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
+# Training takes longer than all the rest, so only where it can gain most.
+TRAINED_RATIOS = (0.6, 0.8, 0.4)
+
+
+@dataclass(frozen=True)
+class Format:
+    """How a base is stored, and the fewest bytes a parameter takes in it."""
+
+    name: str
+    steps: Steps
+    bytes_per_parameter: int
+
+
+@dataclass(frozen=True)
+class Base:
+    """An FP32 model that the formats start from; `parent` is the base it is made from."""
+
+    name: str
+    steps: Steps
+    parent: str = ""
+    ratio: float = 0.0
+    is_trained: bool = False
+
+
+FORMATS = (
+    Format("fp32", (), 4),
+    Format("int8-qdq", ({"pass": "quantize.static", "format": "qdq"},), 1),
+    Format("int8-qoperator", ({"pass": "quantize.static", "format": "qoperator"},), 1),
+    Format("w8", ({"pass": "quantize.weights", "bits": 8},), 1),
+    Format("dynamic", ({"pass": "quantize.dynamic"},), 1),
+    Format("w16", ({"pass": "quantize.weights", "bits": 16},), 2),
+    Format("fp16", ({"pass": "convert.fp16"},), 2),
+    Format("mixed", ({"pass": "mixed.search"},), 1),
+)
+
+
+def list_bases(max_ratio: float, *, can_train: bool) -> list[Base]:
+    """Bases, cheapest to make first; those that train come last.
+
+    Args:
+        max_ratio: the largest share of channels to remove; 0 leaves pruning out.
+        can_train: whether PyTorch is there.
+    """
+    ratios = [ratio for ratio in PRUNING_RATIOS if ratio <= max_ratio + 1e-9]
+    bases = [Base("", ())]
+    bases += [
+        Base(f"p{round(100 * ratio)}", ({"pass": "prune.structured", "ratio": ratio},), "", ratio)
+        for ratio in ratios
+    ]
+    if can_train:
+        for ratio in TRAINED_RATIOS:
+            if ratio in ratios:
+                parent = f"p{round(100 * ratio)}"
+                steps = ({"pass": "finetune.kd"},)
+                bases.append(Base(f"{parent}+kd", steps, parent, ratio, is_trained=True))
+        bases.append(Base("student", ({"pass": "distill.student"},), is_trained=True))
+    return bases
+
+
+def name_candidate(base: Base, form: Format) -> str:
+    """`p40+int8-qdq`, or the format alone for the unpruned base."""
+    return f"{base.name}+{form.name}" if base.name else form.name
+
+
+def fits_when_pruned(parameters: int, ratio: float, max_bytes: int | None) -> bool:
+    """Whether a model of that many parameters can fit with a share of its channels removed.
+
+    A weight between two narrowed layers keeps (1 - ratio)^2 of its parameters, every other weight
+    more; none takes less than one byte.
+    """
+    return max_bytes is None or parameters * (1.0 - ratio) ** 2 <= max_bytes
+
+
+def fits_at_best(parameters: int, form: Format, max_bytes: int | None) -> bool:
+    """Whether a base of that many parameters can fit at all, before anything is built."""
+    return max_bytes is None or parameters * form.bytes_per_parameter <= max_bytes

@@ -1,0 +1,160 @@
+"""Search under constraints on a real model: an answer in time, and an honest one."""
+
+import shutil
+import time
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from compression.arrays import Samples
+from compression.chain import run_chain
+from compression.exceptions import BudgetSpentError
+from compression.passes.search_best import split_samples
+from compression.presets import get_preset
+from compression.recipe import merge_recipe, parse_recipe
+from compression.search.deadline import interrupt_after
+from compression.sessions import open_session
+
+DEMO = Path(__file__).resolve().parent.parent.parent / "demo" / "data"
+QUICK = {"pass": "search.best", "max_ratio": 0.4, "train": False}
+
+
+def search(folder, *, gates, seconds=60, objective="size", step=QUICK, evaluation="eval.npz"):
+    folder.mkdir(exist_ok=True)
+    files = {"source": "digits-cnn-1.1.0.onnx", "calibration": "calibration.npz"}
+    for name in (*files.values(), "eval.npz"):
+        shutil.copy(DEMO / name, folder / name)
+    recipe = merge_recipe(
+        get_preset("best").recipe,
+        {
+            "gates": gates,
+            "search": {"seconds": seconds, "objective": objective},
+            "passes": [{"pass": "prepare"}, step],
+        },
+    )
+    document = parse_recipe(recipe).to_json()
+    order = {"recipe": document, "evaluation": evaluation, "done": [], **files}
+    return run_chain(order, folder, lambda *args, **values: None)
+
+
+@pytest.fixture(scope="module")
+def feasible(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("feasible")
+    return folder, search(folder, gates={"max_bytes": 50_000, "max_accuracy_drop_points": 1.0})
+
+
+def test_a_feasible_search_recommends_what_passes_on_the_full_set(feasible):
+    folder, report = feasible
+    found = report["search"]
+    assert report["outcome"] == "passed"
+    by_name = {item["name"]: item for item in found["candidates"]}
+    chosen = by_name[found["recommended"]]
+    assert chosen["is_feasible"] and chosen["judged_on"] == "full"
+    assert (chosen["bytes"], chosen["accuracy"]) == (
+        report["variant"]["bytes"],
+        report["variant"]["accuracy"]["value"],
+    )
+    assert chosen["bytes"] <= 50_000
+    others = [item for item in found["candidates"] if item["is_feasible"]]
+    assert chosen["bytes"] == min(item["bytes"] for item in others)
+    assert found["recommended"] in found["sentence"]
+    assert open_session(folder / report["file"])
+
+
+def test_the_report_holds_every_candidate_with_what_became_of_it(feasible):
+    found = feasible[1]["search"]
+    assert {"int8-qdq", "int8-qoperator", "w8", "dynamic", "w16", "fp16", "mixed"} <= {
+        item["name"].split("+")[-1] for item in found["candidates"] + found["skipped"]
+    }
+    assert {item["name"].split("+")[0] for item in found["candidates"]} >= {"fp32", "p20", "p40"}
+    for item in found["candidates"]:
+        assert item["reason"] or item["is_feasible"], item
+        assert item["p50_ms"] or item["judged_on"] == "subset"
+        assert not item["is_on_front"] or item["judged_on"] == "full"
+    assert all(item["reason"] for item in found["skipped"])
+    assert any(item["is_on_front"] for item in found["candidates"])
+    assert found["constraints"] == {"max_bytes": 50_000, "max_accuracy_drop_points": 1.0}
+
+
+def test_the_recommended_passes_are_a_recipe_of_their_own(feasible):
+    found = feasible[1]["search"]
+    chosen = next(i for i in found["candidates"] if i["name"] == found["recommended"])
+    recipe = parse_recipe({"schema": "compress/1", "passes": chosen["passes"]})
+    assert [step.name for step in recipe.passes]
+
+
+def test_the_same_seed_gives_the_same_answer(feasible, tmp_path):
+    first = feasible[1]
+    again = search(tmp_path, gates={"max_bytes": 50_000, "max_accuracy_drop_points": 1.0})
+    names = [[item["name"] for item in r["search"]["candidates"]] for r in (first, again)]
+    assert names[0] == names[1]
+    assert first["passes"][-1]["sha256"] == again["passes"][-1]["sha256"]
+
+
+def test_constraints_that_nothing_keeps_are_answered_with_the_closest(tmp_path):
+    report = search(
+        tmp_path,
+        gates={"max_bytes": 3_000, "max_accuracy_drop_points": 1.0},
+        objective="latency",
+        step={**QUICK, "max_ratio": 0.2},
+    )
+    found = report["search"]
+    assert report["outcome"] == "failed_gate"
+    assert found["recommended"] is None
+    assert found["sentence"].startswith("No candidate keeps every constraint. The closest is")
+    assert any(item["is_on_front"] for item in found["candidates"])
+    assert not next(g for g in report["gates"] if g["gate"] == "search.best")["passed"]
+
+
+def test_a_budget_too_short_for_all_still_gets_an_answer(tmp_path):
+    report = search(
+        tmp_path,
+        gates={"max_accuracy_drop_points": 1.0},
+        seconds=1,
+        step={"pass": "search.best", "train": False},
+    )
+    found = report["search"]
+    assert found["recommended"]
+    assert any("time" in item["reason"] for item in found["skipped"])
+
+
+def test_without_labels_agreement_takes_the_place_of_accuracy(tmp_path):
+    x = np.load(DEMO / "eval.npz")["x"]
+    np.savez(tmp_path / "unlabelled.npz", x=x)
+    report = search(
+        tmp_path,
+        gates={"min_agreement": 0.98},
+        step={**QUICK, "max_ratio": 0.0},
+        evaluation="unlabelled.npz",
+    )
+    rows = [item for item in report["search"]["candidates"] if item["judged_on"] == "full"]
+    assert report["outcome"] == "passed"
+    assert all(item["accuracy_drop_points"] is None for item in rows)
+    assert all(item["agreement"] > 0.98 for item in rows)
+
+
+def test_fitting_and_selection_rows_are_disjoint_and_fixed_by_the_seed():
+    x = np.arange(100, dtype=np.float32).reshape(100, 1)
+    fitting, selection = split_samples(Samples({"x": x}, np.arange(100)), 3)
+    assert not set(fitting.labels) & set(selection.labels)
+    assert len(fitting) + len(selection) == 100
+    assert (split_samples(Samples({"x": x}, None), 3)[1].inputs["x"] == selection.inputs["x"]).all()
+
+
+def test_a_pass_that_takes_too_long_is_interrupted_and_the_outer_timer_goes_on():
+    fired = []
+    with pytest.raises(BudgetSpentError), interrupt_after(30):
+        with pytest.raises(BudgetSpentError), interrupt_after(0.05):
+            while True:
+                time.sleep(0.01)
+        fired.append("inner")
+        with interrupt_after(0):
+            fired.append("never")
+    assert fired == ["inner"]
+
+
+def test_the_winner_is_a_valid_model(feasible):
+    folder, report = feasible
+    onnx.checker.check_model(str(folder / report["file"]))
