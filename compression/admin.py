@@ -95,19 +95,21 @@ class JobAdmin(ModelAdmin):
         form = JobForm(request.POST or None, initial={"version": request.GET.get("version")})
         if request.method == "POST" and form.is_valid():
             try:
-                job = self._start(request, dict(form.cleaned_data))
+                submission = self._start(request, dict(form.cleaned_data))
             except CompressionError as error:
                 form.add_error(None, error.message)
             else:
-                return redirect(job.get_absolute_url())
+                messages.info(request, submission.sentence)
+                return redirect(submission.job.get_absolute_url())
         return self._page(request, "job_form", "Compress a version", {"form": form})
 
-    def _start(self, request: HttpRequest, values: dict[str, Any]) -> Job:
+    def _start(self, request: HttpRequest, values: dict[str, Any]) -> jobs.Submission:
         drop = values.pop("max_accuracy_drop_points")
         recipe = {"gates": {"max_accuracy_drop_points": drop}}
-        job = jobs.create_job(actor=request.user.get_username(), recipe=recipe, **values)
-        transaction.on_commit(partial(tasks.run_job.delay, str(job.pk)), robust=True)
-        return job
+        submission = jobs.submit_job(actor=request.user.get_username(), recipe=recipe, **values)
+        if not submission.is_known:
+            transaction.on_commit(partial(tasks.send_job, submission.job.pk), robust=True)
+        return submission
 
     def change_view(
         self,

@@ -6,7 +6,8 @@ from uuid import UUID
 
 from django.db import transaction
 from django.db.models import QuerySet
-from drf_spectacular.utils import extend_schema
+from django.utils import timezone
+from drf_spectacular.utils import extend_schema, extend_schema_field
 from rest_framework import generics, serializers, status
 from rest_framework.pagination import CursorPagination
 from rest_framework.permissions import DjangoModelPermissions, IsAuthenticated
@@ -17,7 +18,9 @@ from rest_framework.views import APIView
 from compression import selectors, tasks
 from compression.models import Job
 from compression.presets import PRESETS
+from compression.progress import Progress, describe_progress
 from compression.services import jobs
+from compression.states import JobState
 from registry.models import DataSet, Variant, Version
 
 
@@ -44,10 +47,29 @@ class NewestFirst(CursorPagination):
     max_page_size = 500
 
 
+class ProgressSerializer(serializers.Serializer[Any]):
+    """How far a job is."""
+
+    fraction = serializers.FloatField(help_text="Of the whole recipe, 0 to 1.")
+    eta_seconds = serializers.FloatField(
+        allow_null=True, help_text="Until the end of the recipe; null while nothing is known."
+    )
+    index = serializers.IntegerField(allow_null=True, help_text="The running step, from 0.")
+    steps = serializers.IntegerField(help_text="Passes of the recipe, and measuring.")
+    name = serializers.CharField(help_text="The running step; empty when none is.")
+    done = serializers.IntegerField(allow_null=True, help_text="Parts of the step that are done.")
+    total = serializers.IntegerField(allow_null=True)
+    step_eta_seconds = serializers.FloatField(allow_null=True)
+    queue_position = serializers.IntegerField(
+        allow_null=True, help_text="Queued jobs that come first."
+    )
+
+
 class JobRowSerializer(serializers.ModelSerializer[Job]):
     """A job without its report."""
 
     version_name = serializers.CharField(source="version.__str__", read_only=True)
+    progress = serializers.SerializerMethodField()
 
     class Meta:
         model = Job
@@ -64,6 +86,8 @@ class JobRowSerializer(serializers.ModelSerializer[Job]):
             "progress",
             "error",
             "result_variant",
+            "identity",
+            "rerun_of",
             "attempts",
             "created_by",
             "created_at",
@@ -72,12 +96,30 @@ class JobRowSerializer(serializers.ModelSerializer[Job]):
         ]
         read_only_fields = fields
 
+    @extend_schema_field(ProgressSerializer)
+    def get_progress(self, job: Job) -> Progress:
+        if job.state == JobState.QUEUED and not hasattr(self, "_positions"):
+            # One query for all rows of a page.
+            self._positions = selectors.queue_positions()
+        position = self._positions.get(job.pk) if job.state == JobState.QUEUED else None
+        return describe_progress(job, now=timezone.now(), queue_position=position)
+
 
 class JobSerializer(JobRowSerializer):
     """A job with its recipe, its report and its last events."""
 
     class Meta(JobRowSerializer.Meta):
         fields = [*JobRowSerializer.Meta.fields, "is_cancel_requested", "recipe", "report", "log"]
+        read_only_fields = fields
+
+
+class SubmissionSerializer(JobSerializer):
+    """The job of an order, and whether it was there already."""
+
+    is_answered_from_cache = serializers.BooleanField(read_only=True)
+
+    class Meta(JobSerializer.Meta):
+        fields = [*JobSerializer.Meta.fields, "is_answered_from_cache"]
         read_only_fields = fields
 
 
@@ -121,16 +163,26 @@ class JobList(generics.ListAPIView[Job]):
     filterset_fields = ["state", "version", "preset"]
 
     def get_queryset(self) -> QuerySet[Job]:
-        return selectors.jobs_with_names().defer("report", "log", "recipe")
+        return selectors.jobs_with_names().defer("report", "log")
 
-    @extend_schema(request=JobOrderSerializer, responses={201: JobSerializer})
+    @extend_schema(
+        request=JobOrderSerializer,
+        responses={201: SubmissionSerializer, 200: SubmissionSerializer},
+    )
     def post(self, request: Request) -> Response:
-        """The queued job; GET it until its state is final."""
+        """The queued job (201); GET it until its state is final.
+
+        An order equal to one that is active or was measured is answered with that job (200).
+        """
         form = JobOrderSerializer(data=request.data)
         form.is_valid(raise_exception=True)
-        job = jobs.create_job(actor=request.user.get_username(), **form.validated_data)
-        transaction.on_commit(partial(tasks.run_job.delay, str(job.pk)), robust=True)
-        return Response(JobSerializer(job).data, status=status.HTTP_201_CREATED)
+        submission = jobs.submit_job(actor=request.user.get_username(), **form.validated_data)
+        job = submission.job
+        if not submission.is_known:
+            transaction.on_commit(partial(tasks.send_job, job.pk), robust=True)
+        body = {**JobSerializer(job).data, "is_answered_from_cache": submission.is_answered}
+        code = status.HTTP_200_OK if submission.is_known else status.HTTP_201_CREATED
+        return Response(body, status=code)
 
 
 class JobDetail(generics.RetrieveAPIView[Job]):
@@ -157,6 +209,24 @@ class JobCancel(generics.GenericAPIView[Job]):
         self.get_object()
         job = jobs.cancel_job(job_id=pk, actor=request.user.get_username())
         return Response(JobSerializer(job).data)
+
+
+class JobRerun(generics.GenericAPIView[Job]):
+    """Runs a measured job again from its stored recipe."""
+
+    queryset = Job.objects.none()
+    serializer_class = JobSerializer
+    permission_classes = [IsAuthenticated, JobPermissions]
+
+    def get_queryset(self) -> QuerySet[Job]:
+        return selectors.jobs_with_names()
+
+    @extend_schema(request=None, responses={201: JobSerializer})
+    def post(self, request: Request, pk: UUID) -> Response:
+        """The new job; its `report.rerun` says whether the bytes are the same again."""
+        job = jobs.rerun_job(original=self.get_object(), actor=request.user.get_username())
+        transaction.on_commit(partial(tasks.send_job, job.pk), robust=True)
+        return Response(JobSerializer(job).data, status=status.HTTP_201_CREATED)
 
 
 class PresetList(APIView):

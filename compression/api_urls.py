@@ -9,6 +9,7 @@ urlpatterns = [
     path("compression/jobs/", api.JobList.as_view(), name="job-list"),
     path("compression/jobs/<uuid:pk>/", api.JobDetail.as_view(), name="job-detail"),
     path("compression/jobs/<uuid:pk>/cancel/", api.JobCancel.as_view(), name="job-cancel"),
+    path("compression/jobs/<uuid:pk>/rerun/", api.JobRerun.as_view(), name="job-rerun"),
     path(
         "compression/versions/<int:version_id>/variants/",
         api.MeasuredVariantList.as_view(),

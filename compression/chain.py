@@ -13,7 +13,7 @@ from compression.exceptions import DataSetUnusableError
 from compression.gates import judge_gates, judge_search, outcome_of, verdicts_to_json
 from compression.passes.context import PassContext
 from compression.passes.table import RUNNERS
-from compression.provenance import cpu_flags, library_versions
+from compression.provenance import cpu_flags, cpu_model, library_versions
 from compression.recipe import Recipe, parse_recipe
 from compression.sessions import open_session
 
@@ -76,6 +76,7 @@ def run_chain(order: dict[str, Any], scratch: Path, emit: Emit) -> dict[str, Any
         emit("step", index=index, name=step.name, state="done", file=file, notes=note)
         current = destination
     emit("step", index=len(recipe.passes), name="evaluate", state="started")
+    started = time.monotonic()
     report = evaluate_variant(
         original, current, evaluation, target=recipe.target, threads=recipe.limits.threads
     )
@@ -89,11 +90,13 @@ def run_chain(order: dict[str, Any], scratch: Path, emit: Emit) -> dict[str, Any
         "outcome": outcome_of(report, verdicts),
         "passes": notes,
         "search": search,
+        "evaluation_seconds": round(time.monotonic() - started, 3),
         "file": str(current.relative_to(scratch)),
         "warnings": _warnings(recipe, calibration, order),
         "excluded": {name: why for note in notes for name, why in note["excluded"].items()},
         "environment": {
             "libraries": library_versions(recipe),
+            "cpu": cpu_model(),
             "cpu_flags": cpu_flags(),
             "machine": platform.machine(),
             "seed": recipe.data.seed,

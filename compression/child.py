@@ -5,43 +5,22 @@ a scratch directory, limits itself before it loads any model tooling, and writes
 output. Whatever a hostile model makes of it, the process group ends with the job.
 """
 
-import contextlib
-import ctypes
 import json
 import os
-import resource
-import signal
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
 from compression.events import write_event
-
-_PR_SET_PDEATHSIG = 1
-
-
-def limit_process(limits: dict[str, int]) -> None:
-    """Sets address space, CPU seconds, file size and core dumps of this process."""
-    memory = limits["memory_bytes"]
-    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
-    seconds = limits["wall_seconds"] * limits["threads"]
-    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 5))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (memory, memory))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-
-
-def end_with_parent() -> None:
-    """Asks Linux to end this process when its worker dies; elsewhere the wall limit does."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+from compression.limits import describe_failure, end_with_parent, limit_process
 
 
 def main(order_path: str) -> int:
     """Runs the order and returns the exit status: 0, or 3 with an `error` event."""
     order = json.loads(Path(order_path).read_text())
-    end_with_parent()
-    limit_process(order["limits"])
+    end_with_parent(order["parent"])
+    limit_process(order["limits"], slot=order["slot"])
     os.nice(5)
     # A library that prints must not be able to write into the stream of events.
     sys.stdout = sys.stderr
@@ -52,16 +31,13 @@ def main(order_path: str) -> int:
     except CompressionError as error:
         write_event("error", code=error.code, message=str(error))
         return 3
-    except MemoryError:
-        write_event("error", code="out_of_memory", message="The memory limit was reached.")
-        return 3
     # The boundary of the process: every failure becomes an event.
     except Exception as error:  # noqa: BLE001
         import traceback
 
         traceback.print_exc()
-        message = f"{type(error).__name__}: {error}"
-        write_event("error", code="pass_failed", message=message[:2000])
+        code, message = describe_failure(error, order["limits"])
+        write_event("error", code=code, message=message)
         return 3
     return 0
 

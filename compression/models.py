@@ -29,6 +29,21 @@ class Job(models.Model):
     preset = models.CharField(max_length=40, blank=True, help_text="Empty for an own recipe.")
     variant_name = models.CharField(max_length=64, help_text="What the result is to be called.")
     recipe = models.JSONField(help_text="The complete compress/1 recipe.")
+    identity = models.CharField(
+        max_length=64,
+        blank=True,
+        editable=False,
+        help_text="Digest of all that the result depends on; equal jobs give equal bytes.",
+    )
+    rerun_of = models.ForeignKey(
+        "self",
+        null=True,
+        blank=True,
+        editable=False,
+        on_delete=models.PROTECT,
+        related_name="reruns",
+        help_text="The job whose stored recipe this one runs again, without the step cache.",
+    )
     state = models.CharField(max_length=12, choices=JobState, default=JobState.QUEUED)
     is_cancel_requested = models.BooleanField(default=False)
     progress = models.JSONField(default=dict, blank=True)
@@ -46,6 +61,9 @@ class Job(models.Model):
     claim = models.UUIDField(null=True, blank=True, help_text="Which worker holds it.")
     created_by = models.CharField(max_length=150, blank=True)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
+    sent_at = models.DateTimeField(
+        null=True, blank=True, editable=False, help_text="When a message last named it."
+    )
     started_at = models.DateTimeField(null=True, blank=True)
     heartbeat_at = models.DateTimeField(null=True, blank=True)
     finished_at = models.DateTimeField(null=True, blank=True)
@@ -71,6 +89,7 @@ class Job(models.Model):
         indexes = [
             models.Index(fields=["state", "heartbeat_at"], name="job_state_heartbeat_idx"),
             models.Index(fields=["version", "-created_at"], name="job_version_idx"),
+            models.Index(fields=["identity"], name="job_identity_idx"),
         ]
 
     def __str__(self) -> str:

@@ -3,6 +3,7 @@
 import hashlib
 import importlib.metadata
 import json
+import platform
 from pathlib import Path
 from typing import Any
 
@@ -38,17 +39,52 @@ def cpu_flags() -> list[str]:
     return [flag for flag in _FLAGS if flag in present]
 
 
+def cpu_model() -> str:
+    """The processor's own name; the architecture where it is unknown."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    for line in lines:
+        if line.startswith(("model name", "Model")):
+            return line.split(":", 1)[1].strip()
+    return platform.machine()
+
+
 def digest_json(value: Any) -> str:
     """SHA-256 of a value's canonical JSON."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def step_keys(source_sha256: str, recipe: Recipe, calibration_sha256: str | None) -> list[str]:
+def job_identity(source_manifest_sha256: str | None, recipe: Recipe) -> str:
+    """Digest of all that a job's result depends on; jobs of equal identity give equal bytes.
+
+    The recipe names data sets and model file by their SHA-256 already; the manifest adds what is
+    signed around the file, and the version's name is left out.
+    """
+    document = recipe.to_json()
+    document["source"] = {key: v for key, v in document["source"].items() if key != "version"}
+    return digest_json(
+        {
+            "manifest": source_manifest_sha256,
+            "recipe": document,
+            "libraries": library_versions(recipe),
+            "revision": PASSES_REVISION,
+        }
+    )
+
+
+def step_keys(
+    source_sha256: str, recipe: Recipe, calibration_sha256: str | None, *, realm: str = ""
+) -> list[str]:
     """The cache key of each pass: everything its output depends on, chained from the source.
 
     The chain makes a key depend on all passes before it, so all keys are known before the first
     pass runs.
+
+    Args:
+        realm: keys of one realm never meet those of another.
     """
     key = digest_json(
         {
@@ -60,6 +96,7 @@ def step_keys(source_sha256: str, recipe: Recipe, calibration_sha256: str | None
             "isa": recipe.target.isa,
             "libraries": library_versions(),
             "revision": PASSES_REVISION,
+            **({"realm": realm} if realm else {}),
         }
     )
     keys = []

@@ -1,11 +1,15 @@
 """Reads of compression."""
 
 from typing import Any
+from uuid import UUID
 
 from django.db.models import QuerySet
 
 from compression.models import Job
 from compression.states import MEASURED_STATES
+
+HISTORY_JOBS = 10
+MAX_POSITIONS = 1000
 
 
 def jobs_with_names() -> QuerySet[Job]:
@@ -17,6 +21,29 @@ def jobs_with_names() -> QuerySet[Job]:
         "evaluation_dataset__model",
         "result_variant",
     )
+
+
+def step_history(job: Job) -> list[dict[str, float]]:
+    """Seconds by step of the last measured jobs on the same version."""
+    rows = (
+        Job.objects.measured()
+        .filter(version_id=job.version_id)
+        .order_by("-created_at")
+        .values_list("report__passes", "report__evaluation_seconds")[:HISTORY_JOBS]
+    )
+    history = []
+    for passes, evaluation_seconds in rows:
+        seconds = {note["pass"]: float(note["seconds"]) for note in passes or []}
+        if evaluation_seconds is not None:
+            seconds["evaluate"] = float(evaluation_seconds)
+        history.append(seconds)
+    return history
+
+
+def queue_positions() -> dict[UUID, int]:
+    """How many queued jobs come before each queued one, by when they were made."""
+    waiting = Job.objects.queued().order_by("created_at").values_list("pk", flat=True)
+    return {pk: position for position, pk in enumerate(waiting[:MAX_POSITIONS])}
 
 
 def measured_variants(version_id: int) -> list[dict[str, Any]]:

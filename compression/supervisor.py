@@ -4,6 +4,7 @@ The child gets a scratch directory, a fixed number of threads and an environment
 secret; it limits its own address space and CPU time before it loads a model.
 """
 
+import json
 import logging
 import os
 import queue
@@ -44,6 +45,7 @@ def supervise(
     threads: int,
     on_event: Callable[[dict[str, Any]], None],
     should_stop: Callable[[], bool],
+    slot: int = 0,
 ) -> Outcome:
     """Runs `scratch/order.json` and returns how it ended.
 
@@ -51,12 +53,16 @@ def supervise(
         scratch: where the order and all files are.
         wall_seconds: the child is ended after this time.
         threads: for the numeric libraries.
+        slot: which of the jobs on this machine it is.
         on_event: called with each event, in this thread.
         should_stop: asked twice a second; True ends the child.
     """
+    path = scratch / "order.json"
+    order = {**json.loads(path.read_text()), "parent": os.getpid(), "slot": slot}
+    path.write_text(json.dumps(order))
     with (scratch / "stderr.log").open("wb") as errors:
         process = subprocess.Popen(
-            [sys.executable, "-m", "compression.child", str(scratch / "order.json")],
+            [sys.executable, "-m", "compression.child", str(path)],
             cwd=scratch,
             env=_environment(scratch, threads),
             stdin=subprocess.DEVNULL,

@@ -33,6 +33,10 @@ AVIARY_WINDOW_SECONDS = env_int("AVIARY_WINDOW_SECONDS", 3600, minimum=1)
 AVIARY_TICK_SECONDS = env_int("AVIARY_TICK_SECONDS", 10, minimum=1)
 AVIARY_OFFER_TIMEOUT_SECONDS = env_int("AVIARY_OFFER_TIMEOUT_SECONDS", 3600, minimum=1)
 AVIARY_URL_TTL_SECONDS = env_int("AVIARY_URL_TTL_SECONDS", 900, minimum=10)
+AVIARY_JOBS_AT_ONCE = env_int("AVIARY_JOBS_AT_ONCE", 1, minimum=1)
+AVIARY_JOB_HEARTBEAT_SECONDS = env_int("AVIARY_JOB_HEARTBEAT_SECONDS", 5, minimum=1)
+AVIARY_JOB_LOST_SECONDS = env_int("AVIARY_JOB_LOST_SECONDS", 60, minimum=2)
+AVIARY_JOB_SWEEP_SECONDS = env_int("AVIARY_JOB_SWEEP_SECONDS", 30, minimum=1)
 AVIARY_MAX_UPLOAD_BYTES = env_int("AVIARY_MAX_UPLOAD_BYTES", 2 * 1024**3, minimum=1)
 AVIARY_INGEST_MAX_BYTES = env_int("AVIARY_INGEST_MAX_BYTES", 1024**2, minimum=1024)
 AVIARY_INGEST_MAX_RECORDS = env_int("AVIARY_INGEST_MAX_RECORDS", 5000, minimum=1)
@@ -152,7 +156,11 @@ CELERY_BEAT_SCHEDULE = {
     "evaluate-drift": {"task": "ingest.tasks.evaluate_drift", **_EVERY_TICK},
     "sweep-versions": {"task": "registry.tasks.sweep_versions", "schedule": 30},
     "sweep-samples": {"task": "fleet.tasks.sweep_samples", "schedule": 60},
-    "sweep-jobs": {"task": "compression.tasks.sweep_jobs", "schedule": 30},
+    "sweep-jobs": {
+        "task": "compression.tasks.sweep_jobs",
+        "schedule": AVIARY_JOB_SWEEP_SECONDS,
+        "options": {"expires": AVIARY_JOB_SWEEP_SECONDS},
+    },
 }
 
 # --- Files ------------------------------------------------------------------------------------

@@ -1,90 +1,97 @@
 """Jobs from their making to their cancelling; `running.py` holds what happens in between."""
 
-import logging
-from datetime import timedelta
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
 from django.db import transaction
 from django.utils import timezone
 
-from compression.exceptions import DataSetUnusableError, JobStateError, RecipeInvalidError
+from compression.exceptions import JobStateError
 from compression.models import Job
-from compression.parameters import PASSES
-from compression.presets import get_preset
 from compression.provenance import digest_json
-from compression.recipe import Recipe, merge_recipe, parse_recipe
-from compression.states import ACTIVE_STATES, JobState
-from compression.training.requirement import MIN_TRAINING_MEMORY_BYTES, check_torch
-from registry.models import DataSet, FileRole, Variant, Version, VersionState
+from compression.services.orders import prepare_job
+from compression.states import ACTIVE_STATES, MEASURED_STATES, JobState
+from registry.models import Version
 from registry.services.audit import record_event
 
-logger = logging.getLogger(__name__)
 
-HEARTBEAT_TIMEOUT = timedelta(seconds=60)
-MAX_ATTEMPTS = 3
-_OPEN_STATES = (VersionState.READY, VersionState.APPROVED, VersionState.DEPRECATED)
+@dataclass(frozen=True)
+class Submission:
+    """A job, and whether it was there already."""
+
+    job: Job
+    is_known: bool
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether the known job has its result already."""
+        return self.is_known and not self.job.is_active
+
+    @property
+    def sentence(self) -> str:
+        """What the person who asked is told."""
+        if not self.is_known:
+            return "The job is queued."
+        if self.is_answered:
+            return "Answered from cache: exactly this was measured before."
+        return "Exactly this is being worked on already."
 
 
 @transaction.atomic
-def create_job(
-    *,
-    version: Version,
-    evaluation_dataset: DataSet,
-    actor: str,
-    preset: str = "",
-    recipe: dict[str, Any] | None = None,
-    calibration_dataset: DataSet | None = None,
-    source_variant: Variant | None = None,
-    variant_name: str = "",
-) -> Job:
-    """A queued job with its complete recipe; the caller enqueues it on commit.
+def submit_job(*, version: Version, actor: str, **order: Any) -> Submission:
+    """The job of an order: one that is active or measured and of equal identity, else a new one.
 
-    Args:
-        preset: the name of a preset; `recipe` then holds only the sections that differ.
-        recipe: a whole `compress/1` recipe when no preset is named.
-        source_variant: what to start from; None takes the version's own FP32 variant.
-
-    Raises:
-        RecipeInvalidError, DataSetUnusableError, JobStateError, TrainingUnavailableError
+    Takes what `prepare_job` takes. The version's row is locked, so that two equal orders at the
+    same time make one job.
     """
-    if version.state not in _OPEN_STATES:
-        raise JobStateError(f"Expected a version that is ready; {version} is {version.state}.")
-    document = recipe or {}
-    if preset:
-        document = merge_recipe(get_preset(preset).recipe, document)
-    parsed = parse_recipe(document)
-    _check_training(parsed)
-    for dataset in filter(None, (calibration_dataset, evaluation_dataset)):
-        if dataset.model_id != version.model_id:
-            raise DataSetUnusableError(f"Data set {dataset} belongs to another model.")
-    _check_calibration(parsed, calibration_dataset, evaluation_dataset)
-    source = source_variant or version.variants.filter(derived_from=None).order_by("pk").first()
-    if source is None or source.version_id != version.pk:
-        raise JobStateError(f"{version} has no variant to start from.")
-    model_file = source.files.get(role=FileRole.MODEL)
-    complete = parsed.to_json()
-    complete["source"] = {"version": str(version), "sha256": model_file.blob_id}
-    complete["data"]["calibration"] = calibration_dataset and calibration_dataset.blob_id
-    complete["data"]["evaluation"] = evaluation_dataset.blob_id
-    job = Job.objects.create(
-        version=version,
-        source_variant=source,
-        calibration_dataset=calibration_dataset,
-        evaluation_dataset=evaluation_dataset,
-        preset=preset,
-        variant_name=variant_name or _default_name(preset, parsed),
-        recipe=complete,
-        created_by=actor,
-    )
+    Version.objects.select_for_update().get(pk=version.pk)
+    job = prepare_job(version=version, actor=actor, **order)
+    equal = Job.objects.filter(identity=job.identity, rerun_of=None, is_cancel_requested=False)
+    known = equal.filter(state__in=(*ACTIVE_STATES, *MEASURED_STATES)).order_by("created_at")
+    found = known.first()
+    if found is None:
+        return Submission(_queue(job), is_known=False)
     record_event(
         actor=actor,
-        action="compression.queued",
-        obj=job,
-        summary=f"{job.variant_name} of {version} was queued",
-        details={"recipe_sha256": digest_json(complete)},
+        action="compression.answered",
+        obj=found,
+        summary=f"{found.variant_name} of {version} was asked for again and is {found.state}",
+        details={"identity": found.identity},
     )
-    return job
+    return Submission(found, is_known=True)
+
+
+@transaction.atomic
+def create_job(*, version: Version, actor: str, **order: Any) -> Job:
+    """A new queued job, whatever was measured before; takes what `prepare_job` takes."""
+    return _queue(prepare_job(version=version, actor=actor, **order))
+
+
+@transaction.atomic
+def rerun_job(*, original: Job, actor: str) -> Job:
+    """A queued job with the stored recipe of one that was measured, and its own step cache.
+
+    It ends with `report["rerun"]`, which says whether the bytes are the same and, if not, which
+    libraries differ.
+
+    Raises:
+        JobStateError: the original was not measured. DataSetUnusableError, RecipeInvalidError
+    """
+    if original.state not in MEASURED_STATES:
+        raise JobStateError(f"Expected a job that was measured; this one is {original.state}.")
+    job = prepare_job(
+        version=original.version,
+        source_variant=original.source_variant,
+        calibration_dataset=original.calibration_dataset,
+        evaluation_dataset=original.evaluation_dataset,
+        recipe=original.recipe,
+        variant_name=original.variant_name,
+        actor=actor,
+    )
+    job.preset = original.preset
+    job.rerun_of = original
+    return _queue(job)
 
 
 @transaction.atomic
@@ -114,56 +121,16 @@ def cancel_job(*, job_id: UUID, actor: str) -> Job:
     return job
 
 
-@transaction.atomic
-def requeue_lost_jobs() -> int:
-    """Puts jobs whose worker went silent back in the queue, or fails them after three attempts."""
-    before = timezone.now() - HEARTBEAT_TIMEOUT
-    lost = Job.objects.lost(before)
-    failed = lost.filter(attempts__gte=MAX_ATTEMPTS).update(
-        state=JobState.FAILED,
-        error=f"The worker was lost {MAX_ATTEMPTS} times.",
-        finished_at=timezone.now(),
-        claim=None,
+def _queue(job: Job) -> Job:
+    job.save(force_insert=True)
+    record_event(
+        actor=job.created_by or "system",
+        action="compression.queued",
+        obj=job,
+        summary=f"{job.variant_name} of {job.version} was queued",
+        details={
+            "recipe_sha256": digest_json(job.recipe),
+            "rerun_of": None if job.rerun_of_id is None else str(job.rerun_of_id),
+        },
     )
-    cancelled = lost.filter(is_cancel_requested=True).update(
-        state=JobState.CANCELLED, finished_at=timezone.now(), claim=None
-    )
-    requeued = lost.update(state=JobState.QUEUED, claim=None)
-    if failed or cancelled or requeued:
-        logger.warning("lost jobs: requeued=%s failed=%s cancelled=%s", requeued, failed, cancelled)
-    return requeued
-
-
-def _check_calibration(recipe: Recipe, calibration: DataSet | None, evaluation: DataSet) -> None:
-    if calibration is None:
-        if recipe.needs_calibration and not recipe.data.allow_random:
-            raise DataSetUnusableError(
-                "This recipe needs a calibration data set; random data is refused because it "
-                "destroys models."
-            )
-        return
-    if calibration.pk == evaluation.pk:
-        raise DataSetUnusableError("Calibration and evaluation must be different data sets.")
-    if calibration.rows < recipe.data.min_calibration:
-        raise DataSetUnusableError(
-            f"Expected at least {recipe.data.min_calibration} calibration rows "
-            f"(data.min_calibration), found {calibration.rows}."
-        )
-
-
-def _check_training(recipe: Recipe) -> None:
-    names = [step.name for step in recipe.passes if PASSES[step.name].trains]
-    check_torch(names)
-    if names and recipe.limits.memory_bytes < MIN_TRAINING_MEMORY_BYTES:
-        raise RecipeInvalidError(
-            f"limits.memory_bytes: {', '.join(names)} needs at least {MIN_TRAINING_MEMORY_BYTES}, "
-            f"found {recipe.limits.memory_bytes}.",
-            {"at": "limits.memory_bytes"},
-        )
-
-
-def _default_name(preset: str, recipe: Recipe) -> str:
-    if preset:
-        return get_preset(preset).variant
-    names = [step.name.replace(".", "-") for step in recipe.passes if step.name != "prepare"]
-    return ("-".join(names) or "prepared")[:56]
+    return job

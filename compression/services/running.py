@@ -2,8 +2,6 @@
 
 import json
 import logging
-import shutil
-import tempfile
 import time
 import uuid
 from pathlib import Path
@@ -11,31 +9,40 @@ from typing import Any
 from uuid import UUID
 
 from django.conf import settings
+from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
 
 from compression.models import Job
+from compression.progress import StepClock
 from compression.provenance import step_keys
 from compression.recipe import parse_recipe
+from compression.scratch import make_scratch, remove_scratch
+from compression.selectors import step_history
+from compression.services.reruns import compare_rerun
 from compression.services.results import attach_result
 from compression.states import JobState
 from compression.step_cache import load_steps, save_step
 from compression.supervisor import Outcome, supervise
+from registry.exceptions import AviaryError
 from registry.models import FileRole
+from registry.services.audit import record_event
 from registry.services.blobs import copy_blob
 
 logger = logging.getLogger(__name__)
 
 MAX_LOG_EVENTS = 200
-HEARTBEAT_SECONDS = 5.0
 SOURCE_FOLDER = "source"
 
 
-def run_job(*, job_id: UUID) -> Job:
+def run_job(*, job_id: UUID, slot: int = 0) -> Job:
     """The job as it ended. Does nothing when another worker has it or it has ended.
 
     A worker that is killed leaves the job `running`; the sweep puts it back, and the next run
     continues from the passes whose results are cached.
+
+    Args:
+        slot: which of the jobs that run on this machine at once it is; spreads them over the CPUs.
     """
     claim = uuid.uuid4()
     now = timezone.now()
@@ -52,37 +59,45 @@ def run_job(*, job_id: UUID) -> Job:
         )
     )
     job = Job.objects.select_related(
-        "version__model", "source_variant", "calibration_dataset", "evaluation_dataset"
+        "version__model",
+        "source_variant",
+        "calibration_dataset",
+        "evaluation_dataset",
+        "rerun_of",
     ).get(pk=job_id)
     if claimed != 1:
         return job
     logger.info("job %s started, attempt %s", job.pk, job.attempts)
-    scratch = _make_scratch()
+    scratch = make_scratch(claim)
     try:
-        run = _Run(job, claim, scratch)
+        run = _Run(job, claim, scratch, slot)
         outcome = run.execute()
         return _finish(job, claim, scratch, outcome)
+    except AviaryError as error:
+        logger.warning("job %s failed: %s", job.pk, error)
+        return _close(job, claim, JobState.FAILED, error=f"{error.code}: {error}")
     except Exception as error:
         logger.exception("job %s failed", job.pk)
         return _close(job, claim, JobState.FAILED, error=f"{type(error).__name__}: {error}")
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _make_scratch() -> Path:
-    root = Path(settings.AVIARY_HOME) / "scratch"
-    root.mkdir(parents=True, exist_ok=True)
-    return Path(tempfile.mkdtemp(prefix="compression-", dir=root))
+        remove_scratch(scratch)
 
 
 class _Run:
     """The supervised part: what the child is given, and what becomes of its events."""
 
-    def __init__(self, job: Job, claim: UUID, scratch: Path) -> None:
-        self.job, self.claim, self.scratch = job, claim, scratch
+    def __init__(self, job: Job, claim: UUID, scratch: Path, slot: int) -> None:
+        self.job, self.claim, self.scratch, self.slot = job, claim, scratch, slot
         self.recipe = parse_recipe(job.recipe)
         data = job.recipe["data"]
-        self.keys = step_keys(job.recipe["source"]["sha256"], self.recipe, data["calibration"])
+        self.keys = step_keys(
+            job.recipe["source"]["sha256"],
+            self.recipe,
+            data["calibration"],
+            # A rerun must do the work; its own steps still outlive a killed worker.
+            realm="" if job.rerun_of_id is None else str(job.pk),
+        )
+        self.clock = StepClock([step.name for step in self.recipe.passes], step_history(job))
         self.log: list[dict[str, Any]] = []
         self.last_heartbeat = 0.0
         self.is_lost = False
@@ -94,6 +109,7 @@ class _Run:
             self.scratch,
             wall_seconds=limits.wall_seconds,
             threads=limits.threads,
+            slot=self.slot,
             on_event=self._on_event,
             should_stop=self._should_stop,
         )
@@ -145,15 +161,11 @@ class _Run:
                 save_step(self.keys[event["index"]], path, event["notes"])
         if is_step:
             self.log = [*self.log, {**event, "at": timezone.now().isoformat()}][-MAX_LOG_EVENTS:]
-        progress = {
-            **{key: event.get(key) for key in ("index", "name", "done", "total", "eta_seconds")},
-            "passes": len(self.recipe.passes),
-        }
-        self._touch(progress=progress, log=self.log)
+        self._touch(progress=self.clock.note(event, timezone.now()), log=self.log)
 
     def _should_stop(self) -> bool:
         """True when a person cancelled, or when another worker has taken the job over."""
-        if time.monotonic() - self.last_heartbeat >= HEARTBEAT_SECONDS:
+        if time.monotonic() - self.last_heartbeat >= settings.AVIARY_JOB_HEARTBEAT_SECONDS:
             self._touch()
         row = Job.objects.filter(pk=self.job.pk, claim=self.claim).values_list(
             "is_cancel_requested", flat=True
@@ -180,6 +192,8 @@ def _finish(job: Job, claim: UUID, scratch: Path, outcome: Outcome) -> Job:
     path = (scratch / report.pop("file")).resolve()
     if not path.is_relative_to(scratch.resolve()):
         return _close(job, claim, JobState.FAILED, error="The child named a file outside.")
+    if job.rerun_of is not None:
+        report["rerun"] = compare_rerun(job.rerun_of, report)
     state = JobState(report["outcome"])
     variant = None
     if state == JobState.PASSED:
@@ -189,11 +203,20 @@ def _finish(job: Job, claim: UUID, scratch: Path, outcome: Outcome) -> Job:
     return _close(job, claim, state, report=report, result_variant=variant)
 
 
+@transaction.atomic
 def _close(job: Job, claim: UUID, state: JobState, **values: Any) -> Job:
     """Ends the job, unless another worker has taken it over meanwhile."""
     changed = Job.objects.filter(pk=job.pk, claim=claim, state=JobState.RUNNING).update(
         state=state, finished_at=timezone.now(), claim=None, **values
     )
     logger.info("job %s ended %s%s", job.pk, state, "" if changed else " (held elsewhere)")
+    if changed:
+        record_event(
+            actor="system",
+            action="compression.ended",
+            obj=job,
+            summary=f"{job.variant_name} of {job.version} ended as {state}",
+            details={"state": str(state), "error": str(values.get("error", ""))[:500]},
+        )
     job.refresh_from_db()
     return job

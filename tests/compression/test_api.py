@@ -46,8 +46,22 @@ def test_a_job_is_started_from_a_preset_and_sent_once_it_is_stored(
     assert answer.status_code == 201, answer.json()
     job = Job.objects.get()
     assert sent == [str(job.pk)]
+    again = client.post(JOBS, make_order(version), format="json")
+    assert (again.status_code, again.json()["id"], len(sent)) == (200, str(job.pk), 1)
+    assert again.json()["is_answered_from_cache"] is False, "it is not measured yet"
     body = client.get(f"{JOBS}{job.pk}/").json()
     assert (body["state"], body["variant_name"]) == ("queued", "int8-static")
+    assert body["progress"] == {
+        "fraction": 0.0,
+        "eta_seconds": None,
+        "index": None,
+        "steps": 2,
+        "name": "",
+        "done": None,
+        "total": None,
+        "step_eta_seconds": None,
+        "queue_position": 0,
+    }
     assert (
         body["recipe"]["source"]["sha256"] == version.variants.get().files.get(role="model").blob_id
     )
@@ -72,15 +86,6 @@ def test_a_bad_order_is_refused_in_the_one_error_shape(case, client, sent):
     assert answer.status_code == 400
     assert set(answer.json()) == {"code", "message", "details"}
     assert not Job.objects.exists() and not sent
-
-
-def test_passes_that_would_train_answer_that_they_cannot_yet(client):
-    recipe = {"schema": "compress/1", "passes": [{"pass": "finetune.kd"}]}
-    order = make_order(make_version(), recipe=recipe)
-    del order["preset"]
-    answer = client.post(JOBS, order, format="json")
-    assert (answer.status_code, answer.json()["code"]) == (422, "training_unavailable")
-    assert "no training passes" in answer.json()["message"]
 
 
 def test_cancelling_twice_is_a_conflict(client):

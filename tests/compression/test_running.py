@@ -15,7 +15,8 @@ from compression.exceptions import (
     TrainingUnavailableError,
 )
 from compression.models import Job, StepResult
-from compression.services.jobs import cancel_job, requeue_lost_jobs
+from compression.services.jobs import cancel_job
+from compression.services.queue import requeue_lost_jobs
 from compression.services.running import run_job
 from compression.states import JobState
 from registry.models import AuditEvent, Variant
