@@ -3,6 +3,9 @@ FROM python:3.13-slim-bookworm AS build
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 COPY requirements.txt /tmp/requirements.txt
 RUN python -m venv /opt/aviary && /opt/aviary/bin/pip install -r /tmp/requirements.txt
+# The agent's wheel, which `manage.py publish_agent` puts into the object store.
+COPY edge_agent /src/edge_agent
+RUN /opt/aviary/bin/python /src/edge_agent/packaging/build_wheel.py /opt/agent
 
 FROM python:3.13-slim-bookworm
 ENV PATH=/opt/aviary/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 AVIARY_HOME=/var/lib/aviary
@@ -17,7 +20,7 @@ COPY registry registry
 COPY fleet fleet
 COPY ingest ingest
 COPY compression compression
-COPY edge_agent edge_agent
+COPY --from=build /opt/agent agent
 USER aviary
 RUN python manage.py collectstatic --noinput --verbosity 0
 EXPOSE 8000

@@ -37,9 +37,15 @@ demo: $(SERVER_STAMP) ## play the whole story, then serve until Ctrl-C (FRESH=1 
 demo-check: $(SERVER_STAMP) ## play the story headless and verify every outcome
 	$(BIN)/python -m demo check
 
-run: $(SERVER_STAMP) ## serve on port 8000 with SQLite and local files
+run: agent-wheel ## serve on port 8000 with SQLite and local files
 	$(BIN)/python manage.py migrate
+	$(BIN)/python manage.py publish_agent dist/aviary_edge_agent-*.whl
 	$(BIN)/granian --interface wsgi --host 127.0.0.1 --port 8000 config.wsgi:application
+
+.PHONY: agent-wheel
+agent-wheel: $(SERVER_STAMP) ## build the edge agent's wheel into dist/, byte for byte the same each time
+	rm -f dist/aviary_edge_agent-*.whl
+	$(BIN)/python edge_agent/packaging/build_wheel.py dist
 
 # One worker per file: a live server is started once and never shared.
 test: $(STAMP) .venv-s3 ## run all tests against real servers

@@ -65,6 +65,7 @@ UNFOLD: dict[str, Any] = {
                     _item("Fleet samples", "science", "admin:fleet_calibrationbuild_changelist"),
                     _item("Devices", "memory", "admin:fleet_device_changelist"),
                     _item("Join tokens", "key", "admin:fleet_jointoken_changelist"),
+                    _item("Agent wheels", "deployed_code", "admin:fleet_agentwheel_changelist"),
                     _item("Deployments", "conversion_path", "admin:fleet_deployment_changelist"),
                     _item("Rollouts", "rocket_launch", "admin:fleet_rollout_changelist"),
                     _item("Drift", "monitoring", "admin:ingest_driftevaluation_changelist"),

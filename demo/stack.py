@@ -9,6 +9,7 @@ from pathlib import Path
 
 import urllib3
 
+from edge_agent.packaging.build_wheel import build_wheel
 from tests.servers.processes import ManagedProcess, free_port, is_listening
 from tests.servers.valkey import ValkeyServer
 
@@ -50,6 +51,8 @@ class Stack:
             directory.mkdir(parents=True, exist_ok=True)
         environment = self._environment(self._services.get("REDIS_URL") or self._start_valkey())
         self._manage(environment, "migrate", "--noinput", "--verbosity", "0")
+        wheel = build_wheel(self.home / "agent")
+        self._manage(environment, "publish_agent", str(wheel))
         self.password = self._remembered_password()
         self.token = self._make_token(environment)
         web = self._run(

@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
-import re
-from pathlib import Path
 from typing import Any
 
 from django.conf import settings
-from django.http import Http404
+from django.http import Http404, HttpResponse
+from django.urls import reverse
 from drf_spectacular.utils import extend_schema
 from rest_framework import status
 from rest_framework.parsers import BaseParser
 from rest_framework.request import Request
 from rest_framework.response import Response
+from rest_framework.views import APIView
 
 from fleet.device_api import DeviceView
 from fleet.exceptions import InvalidFleetInputError
-from fleet.models import Device
+from fleet.models import AgentWheel, Device
 from fleet.selectors import desired_assignments
 from fleet.services.samples import MAX_BATCH_BYTES, receive_samples, require_sampling
-from registry.services.blobs import blob_url, store_blob
-
-WHEEL = re.compile(r"aviary_agent-([0-9][A-Za-z0-9.+_]*)-py3-none-any\.whl")
+from registry.services.blobs import open_blob
 
 
 class RawParser(BaseParser):
@@ -64,24 +60,48 @@ def _only_model(device: Device) -> str:
 
 
 class AgentView(DeviceView):
-    """The newest agent wheel this server has, in `AVIARY_HOME/agent`."""
+    """The agent wheel published last, for a device that asks whether it is up to date."""
 
     @extend_schema(responses={200: dict})
     def get(self, request: Request) -> Response:
-        wheels = sorted(
-            (path for path in Path(settings.AVIARY_HOME, "agent").glob("*.whl")),
-            key=lambda path: path.stat().st_mtime,
-        )
-        found = WHEEL.fullmatch(wheels[-1].name) if wheels else None
-        if found is None:
+        wheel = AgentWheel.objects.select_related("blob").first()
+        if wheel is None:
             raise Http404("This server has no agent wheel.")
-        content = wheels[-1].read_bytes()
-        sha256 = hashlib.sha256(content).hexdigest()
-        store_blob(stream=io.BytesIO(content), expected_sha256=sha256, max_bytes=len(content))
         base = settings.AVIARY_PUBLIC_URL or request.build_absolute_uri("/")
-        url = blob_url(
-            sha256=sha256, ttl_seconds=settings.AVIARY_URL_TTL_SECONDS, request_base=base
-        )
         return Response(
-            {"version": found[1], "sha256": sha256, "size_bytes": len(content), "url": url}
+            {
+                "version": wheel.version,
+                "sha256": wheel.blob_id,
+                "size_bytes": wheel.blob.size_bytes,
+                "url": wheel_url(wheel, base),
+            }
         )
+
+
+class AgentWheelView(APIView):
+    """A published wheel's bytes, for `pip install <address>`.
+
+    Open to everybody: a machine installs the agent before it has a credential, and the wheel
+    holds no secret. The name in the address is what pip reads the version from.
+    """
+
+    authentication_classes: list[Any] = []
+    permission_classes: list[Any] = []
+
+    @extend_schema(responses={(200, "application/zip"): bytes})
+    def get(self, request: Request, filename: str) -> HttpResponse:
+        wheel = AgentWheel.objects.filter(filename=filename).first()
+        if wheel is None:
+            raise Http404("There is no such agent wheel.")
+        with open_blob(wheel.blob_id) as stream:
+            content = stream.read()
+        return HttpResponse(
+            content,
+            content_type="application/zip",
+            headers={"ETag": f'"{wheel.blob_id}"', "Cache-Control": "public, max-age=300"},
+        )
+
+
+def wheel_url(wheel: AgentWheel, base: str) -> str:
+    """Where pip finds the wheel, below the server's address `base`."""
+    return base.rstrip("/") + reverse("device-agent-wheel", args=[wheel.filename])

@@ -16,4 +16,5 @@ urlpatterns = [
     path("devices/telemetry", device_api.TelemetryView.as_view(), name="device-telemetry"),
     path("devices/samples", device_files.SamplesView.as_view(), name="device-samples"),
     path("agent/", device_files.AgentView.as_view(), name="device-agent"),
+    path("agent/<str:filename>", device_files.AgentWheelView.as_view(), name="device-agent-wheel"),
 ]

@@ -1,5 +1,21 @@
 """Admin pages of the fleet."""
 
-from fleet.admin import deployments, devices, join_tokens, readonly, rollouts, samples
+from fleet.admin import (
+    agent_wheels,
+    deployments,
+    devices,
+    join_tokens,
+    readonly,
+    rollouts,
+    samples,
+)
 
-__all__ = ["deployments", "devices", "join_tokens", "readonly", "rollouts", "samples"]
+__all__ = [
+    "agent_wheels",
+    "deployments",
+    "devices",
+    "join_tokens",
+    "readonly",
+    "rollouts",
+    "samples",
+]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+from django.conf import settings
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
@@ -16,7 +17,10 @@ from unfold.decorators import display
 
 from fleet.admin.base import actor_of, call_service, relative_time
 from fleet.admin.forms import JoinTokenForm, format_labels
-from fleet.models import JoinToken
+from fleet.device_files import wheel_url
+from fleet.models import AgentWheel, JoinToken
+
+AGENT_HOME = "/opt/aviary-agent"
 
 
 @admin.register(JoinToken)
@@ -76,13 +80,16 @@ class JoinTokenAdmin(ModelAdmin):
         self, request: HttpRequest, obj: Any, post_url_continue: str | None = None
     ) -> HttpResponse:
         """The one answer that carries the secret; no other page can show it."""
+        server_url = settings.AVIARY_PUBLIC_URL or request.build_absolute_uri("/")
         context = {
             **self.admin_site.each_context(request),
             "title": f"Join token {obj.name}",
             "opts": self.opts,
             "token": obj,
             "secret": obj.shown_secret,
-            "server_url": request.build_absolute_uri("/").rstrip("/"),
+            "commands": install_commands(
+                server_url.rstrip("/"), obj.shown_secret, AgentWheel.objects.first()
+            ),
         }
         return TemplateResponse(request, "fleet/secret.html", context)
 
@@ -97,3 +104,24 @@ class JoinTokenAdmin(ModelAdmin):
                 subject=token.name,
                 done="revoked, no device joins with it any more",
             )
+
+
+def install_commands(server_url: str, secret: str, wheel: AgentWheel | None) -> list[str]:
+    """What a person types on a new device: install with a pinned digest, enrol, run at boot.
+
+    Args:
+        wheel: the newest published agent; None leaves its installation out.
+    """
+    commands = []
+    if wheel is not None:
+        address = f"{wheel_url(wheel, server_url)}#sha256={wheel.blob_id}"
+        commands += [
+            f"python3 -m venv {AGENT_HOME}",
+            f"{AGENT_HOME}/bin/pip install 'aviary-edge-agent[monitor] @ {address}'",
+        ]
+    program = f"{AGENT_HOME}/bin/aviary-agent"
+    return [
+        *commands,
+        f"{program} enroll --server {server_url} --join-token {secret}",
+        f"{program} install-service",
+    ]

@@ -1,5 +1,6 @@
 """The fleet's facts: devices, deployments, rollouts and installations."""
 
+from fleet.models.agent_wheels import AgentWheel
 from fleet.models.deployments import Deployment, ModelCounter
 from fleet.models.devices import Device, DeviceCredential, JoinToken, Quarantine, Telemetry
 from fleet.models.installations import Installation, InstallationEvent
@@ -7,6 +8,7 @@ from fleet.models.rollouts import Gate, GateEvaluation, Rollout, RolloutEvent, R
 from fleet.models.samples import CalibrationBuild, SampleBatch
 
 __all__ = [
+    "AgentWheel",
     "CalibrationBuild",
     "Deployment",
     "Device",

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from edge_agent.packaging.build_wheel import build_wheel
 from tests.live import make_database
 from tests.platform.test_compose import ROOT, SERVICES
 
@@ -55,9 +56,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def environment(folder: Path) -> dict[str, str]:
     found = environment_of("migrate", folder)
-    done = subprocess.run(
-        SERVICES["migrate"]["command"], cwd=ROOT, env=found, capture_output=True, timeout=150
-    )
+    build_wheel(folder / "agent")
+    command = [
+        part.replace("/srv/aviary/agent/", f"{folder}/agent/")
+        for part in SERVICES["migrate"]["command"]
+    ]
+    done = subprocess.run(command, cwd=ROOT, env=found, capture_output=True, timeout=150)
     assert done.returncode == 0, done.stderr.decode()[-2000:]
     return found
 
