@@ -29,7 +29,13 @@ $(STAMP): $(SERVER_STAMP) requirements-dev.txt requirements-distill.txt
 	$@/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	touch $@
 
-install: $(STAMP) .venv-s3 ## make both virtual environments
+# A build of ONNX Runtime with a second provider: it brings the same module, so it lives apart too.
+.venv-openvino: tests/edge_agent/requirements-openvino.txt
+	test -x $@/bin/python || $(PYTHON) -m venv $@
+	$@/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	touch $@
+
+install: $(STAMP) .venv-s3 .venv-openvino ## make the virtual environments
 
 demo: $(SERVER_STAMP) ## play the whole story, then serve until Ctrl-C (FRESH=1 starts over)
 	$(BIN)/python -m demo $(if $(FRESH),--fresh)
@@ -48,7 +54,7 @@ agent-wheel: $(SERVER_STAMP) ## build the edge agent's wheel into dist/, byte fo
 	$(BIN)/python edge_agent/packaging/build_wheel.py dist
 
 # One worker per file: a live server is started once and never shared.
-test: $(STAMP) .venv-s3 ## run all tests against real servers
+test: $(STAMP) .venv-s3 .venv-openvino ## run all tests against real servers
 	$(SERVERS) $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile $(ARGS)
 
 bench-agent: $(STAMP) ## measure the edge agent; the last line is JSON (PARTS="spooling" for some)

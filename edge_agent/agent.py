@@ -115,6 +115,7 @@ class Agent:
 
     def load_sessions(self) -> None:
         """Makes the slots run what the state says; each swaps once its successor is loaded."""
+        before = self._running()
         for slug, model in self.installer.state.models.items():
             slot = self.slots.setdefault(slug, ModelSlot())
             running = slot.session.manifest.digest if slot.session else ""
@@ -122,6 +123,8 @@ class Agent:
                 slot.swap(None)
             elif model.current.manifest_sha256 != running:
                 self._load(slug, slot)
+        if self._running() != before:
+            self._prune_cache()
 
     def open_session(self, slug: str) -> "ModelSession":
         """A session of the model's current release.
@@ -138,6 +141,20 @@ class Agent:
         from edge_agent.session import ModelSession
 
         return ModelSession(path, manifest, self.config.inference, cache=self.layout.optimised)
+
+    def _running(self) -> set[str]:
+        return {slot.session.manifest.digest for slot in self.slots.values() if slot.session}
+
+    def _prune_cache(self) -> None:
+        from edge_agent.loading import prune_cache
+
+        kept = {
+            release.manifest_sha256
+            for model in self.installer.state.models.values()
+            for release in (model.current, model.previous, model.trial)
+            if release is not None
+        }
+        prune_cache(self.layout.optimised, kept | self._running())
 
     def _load(self, slug: str, slot: ModelSlot) -> None:
         try:
@@ -260,6 +277,7 @@ class Agent:
             golden_path=self.layout.blob(golden.sha256) if golden else None,
             inference=self.config.inference,
             install=self.config.install,
+            cache=self.layout.optimised,
         )
 
     def _check_requirements(self, manifest: Manifest) -> None:

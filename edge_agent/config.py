@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from edge_agent.adaptive import AdaptiveConfig
 from edge_agent.exceptions import ConfigurationError
+from edge_agent.provider_options import OPTIONS, encode_options
 
 T = TypeVar("T")
 
@@ -49,6 +50,7 @@ class InferenceConfig:
     providers: tuple[str, ...] = ("cpu",)
     """In order of preference: cpu, cuda, tensorrt, openvino, nnapi, coreml, dml, rockchip."""
     provider_options: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Per provider, by the runtime's names (`provider_options.py` lists them); checked on load."""
     strict: bool = False
     """Refuse to run when a requested provider is not the one that runs."""
     intra_op_threads: int = 1
@@ -223,6 +225,7 @@ def parse_config(document: dict[str, Any], *, base: Path) -> Config:
     rows = document.get("sources", [])
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise ConfigurationError("[[sources]]: expected an array of tables")
+    sections["inference"] = check_inference(sections["inference"])
     sections["source"] = place_source(sections["source"], base)
     sections["serve"] = place_serve(sections["serve"], base)
     more = tuple(place_source(build(SourceConfig, row, "sources"), base) for row in rows)
@@ -233,6 +236,30 @@ def parse_config(document: dict[str, Any], *, base: Path) -> Config:
         raise ConfigurationError("[adaptive] large and small: expected two different models")
     config = build(Config, {**agent, **sections}, "agent")
     return dataclasses.replace(config, sources=more)
+
+
+def check_inference(inference: InferenceConfig) -> InferenceConfig:
+    """`inference` with the providers' options in the runtime's words.
+
+    Raises:
+        ConfigurationError: a provider or an option is unknown, or a value out of its range.
+    """
+    unknown = [name for name in inference.providers if name not in OPTIONS]
+    if unknown or not inference.providers:
+        raise ConfigurationError(
+            f"[inference] providers: expected some of {sorted(OPTIONS)}, "
+            f"got {list(inference.providers)}"
+        )
+    options = {}
+    for provider, values in inference.provider_options.items():
+        if not isinstance(values, dict):
+            raise ConfigurationError(f"[inference.provider_options] {provider}: expected a table")
+        options[provider] = encode_options(provider, values)
+    if inference.intra_op_threads < 1 or inference.top_k < 1 or inference.latency_window < 1:
+        raise ConfigurationError(
+            "[inference] intra_op_threads, top_k and latency_window: expected 1 or more"
+        )
+    return dataclasses.replace(inference, provider_options=options)
 
 
 def place_source(source: SourceConfig, base: Path) -> SourceConfig:

@@ -9,7 +9,7 @@ from email.utils import parsedate_to_datetime
 from edge_agent import __version__
 from edge_agent.config import Config
 from edge_agent.exceptions import AgentError, AnswerError
-from edge_agent.providers import explain_library, list_available
+from edge_agent.providers import check_provider, list_available
 from edge_agent.state import Layout
 from edge_agent.transport import Transport
 
@@ -59,12 +59,8 @@ def check_providers(config: Config) -> list[Check]:
     available = list_available()
     checks = []
     for name in config.inference.providers:
-        is_there = name in available
-        detail = "in the build" if is_there else f"not in the build, which has {available}"
-        if is_there and name not in ("cpu", "coreml", "nnapi"):
-            detail = explain_library(name)
-            is_there = "loads" in detail
-        checks.append(Check(f"provider {name}", is_there, detail))
+        failure = check_provider(name, available)
+        checks.append(Check(f"provider {name}", not failure, failure or "in the build, and loads"))
     return checks
 
 

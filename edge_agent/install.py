@@ -43,6 +43,8 @@ class SelfTestResult:
     is_passed: bool
     code: str = ""
     detail: str = ""
+    is_device_fault: bool = False
+    """The release may be good: this device cannot run it as it is set up now."""
 
 
 class Fetcher(Protocol):
@@ -80,6 +82,9 @@ class Installer:
         self.events = events
         self.store = StateStore(files, layout)
         self.state: AgentState = self.store.load()
+        self._unable: dict[str, SelfTestResult] = {}
+        """Releases that this device could not run. Not on disk: a restart after the driver was
+        mended tries them again."""
 
     def save(self) -> None:
         self.store.save(self.state)
@@ -113,6 +118,12 @@ class Installer:
             if is_new:
                 self._accept(model, assignment)
                 self._report(assignment.assignment_id, "failed", "blocked", reason)
+            return False
+        unable = self._unable.get(manifest.digest)
+        if unable is not None:
+            if is_new:
+                self._accept(model, assignment)
+                self._report(assignment.assignment_id, "failed", unable.code, unable.detail)
             return False
         if model.current is not None and model.current.manifest_sha256 == manifest.digest:
             if is_new or model.trial is not None:
@@ -201,7 +212,10 @@ class Installer:
         self._report(trial.assignment_id, "trial", "", f"try {model.tries}")
         result = self.self_test(self.load_manifest(trial.manifest_sha256))
         if not result.is_passed:
-            self._fail_trial(model, result.code, result.detail, "failed")
+            if result.is_device_fault:
+                self._give_up_trial(model, result)
+            else:
+                self._fail_trial(model, result.code, result.detail, "failed")
             return False
         model.previous, model.current = model.current, trial
         model.trial, model.tries, model.is_watched = None, 0, True
@@ -328,6 +342,16 @@ class Installer:
         self.save()
         logger.error("release %s is blocked: %s %s", trial.version, code, detail)
         self._report(trial.assignment_id, state, code, detail)
+
+    def _give_up_trial(self, model: ModelState, result: SelfTestResult) -> None:
+        """Forgets the trial without blocking its release, which is not to blame."""
+        trial = model.trial
+        assert trial is not None
+        self._unable[trial.manifest_sha256] = result
+        model.trial, model.tries = None, 0
+        self.save()
+        logger.error("release %s cannot run here: %s", trial.version, result.detail)
+        self._report(trial.assignment_id, "failed", result.code, result.detail)
 
     def _mend(self, slug: str, model: ModelState) -> None:
         """The current release is damaged on disk: run the previous one, and let a poll refetch."""

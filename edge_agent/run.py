@@ -220,13 +220,7 @@ class Runner:
         rows: dict[str, Any] = {}
         for slug, slot in self.agent.slots.items():
             if slot.session is not None:
-                report = slot.session.providers
-                rows[slug] = {
-                    "requested": list(report.requested),
-                    "active": list(report.active),
-                    "nodes": report.nodes,
-                    "fallbacks": [vars(fallback) for fallback in report.fallbacks],
-                }
+                rows[slug] = slot.session.providers.as_row()
             elif slot.refusal:
                 rows[slug] = {
                     "requested": list(self.config.inference.providers),

@@ -17,6 +17,9 @@ from edge_agent.config import InferenceConfig, InstallConfig
 from edge_agent.install import SelfTestResult
 from edge_agent.trust import Manifest, parse_manifest
 
+ENGINE_BUILD_FACTOR = 5
+"""How much longer a first load may take with TensorRT, which builds an engine for minutes."""
+
 
 def run_self_test(
     envelope: bytes,
@@ -25,6 +28,7 @@ def run_self_test(
     golden_path: Path | None,
     inference: InferenceConfig,
     install: InstallConfig,
+    cache: Path | None = None,
 ) -> SelfTestResult:
     """The verdict on a release whose files are whole.
 
@@ -32,6 +36,7 @@ def run_self_test(
         envelope: the manifest's envelope as stored; the caller has verified it.
         golden_path: the golden vectors, or None when the release has none: then it must only load
             and answer finite numbers to zeros.
+        cache: where the optimised graph and engines are kept for the process that will run them.
     """
     request = {
         "payload": json.loads(envelope)["payload"],
@@ -39,29 +44,37 @@ def run_self_test(
         "golden_path": str(golden_path) if golden_path else "",
         "inference": dataclasses.asdict(inference),
         "memory_mb": install.selftest_memory_mb,
+        "cache": str(cache) if cache else "",
     }
+    timeout_s = install.selftest_timeout_s
+    if "tensorrt" in inference.providers:
+        timeout_s *= ENGINE_BUILD_FACTOR
     try:
         child = subprocess.run(
             [sys.executable, "-m", "edge_agent.selftest"],
             input=json.dumps(request).encode(),
             capture_output=True,
-            timeout=install.selftest_timeout_s,
+            timeout=timeout_s,
             cwd=Path(__file__).resolve().parent.parent,
         )
     except subprocess.TimeoutExpired:
-        return SelfTestResult(False, "self_test_timeout", f"over {install.selftest_timeout_s} s")
+        return SelfTestResult(False, "self_test_timeout", f"over {timeout_s} s")
     if child.returncode < 0:
         return SelfTestResult(False, "self_test_crashed", f"signal {-child.returncode}")
     try:
         row = json.loads(child.stdout.splitlines()[-1])
-        return SelfTestResult(row["is_passed"], row["code"], row["detail"])
+        return SelfTestResult(row["is_passed"], row["code"], row["detail"], row["is_device_fault"])
     except (ValueError, IndexError, KeyError):
         detail = child.stderr.decode(errors="replace")[-300:]
         return SelfTestResult(False, "self_test_crashed", f"exit {child.returncode}: {detail}")
 
 
 def examine(
-    manifest: Manifest, model_path: Path, golden_path: Path | None, config: InferenceConfig
+    manifest: Manifest,
+    model_path: Path,
+    golden_path: Path | None,
+    config: InferenceConfig,
+    cache: Path | None = None,
 ) -> SelfTestResult:
     """Loads the model in this process and compares it with its golden vectors."""
     import numpy as np
@@ -70,9 +83,9 @@ def examine(
     from edge_agent.session import ModelSession
 
     try:
-        session = ModelSession(model_path, manifest, config)
+        session = ModelSession(model_path, manifest, config, cache=cache)
     except ProviderError as error:
-        return SelfTestResult(False, error.code, str(error))
+        return SelfTestResult(False, error.code, str(error), is_device_fault=True)
     except InferenceError as error:
         return SelfTestResult(False, "load_failed", str(error))
     inputs, expected = load_golden(golden_path) if golden_path else (zeros(session), {})
@@ -104,6 +117,9 @@ def examine(
         return SelfTestResult(False, "self_test_failed", detail)
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     detail = f"golden {close}/{total}, batch {elapsed / 1e6:.2f} ms, peak {peak_mb} MB"
+    detail += f", on {'+'.join(session.providers.active)}"
+    for fallback in session.providers.fallbacks:
+        detail += f"; {fallback.provider} {fallback.kind}: {fallback.detail}"
     return SelfTestResult(True, "", detail)
 
 
@@ -144,6 +160,7 @@ def main() -> int:
         Path(request["model_path"]),
         Path(request["golden_path"]) if request["golden_path"] else None,
         InferenceConfig(**inference),
+        Path(request["cache"]) if request["cache"] else None,
     )
     print(json.dumps(dataclasses.asdict(result)), flush=True)
     return 0

@@ -1,5 +1,7 @@
 """Whole installs against a real server over real HTTP, with real models."""
 
+import dataclasses
+
 import numpy as np
 
 from edge_agent.agent import Agent
@@ -151,3 +153,51 @@ def test_the_old_session_serves_until_the_new_one_is_loaded(agent: Agent, server
     assert slot.session is old
     agent.load_sessions()
     assert slot.session is not old and slot.session is not None
+
+
+def test_a_release_that_this_device_cannot_run_is_reported_and_not_blocked(
+    server: Server, config: Config
+) -> None:
+    strict = dataclasses.replace(config.inference, providers=("cuda",), strict=True)
+    agent = Agent(dataclasses.replace(config, inference=strict))
+    agent.enroll()
+    digest = server.publish(make_model())
+    assert agent.sync() == set()
+    model = agent.installer.state.model(MODEL)
+    assert (model.current, model.trial, model.blocked) == (None, None, {})
+    assert server.states()[-1] == ("failed", "provider_missing")
+    assert "not_in_build" in server.events[-1]["detail"]
+    trials = server.states().count(("trial", ""))
+    assert agent.sync() == set()
+    assert server.states().count(("trial", "")) == trials, "not tried again before a restart"
+    agent.close()
+    mended = Agent(config)
+    assert mended.sync() == {MODEL}
+    assert current(mended) == digest
+    mended.close()
+
+
+def test_a_current_release_that_strict_refuses_stays_and_says_why(
+    server: Server, config: Config, agent: Agent
+) -> None:
+    digest = server.publish(make_model())
+    agent.sync()
+    agent.close()
+    strict = dataclasses.replace(config.inference, providers=("cuda",), strict=True)
+    refusing = Agent(dataclasses.replace(config, inference=strict))
+    refusing.load_sessions()
+    assert refusing.slots[MODEL].session is None
+    assert "cuda: not_in_build" in refusing.slots[MODEL].refusal
+    assert current(refusing) == digest
+    refusing.close()
+
+
+def test_the_self_test_leaves_the_optimised_graph_for_the_process_that_runs_it(
+    server: Server, agent: Agent
+) -> None:
+    digest = server.publish(make_model())
+    agent.sync()
+    (kept,) = agent.layout.optimised.glob(f"{digest}-*.onnx")
+    stamp = kept.stat().st_mtime_ns
+    agent.load_sessions()
+    assert [path.stat().st_mtime_ns for path in agent.layout.optimised.iterdir()] == [stamp]
