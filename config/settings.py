@@ -38,6 +38,7 @@ AVIARY_JOB_HEARTBEAT_SECONDS = env_int("AVIARY_JOB_HEARTBEAT_SECONDS", 5, minimu
 AVIARY_JOB_LOST_SECONDS = env_int("AVIARY_JOB_LOST_SECONDS", 60, minimum=2)
 AVIARY_JOB_SWEEP_SECONDS = env_int("AVIARY_JOB_SWEEP_SECONDS", 30, minimum=1)
 AVIARY_MAX_UPLOAD_BYTES = env_int("AVIARY_MAX_UPLOAD_BYTES", 2 * 1024**3, minimum=1)
+AVIARY_DELTA_MAX_BYTES = env_int("AVIARY_DELTA_MAX_BYTES", 128 * 1024**2, minimum=0)
 AVIARY_INGEST_MAX_BYTES = env_int("AVIARY_INGEST_MAX_BYTES", 1024**2, minimum=1024)
 AVIARY_INGEST_MAX_RECORDS = env_int("AVIARY_INGEST_MAX_RECORDS", 5000, minimum=1)
 AVIARY_ALLOWED_WEBHOOK_PRIVATE = env_bool("AVIARY_ALLOWED_WEBHOOK_PRIVATE", False)
@@ -161,6 +162,7 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": AVIARY_JOB_SWEEP_SECONDS,
         "options": {"expires": AVIARY_JOB_SWEEP_SECONDS},
     },
+    "make-deltas": {"task": "registry.tasks.make_deltas", **_EVERY_TICK},
 }
 
 # --- Files ------------------------------------------------------------------------------------

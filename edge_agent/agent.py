@@ -234,23 +234,14 @@ class Agent:
         if self.downloader.has_blob(file):
             return
         offer = answer.get("delta")
-        if offer and file.role == "model" and delta.is_supported():
-            try:
-                self._fetch_delta(file, offer)
-                return
-            except (AgentError, OSError, KeyError, TypeError, ValueError) as error:
-                logger.warning("delta is of no use, taking the whole file: %s", error)
+        if (
+            isinstance(offer, dict)
+            and file.role == "model"
+            and delta.is_supported()
+            and delta.fetch(file, offer, self.downloader, server_url=self.config.server_url)
+        ):
+            return
         self.downloader.fetch(file, self._url_finder(file, answer))
-
-    def _fetch_delta(self, file: ManifestFile, offer: dict[str, Any]) -> None:
-        base = self.files.read(self.layout.blob(str(offer["base_sha256"])))
-        if base is None:
-            raise DownloadError("the delta's base is not on this device")
-        patch = ManifestFile("delta", "model", str(offer["sha256"]), int(offer["size_bytes"]))
-        self.downloader.fetch(patch, lambda _: urljoin(self.config.server_url, offer["url"]))
-        data = self.files.read(self.layout.blob(patch.sha256)) or b""
-        self.downloader.store(file, delta.apply_patch(base, data, size_bytes=file.size_bytes))
-        self.files.unlink(self.layout.blob(patch.sha256))
 
     def _url_finder(self, file: ManifestFile, answer: dict[str, Any]) -> Callable[[bool], str]:
         slug = str(answer.get("model_id"))

@@ -54,11 +54,14 @@ class Downloader:
         self.config = config
         self.sleep = sleep
 
-    def fetch(self, file: ManifestFile, get_url: Callable[[bool], str]) -> None:
+    def fetch(
+        self, file: ManifestFile, get_url: Callable[[bool], str], *, attempts: int = 0
+    ) -> None:
         """Makes `blobs/<sha256>` whole and durable.
 
         Args:
             get_url: the file's address; called with True once when the first one has expired.
+            attempts: transfers before it is given up; 0 takes the configured number.
 
         Raises:
             DigestError, LengthError: the server sends other bytes than were signed.
@@ -68,6 +71,7 @@ class Downloader:
         if self.has_blob(file):
             return
         self.check_space(file)
+        attempts = attempts or self.config.download_attempts
         progress, url, is_fresh = Progress(), get_url(False), False
         while True:
             progress.attempts += 1
@@ -87,7 +91,7 @@ class Downloader:
                 # Asking again at once brings the same; the next poll may find it mended.
                 raise
             except TransferError as error:
-                if progress.attempts >= self.config.download_attempts:
+                if progress.attempts >= attempts:
                     raise DownloadError(
                         f"{file.path}: {error} (attempt {progress.attempts})"
                     ) from error

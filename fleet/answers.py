@@ -12,7 +12,9 @@ from fleet.assignment import Assignment, assignment_payload, issue_period
 from registry.keys import signing_key
 from registry.manifest import canonical_bytes
 from registry.models import FileRole, Variant
+from registry.patches import ALGORITHM
 from registry.services.blobs import blob_url
+from registry.services.deltas import find_delta
 from registry.signing import sign_envelope
 
 ASSIGNMENT_TYPE = "application/vnd.aviary.assignment.v1+json"
@@ -25,9 +27,18 @@ def make_assignment(assignment: Assignment, device_id: str, now: datetime) -> di
 
 
 def make_answer(
-    assignment: Assignment, device_id: str, now: datetime, request_base: str
+    assignment: Assignment,
+    device_id: str,
+    now: datetime,
+    request_base: str,
+    *,
+    delta_from: str = "",
 ) -> dict[str, Any]:
-    """What `/api/models/latest` answers for an assignment."""
+    """What `/api/models/latest` answers for an assignment.
+
+    Args:
+        delta_from: the manifest digest of what the device runs, when it can apply a delta to it.
+    """
     ttl_seconds = settings.AVIARY_URL_TTL_SECONDS
     variant = Variant.objects.prefetch_related("files__blob").get(
         manifest_sha256=assignment.manifest_sha256
@@ -64,8 +75,27 @@ def make_answer(
         "assignment": make_assignment(assignment, device_id, now),
         "assignment_id": assignment.assignment_id,
         "rollout": rollout,
-        "delta": None,
+        "delta": make_delta_offer(main, delta_from, ttl_seconds, base),
         "poll_after_s": poll_after_s(),
+    }
+
+
+def make_delta_offer(
+    main: dict[str, Any] | None, base_manifest: str, ttl_seconds: int, request_base: str
+) -> dict[str, Any] | None:
+    """Where the patch lies that makes the model file `main` of the release the device runs; None
+    when there is none ready. Nothing is made here: a poll never waits for that."""
+    if main is None or not base_manifest:
+        return None
+    delta = find_delta(base_manifest=base_manifest, target_sha256=main["sha256"])
+    if delta is None or delta.patch is None:
+        return None
+    return {
+        "base_sha256": delta.base_sha256,
+        "algorithm": ALGORITHM,
+        "sha256": delta.patch.pk,
+        "size_bytes": delta.patch.size_bytes,
+        "url": blob_url(sha256=delta.patch.pk, ttl_seconds=ttl_seconds, request_base=request_base),
     }
 
 

@@ -133,7 +133,13 @@ class LatestView(DeviceView):
             offer = None if is_running else assignment
             self._note(device, assignment.model, running, agent_version, offer)
             answer = Response(
-                make_answer(assignment, device.device_id, now, request.build_absolute_uri("/"))
+                make_answer(
+                    assignment,
+                    device.device_id,
+                    now,
+                    request.build_absolute_uri("/"),
+                    delta_from=running if offer and device.has_delta_support else "",
+                )
             )
         answer["ETag"] = etag
         answer["Cache-Control"] = "private, no-cache"
@@ -173,11 +179,17 @@ class DesiredView(DeviceView):
         agent_version = request.headers.get("X-Agent-Version", "")[:64]
         answers = []
         for assignment in desired_assignments(device):
-            is_running = device.running.get(assignment.model) == assignment.manifest_sha256
-            offer = None if is_running else assignment
+            running = device.running.get(assignment.model, "")
+            offer = None if running == assignment.manifest_sha256 else assignment
             note_poll(device, assignment.model, "", agent_version, offer)
             answers.append(
-                make_answer(assignment, device.device_id, now, request.build_absolute_uri("/"))
+                make_answer(
+                    assignment,
+                    device.device_id,
+                    now,
+                    request.build_absolute_uri("/"),
+                    delta_from=running if offer and device.has_delta_support else "",
+                )
             )
         if not answers:
             note_poll(device, "", "", agent_version, None)

@@ -30,3 +30,18 @@ def make_patch(base: bytes, target: bytes) -> bytes:
     }
     dictionary = zstd.ZstdDict(base, is_raw=True).as_prefix
     return bytes(zstd.compress(target, options=options, zstd_dict=dictionary))
+
+
+def apply_patch(base: bytes, patch: bytes, *, size_bytes: int) -> bytes:
+    """The file that `patch` makes of `base`, cut off past `size_bytes`.
+
+    Raises:
+        ValueError: not a patch, or not one of this base.
+    """
+    options = {zstd.DecompressionParameter.window_log_max: WINDOW_LOG_MAX}
+    dictionary = zstd.ZstdDict(base, is_raw=True).as_prefix
+    try:
+        decoder = zstd.ZstdDecompressor(zstd_dict=dictionary, options=options)
+        return bytes(decoder.decompress(patch, max_length=size_bytes + 1))
+    except zstd.ZstdError as error:
+        raise ValueError(f"The patch does not apply: {error}") from error

@@ -1,8 +1,11 @@
 """Background work of the registry: ids in, one service call, safe to run twice."""
 
 from celery import shared_task
+from django.utils import timezone
 
-from registry.services import versions
+from registry.services import deltas, versions
+
+DELTAS_PER_RUN = 20
 
 
 @shared_task(soft_time_limit=150, time_limit=170)
@@ -18,3 +21,14 @@ def sweep_versions() -> int:
     for version_id in waiting:
         validate_version.delay(version_id)
     return len(waiting)
+
+
+@shared_task(soft_time_limit=280, time_limit=300)
+def make_deltas() -> int:
+    """Makes the deltas that wait, one after the other, and forgets those out of use."""
+    now = timezone.now()
+    deltas.prune_deltas(now=now)
+    made = 0
+    while made < DELTAS_PER_RUN and deltas.make_next_delta(now=timezone.now()) is not None:
+        made += 1
+    return made

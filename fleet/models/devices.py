@@ -6,6 +6,8 @@ from django.conf import settings
 from django.db import models
 from django.db.models import F, Q
 
+DELTA_FEATURE = "delta-zstd"
+
 
 class Device(models.Model):
     """One edge device, known by the id it enrolled with."""
@@ -59,6 +61,12 @@ class Device(models.Model):
 
     def __str__(self) -> str:
         return self.device_id
+
+    @property
+    def has_delta_support(self) -> bool:
+        """True when the agent said at enrolment that it can apply patches."""
+        features = self.capabilities.get("features")
+        return isinstance(features, list) and DELTA_FEATURE in features
 
     @property
     def selectable(self) -> dict[str, str]:

@@ -10,8 +10,9 @@ from django.db import transaction
 from fleet.exceptions import InvalidFleetInputError
 from fleet.models import Deployment, Rollout
 from fleet.services.plans import refresh_plan
-from registry.models import Model, Version
+from registry.models import Model, Variant, Version
 from registry.services.audit import record_event
+from registry.services.deltas import queue_deltas
 from registry.states import DEPLOYABLE_STATES
 
 
@@ -71,6 +72,8 @@ def update_deployment(*, deployment_id: int, actor: str, **changes: Any) -> Depl
         raise InvalidFleetInputError("A live rollout decides this deployment's version")
     if "selector" in changes:
         changes["selector"] = check_selector(changes["selector"])
+    if moves:
+        queue_step_deltas(deployment.stable_version, changes["stable_version"])
     for name, value in changes.items():
         setattr(deployment, name, value)
     _check(deployment)
@@ -84,6 +87,23 @@ def update_deployment(*, deployment_id: int, actor: str, **changes: Any) -> Depl
         details={name: str(value) for name, value in changes.items()},
     )
     return deployment
+
+
+def queue_step_deltas(before: Version | None, after: Version | None) -> None:
+    """Has patches made for devices that go from one version to the other in the same variant."""
+    if before is None or after is None:
+        return
+    digests: dict[str, dict[int, str]] = {}
+    for variant in Variant.objects.filter(
+        version__in=[before, after], manifest_sha256__isnull=False
+    ):
+        named = digests.setdefault(variant.name, {})
+        named[variant.version_id] = str(variant.manifest_sha256)
+    queue_deltas(
+        (named[before.pk], named[after.pk])
+        for named in digests.values()
+        if before.pk in named and after.pk in named
+    )
 
 
 def check_selector(selector: Any) -> dict[str, list[str]]:

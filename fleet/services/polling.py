@@ -12,6 +12,7 @@ from fleet.assignment import Assignment
 from fleet.models import Device, Installation
 from fleet.polls import take_polls
 from fleet.services.installations import record_offer
+from registry.services.deltas import queue_deltas
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +33,7 @@ def flush_polls() -> int:
 
 @transaction.atomic
 def _flush_chunk(notes: dict[int, list[dict[str, Any]]]) -> None:
+    replaced: set[tuple[str, str]] = set()
     devices = list(Device.objects.select_for_update().filter(pk__in=list(notes)).order_by("pk"))
     for device in devices:
         running = dict(device.running)
@@ -45,9 +47,15 @@ def _flush_chunk(notes: dict[int, list[dict[str, Any]]]) -> None:
                 _mark_regressed(device, model, digest, at)
                 running[model] = digest
             if note["offer"] is not None:
-                record_offer(device=device, assignment=Assignment(**note["offer"]), at=at)
+                offer = Assignment(**note["offer"])
+                record_offer(device=device, assignment=offer, at=at)
+                if device.has_delta_support and running.get(model):
+                    replaced.add((running[model], offer.manifest_sha256))
         device.running = running
         device.poll_count += len(notes[device.pk])
+    if replaced:
+        # Too late for these polls, in time for the rest of the fleet that makes the same step.
+        queue_deltas(replaced)
     Device.objects.bulk_update(devices, ["last_seen_at", "running", "agent_version", "poll_count"])
 
 

@@ -15,7 +15,7 @@ from fleet.assignment import buckets_of_percent
 from fleet.exceptions import InvalidFleetInputError, InvalidTransitionError, StaleRevisionError
 from fleet.models import Deployment, Gate, Rollout, RolloutEvent, RolloutStage
 from fleet.selectors import count_states
-from fleet.services.deployments import check_selector, check_target
+from fleet.services.deployments import check_selector, check_target, queue_step_deltas
 from fleet.services.plans import refresh_plan
 from fleet.transitions import is_allowed
 from registry.models import Version
@@ -68,6 +68,8 @@ def create_rollout(
         RolloutStage.objects.create(rollout=rollout, index=index, **fields)
     for gate in gates:
         Gate.objects.create(rollout=rollout, **gate)
+    # While it is a draft there is time; the first device that is offered it finds them ready.
+    queue_step_deltas(deployment.stable_version, target_version)
     _record(rollout, "create", "", actor, f"{deployment.name}: to {target_version.version}")
     return rollout
 

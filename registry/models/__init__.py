@@ -4,6 +4,7 @@ from registry.models.artifacts import Blob, FileRole, Variant, VariantFile
 from registry.models.audit import AuditEvent, AuditHead
 from registry.models.catalogue import Alias, AliasMove, Model, Task, Version
 from registry.models.data import Baseline, DataSet, DataSetKind
+from registry.models.deltas import Delta
 from registry.states import VersionState
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "Blob",
     "DataSet",
     "DataSetKind",
+    "Delta",
     "FileRole",
     "Model",
     "Task",

@@ -1,0 +1,73 @@
+"""Stands between a device and the server: counts what passes, and can damage it."""
+
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import urllib3
+
+_HOP_HEADERS = {"connection", "keep-alive", "transfer-encoding", "content-length"}
+
+
+class Proxy:
+    """Forwards every request; `body_bytes` counts what was answered, by path without query."""
+
+    def __init__(self, server_url: str) -> None:
+        self.body_bytes: Counter[str] = Counter()
+        self.damaged: set[str] = set()
+        """Paths whose bodies get one byte changed on the way."""
+        pool = urllib3.PoolManager(retries=False)
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def forward(self) -> None:
+                length = int(self.headers.get("Content-Length") or 0)
+                answer = pool.request(
+                    self.command,
+                    server_url + self.path,
+                    headers=dict(self.headers),
+                    body=self.rfile.read(length),
+                    redirect=False,
+                    decode_content=False,
+                )
+                # Addresses in answers lead back here; what is signed is in base64 and stays.
+                body = answer.data.replace(server_url.encode(), outer.url.encode())
+                path = self.path.split("?")[0]
+                outer.body_bytes[path] += len(body)
+                if path in outer.damaged:
+                    body = body[:-1] + bytes([body[-1] ^ 1])
+                self.send_response(answer.status)
+                for name, value in answer.headers.items():
+                    if name.lower() not in _HOP_HEADERS:
+                        self.send_header(name, value)
+                if answer.status not in (204, 304):
+                    self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            do_GET = do_POST = forward
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._http.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._http.server_port}"
+        threading.Thread(target=self._http.serve_forever, args=(0.05,), daemon=True).start()
+
+    def close(self) -> None:
+        self._http.shutdown()
+        self._http.server_close()
+
+
+@contextmanager
+def running_proxy(server_url: str) -> Iterator[Proxy]:
+    proxy = Proxy(server_url)
+    try:
+        yield proxy
+    finally:
+        proxy.close()
