@@ -250,7 +250,7 @@ class Handler(BaseHTTPRequestHandler):
         from edge_agent import wire
 
         try:
-            session = serving.find_session(serving.pair.large if is_pair else slug)
+            session = serving.find_session(slug)
             kind = self.headers.get_content_type()
             if kind == wire.NPY:
                 inputs: Any = wire.parse_npy(data)
@@ -259,10 +259,10 @@ class Handler(BaseHTTPRequestHandler):
             else:
                 expected = f"{wire.JSON} or {wire.NPY}"
                 raise RefusedError(415, "unsupported_type", f"expected {expected}, got {kind}")
-            feed = session.check_inputs(inputs)
-            if len(feed) == 1:
-                inputs = next(iter(feed.values()))
-            answer = serving.infer(inputs, model=slug)
+            if isinstance(inputs, dict) and len(inputs) == 1:
+                # Only a single tensor goes through the cache.
+                inputs = next(iter(inputs.values()))
+            answer = serving.infer(inputs, model=slug, checks_inputs=True)
         except InputError as error:
             raise RefusedError(400, error.code, str(error)) from error
         except NoModelError as error:

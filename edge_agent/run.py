@@ -36,25 +36,39 @@ class Runner:
             agent.config.install, agent.slots, self.serving, on_roll_back=self._undo_sessions
         )
         self.endpoint: Endpoint | None = None
+        self._workers: list[threading.Thread] = []
         self._failures = 0
 
     def run(self) -> None:
         """Runs until the agent's `stopping` is set."""
+        self.prepare()
+        self.loop()
+
+    def prepare(self) -> None:
+        """Loads what is committed and starts whatever asks it; nothing waits for the network.
+
+        Raises:
+            ConfigurationError: the local endpoint cannot listen where it should.
+        """
         agent = self.agent
         agent.installer.boot()
         agent.load_sessions()
-        self.writer.start()
         if self.config.serve.enabled:
             from edge_agent.endpoint import Endpoint
 
             self.endpoint = Endpoint(self.config.serve, self.serving)
             self.endpoint.start()
-        workers = [
+        self.writer.start()
+        self._workers = [
             threading.Thread(target=self._classify, args=(source,), name="inference", daemon=True)
             for source in self.config.all_sources()
         ]
-        for worker in workers:
+        for worker in self._workers:
             worker.start()
+
+    def loop(self) -> None:
+        """Keeps in sync until the agent's `stopping` is set, then ends everything in order."""
+        agent = self.agent
         due = {"poll": 0.0, "upload": 0.0, "telemetry": 0.0, "tick": 0.0, "sample": 0.0}
         if self.config.sampling.enabled:
             due["inputs"] = time.monotonic() + self.config.sampling.interval_s
@@ -71,7 +85,7 @@ class Runner:
         agent.stopping.set()
         if self.endpoint is not None:
             self.endpoint.stop()
-        for worker in workers:
+        for worker in self._workers:
             worker.join(timeout=10)
         self.writer.stop()
         self._flush_last()
@@ -83,7 +97,7 @@ class Runner:
             due["tick"] = now + 1.0
             self._obey_requests()
             self.watcher.look(self.agent.installer, now)
-            self._write_runtime()
+            self.write_runtime()
         if now >= due["sample"]:
             due["sample"] = now + self.config.monitor.sample_interval_s
             self.observer.sample_resources(self.config.home)
@@ -139,7 +153,7 @@ class Runner:
         finally:
             self.agent.load_sessions()
         if changed:
-            self._write_runtime()
+            self.write_runtime()
             self.agent.send_events()
 
     def _upload(self) -> None:
@@ -231,7 +245,7 @@ class Runner:
                 }
         return rows
 
-    def _write_runtime(self) -> None:
+    def write_runtime(self) -> None:
         """For `status` only: no sync, for it is worth nothing after a restart."""
         latency = {
             slug: slot.session.latency.stats()

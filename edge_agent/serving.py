@@ -1,6 +1,7 @@
 """Answers inference requests with whatever release runs; each answer is recorded and counted."""
 
 import logging
+import math
 import threading
 import time
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from edge_agent.slots import ModelSlot
 from edge_agent.spool import IMPORTANT, ORDINARY, SpoolWriter
 
 if TYPE_CHECKING:
-    from edge_agent.session import Inputs, ModelSession, Result
+    from edge_agent.session import Array, Inputs, ModelSession, Result
     from edge_agent.trust import Manifest
 
 logger = logging.getLogger(__name__)
@@ -57,25 +58,32 @@ class Serving:
         self.chooser = AdaptiveChooser(config.adaptive) if config.adaptive.large else None
         self._measured: dict[Choice, str] = {}
 
-    def infer(self, inputs: "Inputs", *, model: str = "") -> Answer:
+    def infer(self, inputs: "Inputs", *, model: str = "", checks_inputs: bool = False) -> Answer:
         """The answer of `model`'s current release to one sample.
 
         Args:
             inputs: the preprocessed tensor of the first input, or one per input name, with the
                 batch axis.
             model: a slug or the adaptive pair's name; empty takes the pair, else the only model.
+            checks_inputs: refuse what the model does not take before it can count against the
+                release, as for whoever asks from outside; a source's mismatch is the release's.
 
         Raises:
-            InputError: `inputs` is no tensor, or several models run and none was named.
+            InputError: `inputs` is no tensor, or none that the model takes, or several models run
+                and none was named.
             NoModelError: no release of the model runs.
             InferenceError: the runtime failed; counted against the release.
         """
         if self.chooser is not None and model in ("", self.pair.name):
-            return self._infer_adaptively(self.chooser, inputs)
-        return self._infer_on(self.find_session(model), inputs)
+            return self._infer_adaptively(self.chooser, inputs, checks_inputs)
+        return self._infer_on(self.find_session(model), inputs, checks_inputs)
 
     def find_session(self, model: str = "") -> "ModelSession":
-        """The running session of `model`; empty takes the only one."""
+        """The running session of `model`; empty takes the only one, a pair's name its large one."""
+        if self.chooser is not None and model == self.pair.name:
+            slot = self.slots.get(self.pair.large)
+            has_large = slot is not None and slot.session is not None
+            model = self.pair.large if has_large else self.pair.small
         if model:
             slot = self.slots.get(model)
             if slot is None or slot.session is None:
@@ -100,7 +108,9 @@ class Serving:
                 return Traffic()
             return Traffic(traffic.inferences, traffic.errors, traffic.non_finite)
 
-    def _infer_adaptively(self, chooser: AdaptiveChooser, inputs: "Inputs") -> Answer:
+    def _infer_adaptively(
+        self, chooser: AdaptiveChooser, inputs: "Inputs", checks_inputs: bool
+    ) -> Answer:
         with self._lock:
             choice = chooser.choose(is_scarce=self.observer.is_scarce)
         other = Choice.SMALL if choice is Choice.LARGE else Choice.LARGE
@@ -109,23 +119,28 @@ class Serving:
         except NoModelError:
             choice = other
             session = self.find_session(self._slug_of(choice))
-        answer = self._infer_measured(chooser, choice, session, inputs)
+        answer = self._infer_measured(chooser, choice, session, inputs, checks_inputs)
         with self._lock:
             is_unsure = chooser.wants_second_opinion(choice, answer.result.confidence)
         if not is_unsure or self.observer.is_scarce:
             return answer
         try:
             session = self.find_session(self._slug_of(Choice.LARGE))
-            return self._infer_measured(chooser, Choice.LARGE, session, inputs)
+            return self._infer_measured(chooser, Choice.LARGE, session, inputs, checks_inputs)
         except InferenceError as error:
             # An unsure answer is better than none.
             logger.debug("no second opinion: %s", error)
             return answer
 
     def _infer_measured(
-        self, chooser: AdaptiveChooser, choice: Choice, session: "ModelSession", inputs: "Inputs"
+        self,
+        chooser: AdaptiveChooser,
+        choice: Choice,
+        session: "ModelSession",
+        inputs: "Inputs",
+        checks_inputs: bool,
     ) -> Answer:
-        answer = self._infer_on(session, inputs)
+        answer = self._infer_on(session, inputs, checks_inputs)
         with self._lock:
             digest = session.manifest.digest
             if self._measured.setdefault(choice, digest) != digest:
@@ -138,9 +153,12 @@ class Serving:
     def _slug_of(self, choice: Choice) -> str:
         return self.pair.large if choice is Choice.LARGE else self.pair.small
 
-    def _infer_on(self, session: "ModelSession", inputs: "Inputs") -> Answer:
+    def _infer_on(self, session: "ModelSession", inputs: "Inputs", checks_inputs: bool) -> Answer:
         started = time.perf_counter_ns()
-        record = self._make_record(session, inputs)
+        tensor = first_tensor(inputs)
+        if checks_inputs:
+            session.check_inputs(inputs)
+        record = self._make_record(session, tensor)
         features = record.get("features", [])
         try:
             result = session.infer(inputs)
@@ -170,12 +188,7 @@ class Serving:
         self.writer.put(record, ORDINARY if is_finite else IMPORTANT)
         return Answer(session.manifest, result)
 
-    def _make_record(self, session: "ModelSession", inputs: "Inputs") -> dict[str, Any]:
-        import numpy as np
-
-        tensor = next(iter(inputs.values()), None) if isinstance(inputs, dict) else inputs
-        if not isinstance(tensor, np.ndarray):
-            raise InputError(f"inputs: expected an array, got {type(tensor).__name__}")
+    def _make_record(self, session: "ModelSession", tensor: "Array") -> dict[str, Any]:
         active = session.providers.active
         record: dict[str, Any] = {
             "timestamp": round(time.time(), 3),
@@ -184,7 +197,7 @@ class Serving:
             "provider": active[0] if active else "cpu",
         }
         features = [float(tensor.mean()), float(tensor.std())]
-        if np.isfinite(features).all():
+        if all(map(math.isfinite, features)):
             record["features"] = features
         return record
 
@@ -200,3 +213,14 @@ class Serving:
             traffic.inferences += 1
             traffic.errors += is_error
             traffic.non_finite += is_non_finite
+
+
+def first_tensor(inputs: "Inputs") -> "Array":
+    """The tensor whose features are recorded; raises InputError when it is none."""
+    import numpy as np
+
+    tensor = next(iter(inputs.values()), None) if isinstance(inputs, dict) else inputs
+    if not isinstance(tensor, np.ndarray) or tensor.dtype.kind not in "biuf":
+        kind = f"{tensor.dtype} array" if isinstance(tensor, np.ndarray) else type(tensor).__name__
+        raise InputError(f"inputs: expected an array of numbers, got {kind}")
+    return tensor
