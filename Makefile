@@ -8,7 +8,7 @@ JOBS ?= auto
 SERVERS := $(BIN)/python -m tests.servers --
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-check run test bench-agent lint format migrations wasm wasm-check screenshots clean
+.PHONY: help install demo demo-check run test bench-agent lint format migrations native wasm wasm-check screenshots clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 16
@@ -90,6 +90,9 @@ wasm-check: .venv-wasm ## build it again elsewhere: the bytes must be the record
 	rm -rf var/wasm && mkdir -p var/wasm && cp edge_agent/guest/Makefile edge_agent/guest/classify.c var/wasm
 	$(MAKE) -C var/wasm CC="$(WASM_CC)"
 	cp edge_agent/guest/SHA256SUMS var/wasm && cd var/wasm && sha256sum --check SHA256SUMS
+
+native: $(SERVER_STAMP) ## build edge_infer, the C++ program for boards without room for Python
+	$(MAKE) -C edge_agent/native PYTHON=$(abspath $(BIN)/python) OUT=$(abspath var/native)
 
 screenshots: $(STAMP) .venv-s3 ## take the pictures of docs/screenshots with a real browser
 	AVIARY_SCREENSHOTS=docs/screenshots $(BIN)/python -m pytest -q --timeout=900 tests/browser

@@ -1,212 +1,187 @@
-// Runs one ONNX model on a board without room for Python, and prints what came out as one JSON line.
+// Classifies the rows of an npy file on a board without room for Python.
 //
-//   edge_infer MODEL [--input RAW_FLOAT32] [--runs N] [--threads N] [--top K]
+//   edge_infer MODEL --sha256 DIGEST [--input ROWS.npy] [--activation softmax|sigmoid|none]
+//              [--top K] [--threads N] [--repeat N] [--library FILE]
 //
-// The model takes one float32 input; dimensions that are not fixed count as 1. Without --input it is
-// fed zeros. Exit status: 0 done, 2 wrong usage or input, 3 the runtime refused.
-#include <algorithm>
+// The model's bytes are hashed before the runtime sees them, and those same bytes are loaded. It takes
+// one float32 input, one row at a time; without --input it is fed one row of zeros. Each row gives one
+// line of JSON, and a last line says what it cost. The exit statuses are in failure.h.
 #include <chrono>
 #include <cmath>
 #include <cstdio>
-#include <cstdlib>
-#include <cstring>
-#include <fstream>
 #include <numeric>
-#include <stdexcept>
-#include <string>
-#include <vector>
 
-#include "ort_slots.h"
+#include "runtime.h"
+#include "sha256.h"
 
 namespace {
 
-const void *const *g_api = nullptr;
+using Clock = std::chrono::steady_clock;
+constexpr uint64_t kMaxModelBytes = 2ull << 30;
 
-template <class Result, class... Args>
-Result CallSlot(OrtSlot slot, Args... args) {
-  return reinterpret_cast<Result (*)(Args...)>(const_cast<void *>(g_api[slot]))(args...);
-}
-
-template <class... Args>
-void Check(OrtSlot slot, Args... args) {
-  if (OrtStatus *status = CallSlot<OrtStatus *>(slot, args...)) {
-    throw std::runtime_error(CallSlot<const char *>(kGetErrorMessage, (const OrtStatus *)status));
-  }
+double MillisecondsSince(Clock::time_point start) {
+  return std::chrono::duration<double, std::milli>(Clock::now() - start).count();
 }
 
 struct Options {
-  std::string model, input;
-  int runs = 100, threads = 1, top = 3;
+  std::string model, digest, input, library, activation = "softmax";
+  size_t top = 3;
+  int threads = 1, repeat = 1;
 };
+
+int ParseNumber(const std::string &word, const std::string &text, int highest) {
+  int value = 0;
+  bool is_number = !text.empty() && text.size() < 9;
+  for (char letter : text) {
+    is_number = is_number && letter >= '0' && letter <= '9';
+    if (is_number) value = value * 10 + (letter - '0');
+  }
+  if (!is_number || value < 1 || value > highest)
+    throw Failure(Status::kUsage,
+                  word + ": expected 1 to " + std::to_string(highest) + ", got '" + text + "'");
+  return value;
+}
 
 Options ParseArguments(int argc, char **argv) {
   Options options;
   for (int i = 1; i < argc; i++) {
     std::string word = argv[i];
-    auto number = [&] {
-      int value = i + 1 < argc ? std::atoi(argv[++i]) : 0;
-      if (value < 1) throw std::invalid_argument(word + " needs a number of 1 or more");
-      return value;
-    };
-    if (word == "--input" && i + 1 < argc) options.input = argv[++i];
-    else if (word == "--runs") options.runs = number();
-    else if (word == "--threads") options.threads = number();
-    else if (word == "--top") options.top = number();
-    else if (options.model.empty() && word[0] != '-') options.model = word;
-    else throw std::invalid_argument("unexpected argument " + word);
+    if (word[0] != '-') {
+      if (!options.model.empty()) throw Failure(Status::kUsage, "more than one model: " + word);
+      options.model = word;
+      continue;
+    }
+    if (i + 1 == argc) throw Failure(Status::kUsage, word + " needs a value");
+    std::string value = argv[++i];
+    if (word == "--sha256") options.digest = value;
+    else if (word == "--input") options.input = value;
+    else if (word == "--library") options.library = value;
+    else if (word == "--activation") options.activation = value;
+    else if (word == "--top") options.top = static_cast<size_t>(ParseNumber(word, value, 65536));
+    else if (word == "--threads") options.threads = ParseNumber(word, value, 64);
+    else if (word == "--repeat") options.repeat = ParseNumber(word, value, 1000000);
+    else throw Failure(Status::kUsage, "unknown option " + word);
   }
-  if (options.model.empty()) throw std::invalid_argument("no model given");
+  if (options.model.empty()) throw Failure(Status::kUsage, "no model given");
+  if (options.digest.size() != 64) throw Failure(Status::kUsage, "--sha256 needs 64 hexadecimal digits");
+  if (options.activation != "softmax" && options.activation != "sigmoid" && options.activation != "none")
+    throw Failure(Status::kUsage, "--activation: expected softmax, sigmoid or none");
   return options;
 }
 
-class Model {
- public:
-  Model(const Options &options) {
-    const OrtApiBase *base = OrtGetApiBase();
-    g_api = base->GetApi(kOrtApiVersion);
-    if (!g_api) throw std::runtime_error(std::string("runtime too old: ") + base->GetVersionString());
-    Check(kCreateEnv, kLogWarning, "edge", &env_);
-    Check(kCreateSessionOptions, &options_);
-    Check(kSetGraphOptimization, options_, kOptimiseAll);
-    Check(kSetIntraOpThreads, options_, options.threads);
-    Check(kSetInterOpThreads, options_, 1);
-    // A spinning thread on a small board takes the time of whoever feeds it.
-    Check(kAddSessionConfigEntry, options_, "session.intra_op.allow_spinning", "0");
-    Check(kCreateSession, (const OrtEnv *)env_, options.model.c_str(),
-          (const OrtSessionOptions *)options_, &session_);
-    OrtAllocator *allocator;
-    Check(kGetDefaultAllocator, &allocator);
-    Check(kGetInputName, (const OrtSession *)session_, (size_t)0, allocator, &input_name_);
-    Check(kGetOutputName, (const OrtSession *)session_, (size_t)0, allocator, &output_name_);
-    Check(kCreateCpuMemoryInfo, kArena, kDefaultMemory, &memory_);
-    ReadShape();
-  }
-
-  ~Model() {
-    CallSlot<void>(kReleaseMemoryInfo, memory_);
-    CallSlot<void>(kReleaseSession, session_);
-    CallSlot<void>(kReleaseSessionOptions, options_);
-    CallSlot<void>(kReleaseEnv, env_);
-  }
-  Model(const Model &) = delete;
-  Model &operator=(const Model &) = delete;
-
-  size_t InputSize() const {
-    return std::accumulate(shape_.begin(), shape_.end(), (size_t)1,
-                           [](size_t a, int64_t b) { return a * (size_t)b; });
-  }
-
-  std::vector<float> Run(std::vector<float> &input, double *elapsed_us) {
-    OrtValue *fed = nullptr, *got = nullptr;
-    Check(kCreateTensorWithData, (const OrtMemoryInfo *)memory_, (void *)input.data(),
-          input.size() * sizeof(float), (const int64_t *)shape_.data(), shape_.size(), kFloat, &fed);
-    auto started = std::chrono::steady_clock::now();
-    Check(kRun, session_, (const OrtRunOptions *)nullptr, (const char *const *)&input_name_,
-          (const OrtValue *const *)&fed, (size_t)1, (const char *const *)&output_name_, (size_t)1,
-          &got);
-    auto ended = std::chrono::steady_clock::now();
-    *elapsed_us = std::chrono::duration<double, std::micro>(ended - started).count();
-    OrtTensorInfo *info;
-    size_t count;
-    int type;
-    float *data;
-    Check(kGetTensorTypeAndShape, (const OrtValue *)got, &info);
-    Check(kGetElementCount, (const OrtTensorInfo *)info, &count);
-    Check(kGetElementType, (const OrtTensorInfo *)info, &type);
-    CallSlot<void>(kReleaseTensorInfo, info);
-    if (type != kFloat) throw std::runtime_error("the output is not float32");
-    Check(kGetTensorData, got, (void **)&data);
-    std::vector<float> scores(data, data + count);
-    CallSlot<void>(kReleaseValue, got);
-    CallSlot<void>(kReleaseValue, fed);
-    return scores;
-  }
-
- private:
-  void ReadShape() {
-    OrtTypeInfo *type;
-    const OrtTensorInfo *tensor;
-    size_t rank;
-    int element;
-    Check(kGetInputTypeInfo, (const OrtSession *)session_, (size_t)0, &type);
-    Check(kCastToTensorInfo, (const OrtTypeInfo *)type, &tensor);
-    Check(kGetElementType, tensor, &element);
-    if (element != kFloat) throw std::runtime_error("the input is not float32");
-    Check(kGetDimensionsCount, tensor, &rank);
-    shape_.resize(rank);
-    Check(kGetDimensions, tensor, shape_.data(), rank);
-    for (int64_t &size : shape_) size = std::max<int64_t>(size, 1);
-    CallSlot<void>(kReleaseTypeInfo, type);
-  }
-
-  OrtEnv *env_ = nullptr;
-  OrtSessionOptions *options_ = nullptr;
-  OrtSession *session_ = nullptr;
-  OrtMemoryInfo *memory_ = nullptr;
-  char *input_name_ = nullptr, *output_name_ = nullptr;
-  std::vector<int64_t> shape_;
-};
-
-std::vector<float> ReadInput(const std::string &path, size_t count) {
-  std::vector<float> values(count, 0.0f);
-  if (path.empty()) return values;
-  std::ifstream stream(path, std::ios::binary | std::ios::ate);
-  if (!stream || (size_t)stream.tellg() != count * sizeof(float)) {
-    throw std::invalid_argument(path + " does not hold " + std::to_string(count) + " float32");
-  }
-  stream.seekg(0);
-  stream.read(reinterpret_cast<char *>(values.data()), count * sizeof(float));
-  return values;
+std::string DescribeShape(const std::vector<int64_t> &shape) {
+  std::string text = "[";
+  for (size_t i = 0; i < shape.size(); i++) text += (i ? ", " : "") + std::to_string(shape[i]);
+  return text + "]";
 }
 
-void Softmax(std::vector<float> &scores) {
-  float highest = *std::max_element(scores.begin(), scores.end()), total = 0;
-  for (float &score : scores) total += score = std::exp(score - highest);
-  for (float &score : scores) score /= total;
+// The rows to classify, as one array whose first dimension counts them.
+Array ReadRows(const std::string &path, const std::vector<int64_t> &one) {
+  Array rows;
+  if (path.empty()) {
+    rows.shape = one;
+    size_t size = 1;
+    for (int64_t length : one) size *= static_cast<size_t>(length);
+    rows.values.assign(size, 0.0f);
+    return rows;
+  }
+  rows = npy::Read(path);
+  bool fits = rows.shape.size() == one.size() && one[0] == 1 && rows.shape[0] > 0;
+  for (size_t i = 1; fits && i < one.size(); i++) fits = rows.shape[i] == one[i];
+  if (!fits)
+    throw Failure(Status::kInput, path + ": one row of the model is " + DescribeShape(one) +
+                                      ", the file has " + DescribeShape(rows.shape));
+  return rows;
 }
 
-void Print(std::vector<float> scores, std::vector<double> times, double load_ms, int top) {
-  Softmax(scores);
+void Activate(std::vector<float> &scores, const std::string &activation) {
+  for (float score : scores)
+    if (!std::isfinite(score)) throw Failure(Status::kOutput, "the scores are not finite");
+  if (activation == "softmax") {
+    float highest = *std::max_element(scores.begin(), scores.end()), total = 0;
+    for (float &score : scores) total += score = std::exp(score - highest);
+    for (float &score : scores) score /= total;
+  } else if (activation == "sigmoid") {
+    for (float &score : scores) score = 1.0f / (1.0f + std::exp(-score));
+  }
+}
+
+void PrintRow(size_t index, std::vector<float> scores, const Options &options, double latency_us) {
+  // Ordered before the activation, which may round two scores to one confidence.
   std::vector<size_t> order(scores.size());
-  std::iota(order.begin(), order.end(), 0);
-  size_t shown = std::min<size_t>(top, order.size());
-  std::partial_sort(order.begin(), order.begin() + shown, order.end(),
-                    [&](size_t a, size_t b) { return scores[a] > scores[b]; });
-  std::sort(times.begin(), times.end());
-  auto at = [&](double share) { return times[std::min(times.size() - 1, (size_t)(share * times.size()))]; };
-  std::printf("{\"load_ms\": %.2f, \"p50_us\": %.1f, \"p95_us\": %.1f, \"p99_us\": %.1f, \"top_k\": [",
-              load_ms, at(0.50), at(0.95), at(0.99));
-  for (size_t i = 0; i < shown; i++) {
-    std::printf("%s{\"class_id\": %zu, \"confidence\": %.6f}", i ? ", " : "", order[i], scores[order[i]]);
+  std::iota(order.begin(), order.end(), size_t{0});
+  size_t shown = std::min(options.top, order.size());
+  for (float score : scores)
+    if (!std::isfinite(score)) throw Failure(Status::kOutput, "the scores are not finite");
+  std::partial_sort(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(shown), order.end(),
+                    [&](size_t a, size_t b) {
+                      return scores[a] != scores[b] ? scores[a] > scores[b] : a < b;
+                    });
+  Activate(scores, options.activation);
+  std::printf("{\"index\": %zu, \"top_k\": [", index);
+  for (size_t i = 0; i < shown; i++)
+    std::printf("%s{\"class_id\": %zu, \"confidence\": %.6f}", i ? ", " : "", order[i],
+                static_cast<double>(scores[order[i]]));
+  std::printf("], \"latency_us\": %.1f}\n", latency_us);
+}
+
+long ReadPeakKb() {
+  long peak = 0;
+  char line[128];
+  if (FILE *status = std::fopen("/proc/self/status", "re")) {
+    while (std::fgets(line, sizeof line, status))
+      if (std::sscanf(line, "VmHWM: %ld", &peak) == 1) break;
+    std::fclose(status);
   }
-  std::puts("]}");
+  return peak;
+}
+
+void Classify(const Options &options, Clock::time_point started) {
+  std::vector<uint8_t> bytes = ReadFile(options.model, kMaxModelBytes, Status::kModel);
+  std::string digest = Sha256::Hex(bytes.data(), bytes.size());
+  if (digest != options.digest)
+    throw Failure(Status::kModel, options.model + ": expected SHA-256 " + options.digest + ", got " + digest);
+  Runtime runtime(options.library);
+  Model model(runtime, bytes, options.threads);
+  std::vector<uint8_t>().swap(bytes);
+  double load_ms = MillisecondsSince(started), first_ms = 0;
+  Array rows = ReadRows(options.input, model.shape());
+  size_t count = static_cast<size_t>(rows.shape[0]), size = rows.values.size() / count;
+  std::vector<double> times;
+  for (int round = 0; round < options.repeat; round++) {
+    for (size_t i = 0; i < count; i++) {
+      Clock::time_point before = Clock::now();
+      std::vector<float> scores = model.Run(rows.values.data() + i * size, size);
+      times.push_back(MillisecondsSince(before) * 1e3);
+      if (round) continue;
+      PrintRow(i, scores, options, times.back());
+      if (i) continue;
+      first_ms = MillisecondsSince(started);
+      std::fflush(stdout);  // whoever waits for the first answer has it now
+    }
+  }
+  std::sort(times.begin(), times.end());
+  auto at = [&](double share) {
+    return times[static_cast<size_t>(share * static_cast<double>(times.size() - 1))];
+  };
+  std::printf("{\"rows\": %zu, \"runtime\": \"%s\", \"load_ms\": %.2f, \"first_inference_ms\": %.2f, "
+              "\"p50_us\": %.1f, \"p95_us\": %.1f, \"p99_us\": %.1f, \"peak_rss_kb\": %ld}\n",
+              count, runtime.version().c_str(), load_ms, first_ms, at(0.50), at(0.95), at(0.99),
+              ReadPeakKb());
 }
 
 }  // namespace
 
 int main(int argc, char **argv) {
+  Clock::time_point started = Clock::now();
   try {
-    Options options = ParseArguments(argc, argv);
-    auto started = std::chrono::steady_clock::now();
-    Model model(options);
-    auto loaded = std::chrono::steady_clock::now();
-    std::vector<float> input = ReadInput(options.input, model.InputSize()), scores;
-    std::vector<double> times(options.runs);
-    double warm_up;
-    for (int i = 0; i < 5; i++) model.Run(input, &warm_up);
-    for (double &time : times) scores = model.Run(input, &time);
-    if (scores.empty()) throw std::runtime_error("the output is empty");
-    for (float score : scores) {
-      if (!std::isfinite(score)) throw std::runtime_error("the output is not finite");
-    }
-    Print(scores, times, std::chrono::duration<double, std::milli>(loaded - started).count(),
-          options.top);
-    return 0;
-  } catch (const std::invalid_argument &error) {
-    std::fprintf(stderr, "edge_infer: %s\n", error.what());
-    return 2;
-  } catch (const std::exception &error) {
-    std::fprintf(stderr, "edge_infer: %s\n", error.what());
-    return 3;
+    Classify(ParseArguments(argc, argv), started);
+    return static_cast<int>(Status::kDone);
+  } catch (const Failure &failure) {
+    std::fprintf(stderr, "edge_infer: %s\n", failure.what());
+    return static_cast<int>(failure.status);
+  } catch (const std::bad_alloc &) {
+    std::fprintf(stderr, "edge_infer: out of memory\n");
+    return static_cast<int>(Status::kInput);
   }
 }
