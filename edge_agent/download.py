@@ -5,8 +5,6 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from urllib3.exceptions import HTTPError
-
 from edge_agent.config import InstallConfig
 from edge_agent.exceptions import (
     DigestError,
@@ -123,6 +121,8 @@ class Downloader:
         self._publish(file)
 
     def _attempt(self, file: ManifestFile, url: str, progress: Progress) -> None:
+        from urllib3.exceptions import HTTPError
+
         part = self.layout.part(file.sha256)
         have = self.files.size(part) or 0
         if have > file.size_bytes:

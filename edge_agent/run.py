@@ -13,6 +13,7 @@ from edge_agent.agent import Agent, StopRequested, require_enrolled
 from edge_agent.backoff import backoff_delay_s
 from edge_agent.config import SourceConfig
 from edge_agent.exceptions import AgentError, AnswerError, InferenceError, TransferError
+from edge_agent.memory import release_code
 from edge_agent.observe import Observer
 from edge_agent.serving import Serving
 from edge_agent.source import NpzSource
@@ -37,6 +38,7 @@ class Runner:
         )
         self.endpoint: Endpoint | None = None
         self._workers: list[threading.Thread] = []
+        self._trimmed: set[str] = set()
         self._failures = 0
 
     def run(self) -> None:
@@ -98,6 +100,7 @@ class Runner:
             self._obey_requests()
             self.watcher.look(self.agent.installer, now)
             self.write_runtime()
+            self._release_memory()
         if now >= due["sample"]:
             due["sample"] = now + self.config.monitor.sample_interval_s
             self.observer.sample_resources(self.config.home)
@@ -244,6 +247,16 @@ class Runner:
                     "refusal": slot.refusal,
                 }
         return rows
+
+    def _release_memory(self) -> None:
+        """Once per set of running releases, when each has answered: what loading needed goes."""
+        sessions = [slot.session for slot in list(self.agent.slots.values()) if slot.session]
+        digests = {session.manifest.digest for session in sessions}
+        if digests == self._trimmed or not all(session.latency.count for session in sessions):
+            return
+        self._trimmed = digests
+        if sessions:
+            logger.debug("gave back %d KB of the runtime's code", release_code("onnxruntime") >> 10)
 
     def write_runtime(self) -> None:
         """For `status` only: no sync, for it is worth nothing after a restart."""

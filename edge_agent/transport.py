@@ -1,17 +1,18 @@
 """HTTP under limits: time, size, redirects. Nothing here knows the protocol's documents."""
 
+import functools
 import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
-
-import urllib3
-from urllib3.exceptions import HTTPError, ProtocolError
 
 from edge_agent.config import NetworkConfig
 from edge_agent.exceptions import AnswerError, NotTheServerError, RedirectError, TransferError
+
+if TYPE_CHECKING:
+    import urllib3
 
 logger = logging.getLogger(__name__)
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -28,8 +29,16 @@ class Transport:
     def __init__(self, config: NetworkConfig, *, user_agent: str) -> None:
         self.config = config
         self._headers = {"User-Agent": user_agent}
+
+    @functools.cached_property
+    def _pool(self) -> "urllib3.PoolManager":
+        # Imported with the first call: a fifth of the time until the first inference, which needs
+        # no network, and nothing of it.
+        import urllib3
+
+        config = self.config
         options: dict[str, Any] = {"ca_certs": config.ca_file} if config.ca_file else {}
-        self._pool = urllib3.PoolManager(
+        return urllib3.PoolManager(
             num_pools=4,
             maxsize=2,
             retries=False,
@@ -74,7 +83,7 @@ class Transport:
 
     def open_stream(
         self, url: str, *, headers: Mapping[str, str]
-    ) -> urllib3.response.BaseHTTPResponse:
+    ) -> "urllib3.response.BaseHTTPResponse":
         """A GET whose body the caller reads. A few redirects are followed, never to plain HTTP.
 
         No token is sent: the address is signed, and its host may be a store of somebody else.
@@ -94,8 +103,10 @@ class Transport:
 
     def _open(
         self, method: str, url: str, headers: Mapping[str, str], body: bytes | None
-    ) -> urllib3.response.BaseHTTPResponse:
-        def send() -> urllib3.response.BaseHTTPResponse:
+    ) -> "urllib3.response.BaseHTTPResponse":
+        from urllib3.exceptions import HTTPError, ProtocolError
+
+        def send() -> "urllib3.response.BaseHTTPResponse":
             return self._pool.request(
                 method,
                 url,
@@ -117,7 +128,9 @@ class Transport:
         except (HTTPError, OSError, ValueError) as error:
             raise TransferError(f"{method} {urlsplit(url).netloc}: {error}") from error
 
-    def _read_bounded(self, response: urllib3.response.BaseHTTPResponse) -> bytes:
+    def _read_bounded(self, response: "urllib3.response.BaseHTTPResponse") -> bytes:
+        from urllib3.exceptions import HTTPError
+
         limit = self.config.answer_max_bytes
         try:
             data = response.read(limit + 1, decode_content=True)
@@ -128,7 +141,7 @@ class Transport:
             raise TransferError(f"answer is longer than {limit} bytes")
         return data
 
-    def _parse(self, response: urllib3.response.BaseHTTPResponse, data: bytes, url: str) -> Any:
+    def _parse(self, response: "urllib3.response.BaseHTTPResponse", data: bytes, url: str) -> Any:
         kind = response.headers.get("Content-Type", "").split(";")[0].strip().lower()
         if kind == "application/json" or kind.endswith("+json"):
             try:
