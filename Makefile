@@ -8,7 +8,7 @@ JOBS ?= auto
 SERVERS := $(BIN)/python -m tests.servers --
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-check run test bench-agent lint format migrations native wasm wasm-check screenshots clean
+.PHONY: help install demo demo-check run test bench-agent bench-agent-gpu lint format migrations native wasm wasm-check screenshots clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 16
@@ -56,6 +56,11 @@ agent-wheel: $(SERVER_STAMP) ## build the edge agent's wheel into dist/, byte fo
 # One worker per file: a live server is started once and never shared.
 test: $(STAMP) .venv-s3 .venv-openvino ## run all tests against real servers
 	$(SERVERS) $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile $(ARGS)
+
+# Another interpreter, for one whose ONNX Runtime has CUDA (benchmarks/requirements-gpu.txt).
+GPU_PYTHON ?= $(BIN)/python
+bench-agent-gpu: $(STAMP) ## NVIDIA's providers: what runs where, and how fast; JSON last
+	PYTHONPATH=. $(GPU_PYTHON) -m benchmarks.agent_gpu
 
 bench-agent: $(STAMP) ## measure the edge agent; the last line is JSON (PARTS="spooling" for some)
 	$(BIN)/python -m benchmarks.agent $(PARTS)

@@ -19,7 +19,7 @@ from edge_agent.client import (
     load_credentials,
     read_memory_mb,
 )
-from edge_agent.config import Config
+from edge_agent.config import Config, InferenceConfig
 from edge_agent.download import Downloader
 from edge_agent.exceptions import (
     AgentError,
@@ -126,11 +126,12 @@ class Agent:
         if self._running() != before:
             self._prune_cache()
 
-    def open_session(self, slug: str) -> "ModelSession":
-        """A session of the model's current release.
+    def open_session(self, slug: str, inference: InferenceConfig | None = None) -> "ModelSession":
+        """A session of the model's current release, under `inference` or else the settings.
 
         Raises:
             InferenceError: there is none, or the runtime refuses it.
+            ProviderError: strict, and the requested providers would not run all of it.
         """
         model = self.installer.state.model(slug)
         if model.current is None:
@@ -140,7 +141,9 @@ class Agent:
         # numpy and the runtime come with it: an agent without a model does not pay for them.
         from edge_agent.session import ModelSession
 
-        return ModelSession(path, manifest, self.config.inference, cache=self.layout.optimised)
+        return ModelSession(
+            path, manifest, inference or self.config.inference, cache=self.layout.optimised
+        )
 
     def _running(self) -> set[str]:
         return {slot.session.manifest.digest for slot in self.slots.values() if slot.session}

@@ -12,7 +12,7 @@ from typing import Any
 
 from edge_agent import __version__
 from edge_agent.config import Config, load_config
-from edge_agent.exceptions import AgentError, LockedError
+from edge_agent.exceptions import AgentError, ConfigurationError, LockedError
 from edge_agent.state import HomeLock, Layout
 
 DEFAULT_CONFIG = "/etc/aviary-agent/agent.toml"
@@ -56,9 +56,12 @@ def build_parser() -> argparse.ArgumentParser:
     infer.add_argument("input", type=Path)
     infer.add_argument("--model", default="")
     infer.add_argument("--limit", type=int, default=10)
-    bench = add("bench", command_bench, "measure latency on this device")
+    bench = add("bench", command_bench, "compare latency by provider and threads on this device")
     bench.add_argument("--model", default="")
-    bench.add_argument("--runs", type=int, default=1000)
+    bench.add_argument("--providers", default="", help="cuda,cpu; empty takes the configured ones")
+    bench.add_argument("--threads", default="", help="1,2; empty takes the configured number")
+    bench.add_argument("--runs", type=int, default=1000, help="per row (%(default)s)")
+    bench.add_argument("--seconds", type=float, default=20.0, help="per row at most (%(default)s)")
     for name, text in (
         ("rollback", "return to the previous release and block the current one"),
         ("pin", "keep the current release whatever the server says"),
@@ -161,11 +164,36 @@ def command_infer(config: Config, arguments: argparse.Namespace) -> int:
 
 
 def command_bench(config: Config, arguments: argparse.Namespace) -> int:
-    from edge_agent.bench import bench_session
+    from edge_agent.agent import Agent
+    from edge_agent.bench import MAX_RUNS, compare_providers, format_table
+    from edge_agent.provider_options import OPTIONS
 
-    session = _open_session(config, arguments.model)
-    print(json.dumps(bench_session(session, runs=arguments.runs), indent=1))
-    return 0
+    providers = (
+        arguments.providers.split(",") if arguments.providers else config.inference.providers
+    )
+    threads = (arguments.threads or str(config.inference.intra_op_threads)).split(",")
+    if not set(providers) <= set(OPTIONS):
+        raise ConfigurationError(f"--providers: expected some of {sorted(OPTIONS)}")
+    if not all(count.isdigit() and 0 < int(count) <= 256 for count in threads):
+        raise ConfigurationError("--threads: expected numbers from 1 to 256")
+    if not 0 < arguments.runs <= MAX_RUNS or not 0 < arguments.seconds <= 3600:
+        raise ConfigurationError(f"expected --runs up to {MAX_RUNS} and --seconds up to 3600")
+    model = _pick_model(config, arguments.model)
+    agent = Agent(config)
+    try:
+        rows = compare_providers(
+            lambda inference: agent.open_session(model, inference),
+            config.inference,
+            providers=providers,
+            threads=[int(count) for count in threads],
+            runs=arguments.runs,
+            seconds=arguments.seconds,
+        )
+    finally:
+        agent.close()
+    print(format_table(rows))
+    print(json.dumps(rows))
+    return 1 if any("error" in row for row in rows) else 0
 
 
 def command_wasm(config: Config, arguments: argparse.Namespace) -> int:

@@ -191,8 +191,22 @@ def test_every_command_works_from_a_shell(server: Server, toml: Path) -> None:
     assert json.loads(call(toml, "sync", "--once").stdout)["changed"] == [MODEL]
     line = call(toml, "infer", str(toml.parent / "inputs.npz"), "--limit", "1").stdout
     assert json.loads(line)["top_k"][0]["label"] in "abc"
-    bench = json.loads(call(toml, "bench", "--runs", "200").stdout)
-    assert bench["wrapped_us"]["p50"] > 0
+    bench = call(toml, "bench", "--runs", "50", "--providers", "cuda,cpu", "--threads", "1,2")
+    *table, last = bench.stdout.splitlines()
+    rows = json.loads(last)
+    assert [(row["provider"], row["threads"]) for row in rows] == [
+        ("cuda", 1),
+        ("cuda", 2),
+        ("cpu", 1),
+        ("cpu", 2),
+    ]
+    assert all(row["runs"] == 50 and row["wrapped_us"]["p99"] > 0 for row in rows)
+    assert [row["active"] for row in rows] == [["cpu"]] * 4
+    assert rows[0]["fallbacks"][0]["kind"] == "not_in_build" and rows[2]["fallbacks"] == []
+    assert table[0].startswith("provider  threads  ran on")
+    assert table[-1].startswith("cuda: not_in_build: the installed build has")
+    assert call(toml, "bench", "--providers", "gpu").returncode == 1
+    assert call(toml, "bench", "--runs", "1000000").stderr.startswith("configuration")
     checks = json.loads(call(toml, "doctor", "--json").stdout)
     assert {check["name"] for check in checks} >= {"disk", "fsync", "provider cpu", "server"}
     assert all(check["is_ok"] for check in checks), checks
