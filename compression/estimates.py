@@ -23,8 +23,8 @@ USUAL_SECONDS: dict[str, float] = {
     "evaluate": 4.0,
 }
 _UNKNOWN_SECONDS = 10.0
-#: A guessed share of a step never claims that the step is over.
-_MOST_GUESSED = 0.95
+#: A running step is never said to be over, whatever it or the clock says.
+_MOST = 0.95
 _PACES = (0.1, 10.0)
 
 
@@ -78,11 +78,12 @@ def estimate_progress(
         return Estimate(1.0, 0.0)
     finished, current, later = sum(expected[:index]), expected[index], sum(expected[index + 1 :])
     if share is None:
-        share = min(step_seconds / current, _MOST_GUESSED) if current > 0 else 0.0
+        share = min(step_seconds / current, _MOST) if current > 0 else 0.0
         worked = finished
         pace = _pace(sum(spent), worked)
-        rest = max(current * pace - step_seconds, current * pace * (1 - _MOST_GUESSED))
+        rest = max(current * pace - step_seconds, current * pace * (1 - _MOST))
     else:
+        share = min(share, _MOST)
         worked = finished + share * current
         pace = _pace(sum(spent) + step_seconds, worked)
         rest = step_seconds * (1 - share) / share if share > 0 else current * pace

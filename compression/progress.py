@@ -37,13 +37,18 @@ class StepClock:
         self.expected = [expected[name] for name in self.steps]
         self.spent: list[float] = []
         self.started_at: datetime | None = None
+        self.share: float | None = None
 
     def note(self, event: dict[str, Any], now: datetime) -> dict[str, Any]:
         """`Job.progress` after an event of the child, given the time at which it arrived."""
         if event["event"] == "step":
             self._note_step(event["index"], event["state"], now)
+        elif event.get("total"):
+            # A pass of several rounds starts counting anew; the whole never goes back.
+            self.share = max(self.share or 0.0, event["done"] / event["total"])
         return {
             **{key: event.get(key) for key in ("index", "name", "done", "total")},
+            "share": self.share,
             "step_eta_seconds": event.get("eta_seconds"),
             "expected_seconds": self.expected,
             "spent_seconds": [round(seconds, 2) for seconds in self.spent],
@@ -57,6 +62,7 @@ class StepClock:
         elif state == "done" and self.started_at is not None:
             self.spent.append((now - self.started_at).total_seconds())
         self.started_at = now
+        self.share = None
 
 
 def describe_progress(job: Job, *, now: datetime, queue_position: int | None = None) -> Progress:
@@ -87,11 +93,10 @@ def _estimate(job: Job, stored: dict[str, Any], now: datetime) -> Estimate:
         return Estimate(1.0, 0.0)
     if job.state == JobState.QUEUED or not stored.get("expected_seconds"):
         return Estimate(0.0, None)
-    share = stored["done"] / stored["total"] if stored.get("total") else None
     started_at = datetime.fromisoformat(stored["step_started_at"])
     return estimate_progress(
         expected=stored["expected_seconds"],
         spent=stored["spent_seconds"],
         step_seconds=max((now - started_at).total_seconds(), 0.0),
-        share=share,
+        share=stored.get("share"),
     )

@@ -82,6 +82,22 @@ def make_model(
     return build(nodes, weights, ("logits", CLASSES), batch)
 
 
+def make_bomb(copies: int = 5000) -> onnx.ModelProto:
+    """A linear classifier of a few kilobytes that wants `copies` × 576 bytes for every sample."""
+    weights = {
+        "copies": np.array([1, copies, 1, 1], np.int64),
+        "w": np.random.default_rng(0).normal(size=(CLASSES, SIDE * SIDE)).astype(np.float32),
+        "b": np.zeros(CLASSES, np.float32),
+    }
+    nodes = [
+        helper.make_node("Tile", ["x", "copies"], ["many"]),
+        helper.make_node("ReduceMean", ["many"], ["mean"], axes=[1]),
+        helper.make_node("Flatten", ["mean"], ["flat"]),
+        helper.make_node("Gemm", ["flat", "w", "b"], ["logits"], transB=1),
+    ]
+    return build(nodes, weights, ("logits", CLASSES), "N")
+
+
 def build(
     nodes: list[Any],
     weights: dict[str, NDArray],
@@ -116,11 +132,12 @@ def run_outputs(model: onnx.ModelProto, x: NDArray) -> list[NDArray]:
 
 
 def make_version(**over: Any) -> Any:
-    """A ready version of a small model, made through the registry's own services."""
+    """A ready version of a small model, or of `content`, made by the registry's own services."""
     from registry.services import datasets, models, versions
     from registry.services.uploads import upload_version
 
     slug = over.pop("slug", "shapes")
+    content = over.pop("content", None)
     model = models.create_model(
         slug=slug, actor="tester", labels=[str(index) for index in range(CLASSES)]
     )
@@ -140,7 +157,7 @@ def make_version(**over: Any) -> Any:
         stream=io.BytesIO(pack_npz(x=x, y=y)),
         actor="tester",
     )
-    content = make_model(**over).SerializeToString()
+    content = content or make_model(**over).SerializeToString()
     version = upload_version(
         model_slug=model.slug,
         version="1.0.0",
