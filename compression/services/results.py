@@ -24,13 +24,18 @@ def attach_result(*, job: Job, path: Path, report: dict[str, Any]) -> Variant:
     """
     with path.open("rb") as stream:
         blob = store_blob(stream=stream, max_bytes=settings.AVIARY_MAX_UPLOAD_BYTES)
+    # The same images go into the smaller model, through the same processor.
+    processors = [
+        (file.path, FileRole.PROCESSOR.value, file.blob_id)
+        for file in job.source_variant.files.filter(role=FileRole.PROCESSOR)
+    ]
     for number in range(1, MAX_NAMES + 1):
         name = job.variant_name if number == 1 else f"{job.variant_name}-{number}"
         try:
             return attach_variant(
                 version=job.version,
                 name=name,
-                files=[("model.onnx", FileRole.MODEL, blob.sha256)],
+                files=[("model.onnx", FileRole.MODEL, blob.sha256), *processors],
                 requirements=job.source_variant.requirements,
                 metrics=summarise_report(report),
                 provenance=describe_origin(job, report),

@@ -47,7 +47,7 @@ def inspect_files(
     """Signature, profile and golden vectors of the files.
 
     Raises:
-        ModelFileInvalidError: the model breaks a rule.
+        ModelFileInvalidError: the model, or its processor, breaks a rule.
         ChildFailedError: it brought the child down, or past its limits.
     """
     with blobs.private_folder() as folder:
@@ -69,6 +69,7 @@ def inspect_files(
                     "task": "model",
                     "model_path": next(f.path for f in files if f.role == FileRole.MODEL),
                     "external_paths": [f.path for f in files if f.role == FileRole.EXTERNAL_DATA],
+                    "processor_paths": [f.path for f in files if f.role == FileRole.PROCESSOR],
                     "max_model_bytes": settings.AVIARY_MAX_UPLOAD_BYTES,
                     "model_task": model.task,
                     "labels": model.labels,

@@ -51,7 +51,8 @@ def upload_version(
 
     Args:
         files: path, bytes, and the SHA-256 they must have (None: whatever arrives). A lone file is
-            the model; of several, the one that ends in `.onnx` is.
+            the model; of several, the one that ends in `.onnx` is, and one that ends in `.wasm` is
+            its processor.
         metadata: `notes`, `tags`, `source`, `metrics`, `parent` (a version string), `variant`,
             `requirements`, `preprocessing`, `postprocessing`, `roles` (path to role), `golden`
             (tolerances); all optional.
@@ -174,6 +175,8 @@ def choose_roles(paths: Sequence[str], given: Mapping[str, str]) -> dict[str, st
             guess = FileRole.MODEL
         elif path.rsplit("/", 1)[-1].startswith("labels."):
             guess = FileRole.LABELS
+        elif path.endswith(".wasm"):
+            guess = FileRole.PROCESSOR
         roles[path] = given.get(path, guess)
         if roles[path] not in _UPLOAD_ROLES:
             raise InvalidFieldError(f"{path!r} cannot have the role {roles[path]!r}")
@@ -181,6 +184,12 @@ def choose_roles(paths: Sequence[str], given: Mapping[str, str]) -> dict[str, st
     if len(models) != 1:
         raise ManifestInvalidError(
             f"Exactly one file has the role model; got {len(models)}", {"files": models}
+        )
+    processors = [path for path, role in roles.items() if role == FileRole.PROCESSOR]
+    if len(processors) > 1:
+        raise ManifestInvalidError(
+            f"At most one file has the role processor; got {len(processors)}",
+            {"files": processors},
         )
     return roles
 

@@ -16,6 +16,7 @@ from registry.validation.rules import (
     extract_signature,
     producer_of,
 )
+from registry.validation.wasm import MAX_MODULE_BYTES, check_processor
 
 BATCH_ROWS = 256
 GOLDEN_ROWS = 8
@@ -36,6 +37,10 @@ def inspect_model(folder: Path, job: dict[str, Any]) -> dict[str, Any]:
     sizes = {name: (folder / "files" / name).stat().st_size for name in job["external_paths"]}
     check_model_rules(model, sizes)
     signature = extract_signature(model)
+    for name in job["processor_paths"]:
+        with (folder / "files" / name).open("rb") as stream:
+            check_processor(stream.read(MAX_MODULE_BYTES + 1))
+        _check_takes_images(signature)
     _check_structure(path)
     session = load_session(path)
     dataset = None
@@ -107,6 +112,17 @@ def _run(session: onnxruntime.InferenceSession, feed: Arrays, names: list[str]) 
         return list(session.run(names, feed))
     except Exception as error:
         raise RuleError(f"The model does not run on these inputs: {error}") from error
+
+
+def _check_takes_images(signature: dict[str, Any]) -> None:
+    """A processor turns one image into one input, and needs to know its size."""
+    shapes = [item["shape"] for item in signature["inputs"]]
+    is_image = len(shapes) == 1 and len(shapes[0]) == 4
+    if not is_image or not all(isinstance(size, int) for size in shapes[0][1:]):
+        raise RuleError(
+            "A processor needs a model with one input [batch, channels, height, width] of fixed "
+            f"size; this one has {shapes}"
+        )
 
 
 def _check_structure(path: Path) -> None:
