@@ -165,6 +165,27 @@ def test_kept_widths_are_aligned_and_never_below_the_minimum():
     assert choose_classes([narrow], [0.5], align=8, min_keep=8) == set()
 
 
+@given(st.integers(1, 200), st.floats(0.0, 0.95), st.floats(0.0, 0.95))
+def test_a_larger_ratio_never_keeps_more_and_no_width_needs_more_vectors(
+    count: int, one: float, other: float
+) -> None:
+    importance = {index: float(index) for index in range(count)}
+
+    def keep(ratio: float) -> int:
+        return count - len(choose_classes([importance], [ratio], align=16, min_keep=8))
+
+    low, high = sorted((one, other))
+    assert keep(high) <= keep(low) <= count
+    assert -(-keep(high) // 16) <= -(-count // 16)
+    assert keep(high) % 8 == 0 or keep(high) == count or count < 16
+
+
+def test_a_group_that_16_would_leave_whole_is_narrowed_by_8():
+    importance = {index: float(index) for index in range(16)}
+    assert len(choose_classes([importance], [0.5], align=16, min_keep=8)) == 8
+    assert len(choose_classes([importance], [0.4], align=16, min_keep=8)) == 0
+
+
 def test_the_group_that_costs_least_is_narrowed_first():
     ratios = allocate_ratios(
         2,
