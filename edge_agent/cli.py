@@ -140,6 +140,11 @@ def command_status(config: Config, arguments: argparse.Namespace) -> int:
         print(f"  {slug}: {row['version'] or '-'} {row['variant'] or ''} [{row['state']}]")
         for digest, reason in row["blocked"].items():
             print(f"    blocked {digest[:12]}: {reason}")
+        providers = status["providers"]["active"].get(slug)
+        if providers:
+            print(f"    {providers.get('refusal') or 'runs on ' + '+'.join(providers['active'])}")
+            for fallback in providers["fallbacks"]:
+                print("    {provider}: {kind}: {detail}".format(**fallback))
     print(f"  spool: {status['spool']}")
     return 0
 

@@ -105,6 +105,7 @@ def test_it_enrols_installs_classifies_uploads_and_stops(
     assert status["device_id"] == DEVICE
     assert status["models"][MODEL]["manifest_sha256"] == digest
     assert status["models"][MODEL]["state"] == "committed"
+    assert "runs on cpu" in call(toml, "status").stdout
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=15) == 0
     record = all_records(server)[0]

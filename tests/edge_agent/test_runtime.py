@@ -50,6 +50,29 @@ def test_it_serves_records_follows_the_server_and_ends_in_order(
         assert runtime.infer(ROW).manifest.digest == second
 
 
+def test_the_control_plane_and_status_hear_of_a_fallback_and_of_a_refusal(
+    server: Server, config: Config
+) -> None:
+    server.publish(make_model())
+    preferred = dataclasses.replace(config.inference, providers=("cuda", "cpu"))
+    with Runtime(dataclasses.replace(config, inference=preferred)) as runtime:
+        assert runtime.wait_for_model(timeout_s=30)
+        wait_for(lambda: server.telemetry and MODEL in server.telemetry[-1]["providers"])
+        row = server.telemetry[-1]["providers"][MODEL]
+        assert (row["requested"], row["active"]) == (["cuda", "cpu"], ["cpu"])
+        assert [fallback["kind"] for fallback in row["fallbacks"]] == ["not_in_build"]
+        assert runtime.status()["providers"]["active"][MODEL] == row
+    server.telemetry.clear()
+    strict = dataclasses.replace(preferred, strict=True)
+    with Runtime(dataclasses.replace(config, inference=strict)) as runtime:
+        wait_for(lambda: server.telemetry)
+        row = server.telemetry[-1]["providers"][MODEL]
+        assert row["active"] == []
+        assert "cuda: not_in_build" in row["refusal"]
+        with pytest.raises(NoModelError, match="cuda: not_in_build"):
+            runtime.infer(ROW, model=MODEL)
+
+
 def test_before_the_first_release_it_says_so(server: Server, config: Config) -> None:
     with Runtime(config) as runtime:
         assert not runtime.wait_for_model(timeout_s=0.1)
