@@ -20,6 +20,7 @@ _ORT_TYPES: dict[str, np.dtype[Any]] = {
     "tensor(int8)": np.dtype(np.int8),
     "tensor(int32)": np.dtype(np.int32),
     "tensor(int64)": np.dtype(np.int64),
+    "tensor(bool)": np.dtype(np.bool_),
 }
 
 
@@ -59,6 +60,10 @@ class Samples:
         """The rows of these indices."""
         labels = None if self.labels is None else self.labels[rows]
         return Samples({key: value[rows] for key, value in self.inputs.items()}, labels)
+
+    def unlabelled(self) -> "Samples":
+        """The same inputs without labels."""
+        return Samples(self.inputs, None)
 
     def batches(self, size: int) -> Iterator[dict[str, NDArray]]:
         """Feeds of at most `size` rows in order."""

@@ -9,12 +9,17 @@ from typing import Any
 
 from compression.arrays import Samples, check_disjoint, input_specs, load_samples, random_samples
 from compression.evaluation import evaluate_variant, measure_accuracy
-from compression.exceptions import DataSetUnusableError
+from compression.exceptions import DataSetUnusableError, ModelUnsupportedError
 from compression.gates import judge_gates, judge_search, outcome_of, verdicts_to_json
+from compression.graph_facts import read_facts
 from compression.passes.context import PassContext
+from compression.passes.guard import run_guarded
+from compression.passes.modernize import modernize_file
 from compression.passes.table import RUNNERS
+from compression.preflight import list_findings
 from compression.provenance import cpu_flags, cpu_model, library_versions
 from compression.recipe import Recipe, parse_recipe
+from compression.scoring import Scoring, choose_scoring
 from compression.sessions import open_session
 
 Emit = Callable[..., None]
@@ -31,9 +36,23 @@ def run_chain(order: dict[str, Any], scratch: Path, emit: Emit) -> dict[str, Any
     """
     recipe = parse_recipe(order["recipe"])
     original = scratch / order["source"]
+    warnings = check_graph(original, recipe)
     calibration, evaluation = load_sets(order, scratch, recipe, original)
-    check_registered_accuracy(order.get("registered_accuracy"), original, evaluation)
-    current, notes = original, []
+    scoring = choose_scoring(
+        original,
+        evaluation,
+        output=order.get("scores_output"),
+        task=order.get("task", "classification"),
+        memory_bytes=recipe.limits.memory_bytes,
+    )
+    if not scoring.is_classifier:
+        # Labels are classes; without scores there is nothing to hold against them.
+        calibration, evaluation = calibration and calibration.unlabelled(), evaluation.unlabelled()
+    check_registered_accuracy(order.get("registered_accuracy"), original, evaluation, scoring)
+    modern = scratch / "modern.onnx"
+    changed = modernize_file(original, modern)
+    warnings += changed
+    current, notes = modern if changed else original, []
     for index, step in enumerate(recipe.passes):
         if index < len(order["done"]):
             cached = order["done"][index]
@@ -56,12 +75,13 @@ def run_chain(order: dict[str, Any], scratch: Path, emit: Emit) -> dict[str, Any
             calibration=calibration,
             evaluation=evaluation,
             gates=recipe.gates,
+            scoring=scoring,
             seed=recipe.data.seed,
             threads=recipe.limits.threads,
             report_progress=_Throttle(emit, index, step.name),
         )
         started = time.monotonic()
-        result = RUNNERS[step.name](context)
+        result = run_guarded(step.name, RUNNERS[step.name], context)
         content = destination.read_bytes()
         note = {
             "pass": step.name,
@@ -78,7 +98,12 @@ def run_chain(order: dict[str, Any], scratch: Path, emit: Emit) -> dict[str, Any
     emit("step", index=len(recipe.passes), name="evaluate", state="started")
     started = time.monotonic()
     report = evaluate_variant(
-        original, current, evaluation, target=recipe.target, threads=recipe.limits.threads
+        original,
+        current,
+        evaluation,
+        target=recipe.target,
+        threads=recipe.limits.threads,
+        scoring=scoring,
     )
     search = next((note["facts"]["search"] for note in notes if "search" in note["facts"]), None)
     verdicts = judge_gates(recipe.gates, report)
@@ -92,7 +117,7 @@ def run_chain(order: dict[str, Any], scratch: Path, emit: Emit) -> dict[str, Any
         "search": search,
         "evaluation_seconds": round(time.monotonic() - started, 3),
         "file": str(current.relative_to(scratch)),
-        "warnings": _warnings(recipe, calibration, order),
+        "warnings": [*warnings, *_warnings(recipe, calibration, order, report)],
         "excluded": {name: why for note in notes for name, why in note["excluded"].items()},
         "environment": {
             "libraries": library_versions(recipe),
@@ -130,19 +155,40 @@ def load_sets(
     return random_samples(specs, recipe.data.min_calibration, recipe.data.seed), evaluation
 
 
-def _warnings(recipe: Recipe, calibration: Samples | None, order: dict[str, Any]) -> list[str]:
+def check_graph(path: Path, recipe: Recipe) -> list[str]:
+    """What preflight warns of.
+
+    Raises:
+        ModelUnsupportedError: with everything that preflight refuses the recipe for.
+    """
+    findings = list_findings(read_facts(path), recipe)
+    refusals = [item.message for item in findings if item.is_refusal]
+    if refusals:
+        raise ModelUnsupportedError(" ".join(refusals))
+    return [item.message for item in findings]
+
+
+def _warnings(
+    recipe: Recipe, calibration: Samples | None, order: dict[str, Any], report: dict[str, Any]
+) -> list[str]:
     """What a reader of the report should know before trusting it."""
-    if not recipe.needs_calibration or calibration is None:
-        return []
-    if not order.get("calibration"):
-        return ["Calibrated on random data: this variant can never be promoted."]
-    if len(calibration) < ADVISED_CALIBRATION:
-        return [f"Calibrated on {len(calibration)} rows; {ADVISED_CALIBRATION} are advised."]
-    return []
+    warnings = []
+    if recipe.needs_calibration and calibration is not None:
+        if not order.get("calibration"):
+            warnings.append("Calibrated on random data: this variant can never be promoted.")
+        elif len(calibration) < ADVISED_CALIBRATION:
+            warnings.append(
+                f"Calibrated on {len(calibration)} rows; {ADVISED_CALIBRATION} are advised."
+            )
+    if report["ratio"] < 1:
+        warnings.append("The variant is larger than its source: there is too little to store.")
+    if not report["has_labels"] and recipe.gates.min_agreement is None:
+        warnings.append("Without labels or gates.min_agreement no gate judged the answers.")
+    return warnings
 
 
 def check_registered_accuracy(
-    registered: float | None, original: Path, evaluation: Samples
+    registered: float | None, original: Path, evaluation: Samples, scoring: Scoring
 ) -> None:
     """Refuses to compress a model whose FP32 accuracy is not the one it was registered with.
 
@@ -151,7 +197,7 @@ def check_registered_accuracy(
     """
     if registered is None or evaluation.labels is None:
         return
-    measured = measure_accuracy(original, evaluation)
+    measured = measure_accuracy(original, evaluation, scoring)
     if abs(measured - registered) > ACCURACY_TOLERANCE:
         raise DataSetUnusableError(
             f"FP32 reaches {measured:.4f} on the evaluation set, but {registered:.4f} is "

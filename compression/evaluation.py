@@ -11,12 +11,18 @@ from compression import statistics
 from compression.arrays import Samples
 from compression.latency import measure_latency
 from compression.recipe import Target
-from compression.sessions import open_session, run_samples
+from compression.scoring import Scoring
 from compression.structure import describe_file, describe_graph
 
 
 def evaluate_variant(
-    original: Path, variant: Path, samples: Samples, *, target: Target, threads: int
+    original: Path,
+    variant: Path,
+    samples: Samples,
+    *,
+    target: Target,
+    threads: int,
+    scoring: Scoring | None = None,
 ) -> dict[str, Any]:
     """The measured half of a report: both models on the same samples, and the differences.
 
@@ -26,9 +32,11 @@ def evaluate_variant(
         samples: the whole evaluation set, labels optional.
         target: threads and batch for latency.
         threads: threads for everything but latency.
+        scoring: what of the answers is judged; None takes the first output's scores.
     """
-    reference = score_samples(original, samples, threads)
-    scores = score_samples(variant, samples, threads)
+    scoring = scoring or Scoring()
+    reference = scoring.score(original, samples, threads)
+    scores = scoring.score(variant, samples, threads)
     speed = measure_latency(
         {"fp32": original, "variant": variant},
         samples.head(target.batch),
@@ -37,7 +45,7 @@ def evaluate_variant(
     )
     left = describe_model(original, reference, samples) | {"latency": speed["fp32"]}
     right = describe_model(variant, scores, samples) | {"latency": speed["variant"]}
-    right |= _compare(reference, scores)
+    right |= _compare(reference, scores, scoring)
     report = {
         "source": left,
         "variant": right,
@@ -45,6 +53,7 @@ def evaluate_variant(
         "speedup": round(speed["fp32"]["p50_ms"] / max(speed["variant"]["p50_ms"], 1e-6), 3),
         "has_labels": samples.labels is not None,
         "samples": len(samples),
+        "agreement_rule": scoring.agreement_rule,
         "accuracy_drop_points": None,
     }
     if left["accuracy"] and right["accuracy"]:
@@ -66,25 +75,17 @@ def describe_model(path: Path, scores: NDArray, samples: Samples) -> dict[str, A
     }
 
 
-def measure_accuracy(path: Path, samples: Samples) -> float:
+def measure_accuracy(path: Path, samples: Samples, scoring: Scoring) -> float:
     """The share of labelled samples that a model gets right."""
     assert samples.labels is not None
-    return statistics.accuracy_of(score_samples(path, samples, 1), samples.labels).value
+    return statistics.accuracy_of(scoring.score(path, samples, 1), samples.labels).value
 
 
-def _compare(reference: NDArray, scores: NDArray) -> dict[str, Any]:
+def _compare(reference: NDArray, scores: NDArray, scoring: Scoring) -> dict[str, Any]:
     divergence = statistics.mean_divergence(reference, scores)
     is_finite = bool(np.isfinite(scores).all())
     return {
-        "agreement": asdict(statistics.agreement_of(reference, scores)),
+        "agreement": asdict(scoring.compare(reference, scores)),
         "divergence_nats": divergence if np.isfinite(divergence) else None,
         "relative_error": statistics.relative_error(reference, scores) if is_finite else None,
     }
-
-
-def score_samples(path: Path, samples: Samples, threads: int) -> NDArray:
-    """The first output of every sample as [N, C]."""
-    session = open_session(path, threads=threads)
-    first = session.get_outputs()[0].name
-    (values,) = run_samples(session, samples, [first])
-    return values.reshape(len(values), -1)

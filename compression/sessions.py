@@ -10,6 +10,8 @@ from compression.arrays import Samples, input_specs
 
 ort.set_default_logger_severity(3)
 BATCH_ROWS = 128
+# Activations are many times larger than inputs: a batch of large inputs must not fill the memory.
+MAX_FEED_BYTES = 8 * 1024**2
 
 
 def open_session(
@@ -43,7 +45,8 @@ def run_samples(
 
     With a fixed batch size the last, incomplete batch is filled up and the filling cut off again.
     """
-    size = batch_rows(session, rows)
+    row_bytes = max(sum(value[:1].nbytes for value in samples.inputs.values()), 1)
+    size = batch_rows(session, max(1, min(rows, MAX_FEED_BYTES // row_bytes)))
     is_fixed = input_specs(session)[0].batch is not None
     names = outputs or [item.name for item in session.get_outputs()]
     parts: list[list[NDArray]] = []

@@ -54,6 +54,9 @@ def mean_divergence(reference: NDArray, other: NDArray) -> float:
     """The mean Kullback-Leibler divergence in nats of `other` from `reference` (scores [N, C])."""
     if not np.isfinite(other).all():
         return math.inf
+    if reference.shape[1] == 1:
+        # One number is no distribution; for a Gaussian, KL is the squared distance over the scale.
+        return relative_error(reference, other) ** 2
     p, q = to_probabilities(reference), to_probabilities(other)
     return float(np.mean(np.sum(p * (np.log(p + _TINY) - np.log(q + _TINY)), axis=1)))
 
@@ -68,6 +71,21 @@ def agreement_of(reference: NDArray, other: NDArray) -> Proportion:
     """How often both give the same class."""
     same = reference.argmax(axis=1) == np.nan_to_num(other, nan=-np.inf).argmax(axis=1)
     return wilson_interval(int(same.sum()), len(reference))
+
+
+def near_share(reference: NDArray, other: NDArray, tolerance: float) -> Proportion:
+    """How many rows lie within `tolerance` of the reference, each column in its own scale.
+
+    A row's distance is the root mean square over columns of the difference divided by the
+    column's root mean square over all rows.
+    """
+    expected = reference.astype(np.float64)
+    scale = np.sqrt(np.mean(expected**2, axis=0))
+    scale = np.where(scale > 0, scale, 1.0)
+    difference = np.nan_to_num(other.astype(np.float64), nan=np.inf) - expected
+    with np.errstate(over="ignore"):
+        distance = np.sqrt(np.mean((difference / scale) ** 2, axis=1))
+    return wilson_interval(int((distance <= tolerance).sum()), len(reference))
 
 
 def relative_error(reference: NDArray, other: NDArray) -> float:

@@ -7,6 +7,7 @@ from typing import Any
 
 from compression.arrays import Samples
 from compression.recipe import Gates, Search, Target
+from compression.scoring import Scoring
 
 Progress = Callable[[int, int], None]
 
@@ -33,6 +34,7 @@ class PassContext:
     calibration: Samples | None = None
     evaluation: Samples | None = None
     gates: Gates = field(default_factory=Gates)
+    scoring: Scoring = field(default_factory=Scoring)
     seed: int = 0
     threads: int = 1
     report_progress: Progress = ignore_progress

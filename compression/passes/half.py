@@ -12,10 +12,11 @@ from onnx import TensorProto, helper, numpy_helper
 from compression.arrays import Samples
 from compression.passes.context import PassContext, PassResult
 from compression.passes.prepare import name_nodes
-from compression.sessions import open_session, run_samples
+from compression.sessions import batch_rows, open_session
 
 FP16_MAX = 65504.0
 _SAFE_PEAK = FP16_MAX * 0.5
+OVERFLOW_ROWS = 8
 _FP32_OPERATORS = {"QuantizeLinear", "DequantizeLinear"}
 _FP32_INPUTS = {"Resize": {1, 2}}
 
@@ -41,12 +42,16 @@ def find_overflow(model: onnx.ModelProto, samples: Samples, threads: int) -> dic
         helper.make_empty_tensor_value_info(name) for name in names if name not in have
     )
     session = open_session(probe.SerializeToString(), threads=threads, is_optimized=False)
-    values = run_samples(session, samples, names)
-    large = {
-        name: float(np.abs(value).max())
-        for name, value in zip(names, values, strict=True)
-        if value.dtype.kind == "f" and value.size and np.abs(value).max() > _SAFE_PEAK
-    }
+    large: dict[str, float] = {}
+    # A few rows at a time: all activations of all rows at once fill the memory.
+    rows = batch_rows(session, OVERFLOW_ROWS)
+    for start in range(0, max(len(samples) - rows, 0) + 1, rows):
+        feed = {key: value[start : start + rows] for key, value in samples.inputs.items()}
+        for name, value in zip(names, session.run(names, feed), strict=True):
+            if isinstance(value, np.ndarray) and value.dtype.kind == "f" and value.size:
+                peak = float(np.abs(value).max())
+                if peak > _SAFE_PEAK:
+                    large[name] = max(peak, large.get(name, 0.0))
     found = {}
     for node in model.graph.node:
         peaks = [large[name] for name in [*node.input, *node.output] if name in large]
@@ -110,9 +115,17 @@ class _Converter:
         del node.input[:]
         node.input.extend(inputs)
         self.nodes.append(node)
+        self._guess_types(node)
         for name in node.output:
             if self.types.get(name) == TensorProto.FLOAT:
                 self.current[name] = produced
+
+    def _guess_types(self, node: onnx.NodeProto) -> None:
+        """Behind an operator that ONNX does not know, a tensor is of its first input's type."""
+        source = self.types.get(node.input[0]) if node.input else None
+        for name in node.output:
+            if source is not None and not self.types.get(name):
+                self.types[name] = source
 
     def _as_type(self, name: str, wanted: int) -> str:
         if self.types.get(name) != TensorProto.FLOAT:

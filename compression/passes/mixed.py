@@ -5,6 +5,7 @@ from pathlib import Path
 
 import onnx
 from numpy.typing import NDArray
+from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
 from compression.arrays import Samples
 from compression.exceptions import DataSetUnusableError, ModelUnsupportedError
@@ -13,26 +14,14 @@ from compression.passes.context import PassContext, PassResult
 from compression.passes.mixed_plan import find_excluded, rank_nodes
 from compression.passes.quantize import finish_file, run_static, static_settings
 from compression.passes.weights import store_weights, weight_axes
-from compression.sessions import open_session, run_samples
-from compression.statistics import accuracy_of, agreement_of, mean_divergence
+from compression.statistics import accuracy_of, mean_divergence
 
-QUANTIZABLE = {
-    "Conv",
-    "Gemm",
-    "MatMul",
-    "Add",
-    "Mul",
-    "Concat",
-    "Relu",
-    "Clip",
-    "Softmax",
-    "Sigmoid",
-    "MaxPool",
-    "AveragePool",
-    "GlobalAveragePool",
-    "ReduceMean",
-    "ConvTranspose",
+# These only hand on what others have quantized: alone they change nothing.
+_FOLLOWERS = {"Flatten", "MaxPool", "Reshape", "Slice", "Split", "Squeeze"} | {
+    "Transpose",
+    "Unsqueeze",
 }
+QUANTIZABLE = {*QDQRegistry, *QLinearOpsRegistry} - _FOLLOWERS
 
 
 def search_mixed(context: PassContext) -> PassResult:
@@ -155,13 +144,11 @@ class _Search:
             before = accuracy_of(self.reference, self.samples.labels).value
             lost = before - accuracy_of(scores, self.samples.labels).value
         else:
-            lost = 1.0 - agreement_of(self.reference, scores).value
+            lost = 1.0 - self.context.scoring.compare(self.reference, scores).value
         return 100.0 * lost <= self.context.parameters["max_drop_points"]
 
     def _scores(self, path: Path, samples: Samples) -> NDArray:
-        session = open_session(path, threads=self.context.threads)
-        first = run_samples(session, samples, [session.get_outputs()[0].name])[0]
-        return first.reshape(len(first), -1)
+        return self.context.scoring.score(path, samples, self.context.threads)
 
     def _check_time(self) -> None:
         if time.monotonic() - self.started > self.context.search.seconds:

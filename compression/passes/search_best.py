@@ -49,7 +49,9 @@ def search_best(
     seconds = context.search.seconds
     fitting, selection = split_samples(context.calibration, context.seed)
     finals = Finals(context, context.evaluation, started + seconds * 0.97)
-    bases = list_bases(context.parameters["max_ratio"], can_train=_can_train(context))
+    bases = list_bases(
+        context.parameters["max_ratio"], context.search.objective, can_train=_can_train(context)
+    )
     deadline = started + seconds * EXPLORING_SHARE
     explorer = Explorer(context, runners, fitting, selection, deadline, bases)
     for index, base in enumerate(bases):

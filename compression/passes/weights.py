@@ -1,18 +1,21 @@
 """Weights alone stored in 8 or 16 bits, and weights zeroed where they are smallest."""
 
+import math
 from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import helper, numpy_helper, version_converter
+from onnx import helper, numpy_helper
 
 from compression.exceptions import ModelUnsupportedError
 from compression.passes.context import PassContext, PassResult
+from compression.passes.modernize import raise_opset
 from compression.structure import attributes_of, strip_metadata
 
 OPSET_FOR_INT16 = 21
-_CHANNEL_AXIS = {"Conv": 0, "ConvTranspose": 1, "MatMul": 1}
+OPSET_FOR_AXIS = 13
+_CHANNEL_AXIS = {"Conv": 0, "ConvTranspose": 1, "MatMul": 1, "Gather": 0}
 _MIN_ELEMENTS = 64
 
 
@@ -20,10 +23,7 @@ def quantize_weights(context: PassContext) -> PassResult:
     """Stores weights as integers with a scale per output channel; computing stays in FP32."""
     bits = context.parameters["bits"]
     model = onnx.load(str(context.source))
-    if bits == 16 and _opset(model) < OPSET_FOR_INT16:
-        model = version_converter.convert_version(model, OPSET_FOR_INT16)
-    elif _opset(model) < 13:
-        model = version_converter.convert_version(model, 13)
+    model = raise_opset(model, OPSET_FOR_INT16 if bits == 16 else OPSET_FOR_AXIS)
     excluded = set(context.parameters.get("exclude") or [])
     stored = store_weights(model, weight_axes(model, excluded), bits)
     if not stored:
@@ -90,23 +90,20 @@ def prune_unstructured(context: PassContext) -> PassResult:
     return PassResult(facts={"zeroed": float(np.mean(magnitudes <= threshold)), "note": note})
 
 
-def _opset(model: onnx.ModelProto) -> int:
-    return next(item.version for item in model.opset_import if item.domain in ("", "ai.onnx"))
-
-
 def weight_axes(model: onnx.ModelProto, excluded: set[str]) -> dict[str, int]:
-    """FP32 weights of convolutions and products by name, with their output channel axis."""
+    """FP32 weights of convolutions, products and tables by name, with the axis of their scales."""
     tensors = {tensor.name: tensor for tensor in model.graph.initializer}
     axes = {}
     for node in model.graph.node:
-        if node.name in excluded or len(node.input) < 2 or node.input[1] not in tensors:
+        index = 0 if node.op_type == "Gather" else 1
+        if node.name in excluded or len(node.input) < 2 or node.input[index] not in tensors:
             continue
-        tensor = tensors[node.input[1]]
-        is_large = int(np.prod(tensor.dims)) >= _MIN_ELEMENTS and len(tensor.dims) >= 2
+        tensor = tensors[node.input[index]]
+        is_large = math.prod(tensor.dims) >= _MIN_ELEMENTS and len(tensor.dims) >= 2
         if tensor.data_type != onnx.TensorProto.FLOAT or not is_large:
             continue
         if node.op_type == "Gemm":
-            axes[node.input[1]] = 0 if attributes_of(node).get("transB", 0) else 1
+            axes[tensor.name] = 0 if attributes_of(node).get("transB", 0) else 1
         elif node.op_type in _CHANNEL_AXIS:
-            axes[node.input[1]] = min(_CHANNEL_AXIS[node.op_type], len(tensor.dims) - 1)
+            axes[tensor.name] = min(_CHANNEL_AXIS[node.op_type], len(tensor.dims) - 1)
     return axes

@@ -14,10 +14,10 @@ import onnx
 from numpy.typing import NDArray
 
 from compression.arrays import Samples
-from compression.evaluation import score_samples
 from compression.exceptions import BudgetSpentError, CompressionError
 from compression.parameters import PASSES
 from compression.passes.context import PassContext, PassResult
+from compression.passes.guard import run_guarded
 from compression.recipe import Gates, Search
 from compression.search.deadline import interrupt_after
 from compression.search.judgement import Candidate, is_clearly_worse, list_violations
@@ -29,7 +29,7 @@ from compression.search.space import (
     fits_when_pruned,
     name_candidate,
 )
-from compression.statistics import agreement_of, collapse_flags
+from compression.statistics import collapse_flags
 
 logger = logging.getLogger(__name__)
 
@@ -179,7 +179,7 @@ class Explorer:
     ) -> Candidate:
         candidate = Candidate(name, steps, path.stat().st_size)
         candidate.collapse_flags = collapse_flags(scores)
-        candidate.agreement = agreement_of(self._reference, scores).value
+        candidate.agreement = self.context.scoring.compare(self._reference, scores).value
         if self.selection.labels is not None:
             before = float(self._hits(self._reference).mean())
             candidate.accuracy = float(self._hits(scores).mean())
@@ -227,7 +227,7 @@ class Explorer:
                     search=self._inner_search(),
                     report_progress=lambda done, total: None,
                 )
-                excluded |= self.runners[step["pass"]](context).excluded
+                excluded |= run_guarded(step["pass"], self.runners[step["pass"]], context).excluded
                 source = destination
         return source, excluded
 
@@ -235,7 +235,7 @@ class Explorer:
         return replace(self.context.search, seconds=max(int(self._left()), 1))
 
     def _score(self, path: Path) -> NDArray:
-        return score_samples(path, self.selection, self.context.threads)
+        return self.context.scoring.score(path, self.selection, self.context.threads)
 
     def _hits(self, scores: NDArray) -> NDArray[np.bool_]:
         assert self.selection.labels is not None

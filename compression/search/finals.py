@@ -2,11 +2,11 @@
 
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 from numpy.typing import NDArray
 
 from compression.arrays import Samples
-from compression.evaluation import score_samples
 from compression.exceptions import BudgetSpentError
 from compression.latency import measure_latency
 from compression.passes.context import PassContext
@@ -20,7 +20,7 @@ from compression.search.judgement import (
     measure_excess,
     rank_candidates,
 )
-from compression.statistics import accuracy_of, agreement_of, collapse_flags
+from compression.statistics import accuracy_of, collapse_flags
 
 SOURCE_NAME = "fp32"
 QUICK_RUNS = 30
@@ -38,7 +38,7 @@ class Finals:
     def __post_init__(self) -> None:
         started = time.monotonic()
         original = self.context.original
-        self._reference = score_samples(original, self.evaluation, self.context.threads)
+        self._reference = self._score(original)
         self.seconds_per_judgement = time.monotonic() - started
         self.source = Candidate(SOURCE_NAME, [], original.stat().st_size)
         self._judge_quality(self.source, self._reference)
@@ -60,7 +60,7 @@ class Finals:
             )
             if is_enough or (judged and not self._has_time_for_another()):
                 break
-            scores = score_samples(item.path, self.evaluation, self.context.threads)
+            scores = self._score(item.path)
             item.candidate.collapse_flags = collapse_flags(scores)
             self._judge_quality(item.candidate, scores)
             item.candidate.reason = ""
@@ -77,10 +77,13 @@ class Finals:
             candidate.is_on_front = True
         return judged
 
+    def _score(self, path: Path) -> NDArray:
+        return self.context.scoring.score(path, self.evaluation, self.context.threads)
+
     def _judge_quality(self, candidate: Candidate, scores: NDArray) -> None:
         candidate.judged_on = "full"
         candidate.accuracy = candidate.drop_points = None
-        candidate.agreement = agreement_of(self._reference, scores).value
+        candidate.agreement = self.context.scoring.compare(self._reference, scores).value
         labels = self.evaluation.labels
         if labels is not None:
             before = accuracy_of(self._reference, labels).value

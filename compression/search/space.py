@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+from compression.alignment import FLOAT_ALIGNMENT, INT8_ALIGNMENT
+
 Steps = tuple[dict[str, Any], ...]
 
 PRUNING_RATIOS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
@@ -42,19 +44,22 @@ FORMATS = (
 )
 
 
-def list_bases(max_ratio: float, *, can_train: bool) -> list[Base]:
+def list_bases(max_ratio: float, objective: str, *, can_train: bool) -> list[Base]:
     """Bases, cheapest to make first; those that train come last.
+
+    One pruned base serves formats that want different multiples: where the fastest is looked for,
+    its widths suit INT8, else they are as fine as FP32 kernels allow.
 
     Args:
         max_ratio: the largest share of channels to remove; 0 leaves pruning out.
         can_train: whether PyTorch is there.
     """
+    align = INT8_ALIGNMENT if objective == "latency" else FLOAT_ALIGNMENT
     ratios = [ratio for ratio in PRUNING_RATIOS if ratio <= max_ratio + 1e-9]
     bases = [Base("", ())]
-    bases += [
-        Base(f"p{round(100 * ratio)}", ({"pass": "prune.structured", "ratio": ratio},), "", ratio)
-        for ratio in ratios
-    ]
+    for ratio in ratios:
+        step = {"pass": "prune.structured", "ratio": ratio, "align": align}
+        bases.append(Base(f"p{round(100 * ratio)}", (step,), "", ratio))
     if can_train:
         for ratio in TRAINED_RATIOS:
             if ratio in ratios:

@@ -2,9 +2,15 @@
 
 from typing import Any
 
-from compression.exceptions import DataSetUnusableError, JobStateError, RecipeInvalidError
+from compression.exceptions import (
+    DataSetUnusableError,
+    JobStateError,
+    ModelUnsupportedError,
+    RecipeInvalidError,
+)
 from compression.models import Job
 from compression.parameters import PASSES
+from compression.preflight import check_inputs, check_order, inputs_of_signature
 from compression.presets import get_preset
 from compression.provenance import job_identity
 from compression.recipe import Recipe, merge_recipe, parse_recipe
@@ -33,7 +39,8 @@ def prepare_job(
         source_variant: what to start from; None takes the version's own FP32 variant.
 
     Raises:
-        RecipeInvalidError, DataSetUnusableError, JobStateError, TrainingUnavailableError
+        RecipeInvalidError, DataSetUnusableError, JobStateError, TrainingUnavailableError,
+        ModelUnsupportedError
     """
     if version.state not in OPEN_STATES:
         raise JobStateError(f"Expected a version that is ready; {version} is {version.state}.")
@@ -42,6 +49,7 @@ def prepare_job(
         document = merge_recipe(get_preset(preset).recipe, document)
     parsed = parse_recipe(document)
     _check_training(parsed)
+    _check_preflight(parsed, version)
     for dataset in filter(None, (calibration_dataset, evaluation_dataset)):
         if dataset.model_id != version.model_id:
             raise DataSetUnusableError(f"Data set {dataset} belongs to another model.")
@@ -82,6 +90,17 @@ def _check_calibration(recipe: Recipe, calibration: DataSet | None, evaluation: 
             f"Expected at least {recipe.data.min_calibration} calibration rows "
             f"(data.min_calibration), found {calibration.rows}."
         )
+
+
+def _check_preflight(recipe: Recipe, version: Version) -> None:
+    """What is known without opening the model; the rest is checked where the child starts."""
+    problems = list(check_order(recipe))
+    if problems:
+        raise RecipeInvalidError(" ".join(problems), {"at": "passes"})
+    inputs = inputs_of_signature(version.signature)
+    problems = list(check_inputs(inputs, allow_random=recipe.data.allow_random))
+    if problems:
+        raise ModelUnsupportedError(" ".join(problems))
 
 
 def _check_training(recipe: Recipe) -> None:

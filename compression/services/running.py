@@ -140,6 +140,8 @@ class _Run:
             "source": source,
             "calibration": calibration,
             "evaluation": "evaluation.npz",
+            "task": self.job.version.model.task,
+            "scores_output": self.job.version.postprocessing.get("scores_output"),
             "registered_accuracy": self._registered_accuracy(),
             "done": load_steps(self.keys, self.scratch),
         }

@@ -103,8 +103,8 @@ def test_what_cannot_fit_is_known_before_it_is_built():
 
 
 def test_training_comes_last_and_only_where_it_can_run():
-    assert not any(base.is_trained for base in list_bases(0.8, can_train=False))
-    flags = [base.is_trained for base in list_bases(0.8, can_train=True)]
+    assert not any(base.is_trained for base in list_bases(0.8, "size", can_train=False))
+    flags = [base.is_trained for base in list_bases(0.8, "size", can_train=True)]
     assert flags == sorted(flags)
     assert any(flags)
-    assert [base.name for base in list_bases(0.0, can_train=False)] == [""]
+    assert [base.name for base in list_bases(0.0, "size", can_train=False)] == [""]

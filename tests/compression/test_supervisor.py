@@ -72,8 +72,8 @@ def test_a_file_that_is_no_model_is_an_error_with_its_reason(tmp_path):
     write_order(tmp_path)
     (tmp_path / "model.onnx").write_bytes(b"not a model")
     outcome, _ = run(tmp_path)
-    assert (outcome.kind, outcome.code) == ("error", "pass_failed")
-    assert outcome.message
+    assert (outcome.kind, outcome.code) == ("error", "model_unsupported")
+    assert "not an ONNX model" in outcome.message
 
 
 def test_the_child_is_given_no_secret(tmp_path, monkeypatch):
