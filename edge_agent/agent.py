@@ -62,7 +62,7 @@ class Agent:
         self.transport = Transport(config.network, user_agent=f"aviary-agent/{__version__}")
         credentials = load_credentials(self.files, self.layout, config.device_id)
         self.client = DeviceClient(config, self.transport, credentials)
-        self.spool = Spool(self.layout.spool, config.spool, monotonic=time.monotonic)
+        self.spool = Spool(self.layout.spool, config.spool)
         self.uploader = Uploader(self.client, self.spool, config.spool.batch_records)
         self.sampler = Sampler(
             config.sampling, self.layout.samples, self.files, monotonic=time.monotonic
@@ -344,7 +344,7 @@ def describe_state(config: Config) -> dict[str, Any]:
 def read_spool_stat(config: Config, layout: Layout) -> dict[str, int]:
     if not layout.spool.exists():
         return {}
-    spool = Spool(layout.spool, config.spool, monotonic=time.monotonic)
+    spool = Spool(layout.spool, config.spool)
     try:
         return spool.stat()
     finally:

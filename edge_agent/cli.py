@@ -270,7 +270,7 @@ def command_spool(config: Config, arguments: argparse.Namespace) -> int:
             finally:
                 agent.close()
         return 0
-    spool = Spool(layout.spool, config.spool, monotonic=time.monotonic)
+    spool = Spool(layout.spool, config.spool)
     try:
         if arguments.action == "stat":
             print(json.dumps(spool.stat()))

@@ -98,10 +98,15 @@ class ServeConfig:
 class SpoolConfig:
     flush_interval_s: float = 1.0
     flush_rows: int = 256
+    commit_rows: int = 4096
+    """Rows of one commit at most, when more than `flush_rows` have piled up."""
     upload_interval_s: float = 5.0
     batch_records: int = 500
     max_bytes: int = 64 << 20
+    """Of the database and its log on the disk; past it the least important rows go."""
     queue_rows: int = 20_000
+    unsure_below: float = 0.5
+    """Answers of a lower confidence outlive ordinary ones, and go up before them."""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from edge_agent.health import Traffic
 from edge_agent.observe import Observer
 from edge_agent.sampling import Sampler
 from edge_agent.slots import ModelSlot
-from edge_agent.spool import IMPORTANT, ORDINARY, SpoolWriter
+from edge_agent.spool import IMPORTANT, ORDINARY, UNSURE, SpoolWriter
 
 if TYPE_CHECKING:
     from edge_agent.session import Array, Inputs, ModelSession, Result
@@ -52,6 +52,7 @@ class Serving:
         self.writer = writer
         self.observer = observer
         self.sampler = sampler
+        self.unsure_below = config.spool.unsure_below
         self._lock = threading.Lock()
         self._traffic: dict[str, tuple[str, Traffic]] = {}
         self.pair = config.adaptive
@@ -185,7 +186,9 @@ class Serving:
         elif not is_finite:
             record["error"] = result.error
         self._count(session, is_non_finite=not is_finite)
-        self.writer.put(record, ORDINARY if is_finite else IMPORTANT)
+        is_unsure = record.get("confidence", 1.0) < self.unsure_below
+        priority = IMPORTANT if not is_finite else UNSURE if is_unsure else ORDINARY
+        self.writer.put(record, priority)
         return Answer(session.manifest, result)
 
     def _make_record(self, session: "ModelSession", tensor: "Array") -> dict[str, Any]:

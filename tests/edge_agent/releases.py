@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import time
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +32,7 @@ class Station:
     def __init__(self, folder: Path, **settings: Any) -> None:
         self.folder = folder
         self.config = Config(device_id="d", server_url="http://nobody", home=folder, **settings)
-        self.spool = Spool(folder / "spool.db", self.config.spool, monotonic=time.monotonic)
+        self.spool = Spool(folder / "spool.db", self.config.spool)
         self.writer = SpoolWriter(self.spool, self.config.spool)
         self.observer = Observer(self.config)
         self.slots: dict[str, ModelSlot] = {}

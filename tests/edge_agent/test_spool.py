@@ -12,17 +12,17 @@ from pathlib import Path
 import pytest
 
 from edge_agent.config import SpoolConfig
-from edge_agent.spool import IMPORTANT, ORDINARY, Spool, SpoolWriter
+from edge_agent.spool import IMPORTANT, ORDINARY, Row, Spool, SpoolWriter
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def make_spool(path: Path, **over: object) -> Spool:
-    return Spool(path, SpoolConfig(**over), monotonic=time.monotonic)  # type: ignore[arg-type]
+    return Spool(path, SpoolConfig(**over))  # type: ignore[arg-type]
 
 
-def rows(number: int, *, priority: int = ORDINARY, size: int = 1) -> list[tuple[int, str]]:
-    return [(priority, json.dumps({"n": n, "pad": "x" * size})) for n in range(number)]
+def rows(number: int, *, priority: int = ORDINARY, size: int = 1) -> list[Row]:
+    return [Row(priority, json.dumps({"n": n, "pad": "x" * size})) for n in range(number)]
 
 
 def test_a_batch_keeps_its_id_and_rows_until_it_is_acknowledged(tmp_path: Path) -> None:
@@ -51,7 +51,7 @@ def test_past_the_cap_ordinary_records_go_first_and_are_counted(tmp_path: Path) 
     assert stat["dropped"] > 0
     assert stat["records"] + stat["dropped"] == 5200
     with sqlite3.connect(tmp_path / "spool.db") as db:
-        (important,) = db.execute("SELECT COUNT(*) FROM record WHERE priority = 1").fetchone()
+        (important,) = db.execute("SELECT COUNT(*) FROM record WHERE priority = 2").fetchone()
     assert important == 200
 
 
@@ -102,7 +102,7 @@ from pathlib import Path
 from edge_agent.config import SpoolConfig
 from edge_agent.spool import Spool, SpoolWriter
 config = SpoolConfig(flush_interval_s=0.1)
-spool = Spool(Path(sys.argv[1]), config, monotonic=time.monotonic)
+spool = Spool(Path(sys.argv[1]), config)
 writer = SpoolWriter(spool, config)
 writer.start()
 n = 0
