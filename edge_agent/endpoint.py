@@ -11,29 +11,18 @@ are bounded: a client that hangs or floods costs the others a 503, never the age
 import hmac
 import json
 import logging
-import os
-import queue
 import socket
-import socketserver
 import threading
-import time
 from http.server import BaseHTTPRequestHandler
-from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from edge_agent.config import ServeConfig
-from edge_agent.exceptions import (
-    AgentError,
-    ConfigurationError,
-    InferenceError,
-    InputError,
-    NoModelError,
-)
+from edge_agent.exceptions import AgentError, InferenceError, InputError, NoModelError
+from edge_agent.listener import Listener, encode_error
 from edge_agent.serving import Serving
 
 logger = logging.getLogger(__name__)
-MAX_TOKEN = 4096
 POLL_S = 0.1
 
 
@@ -51,7 +40,7 @@ class Endpoint:
 
     def __init__(self, config: ServeConfig, serving: Serving) -> None:
         self.config = config
-        self._server = Server(config, serving)
+        self._server = Listener(config, serving, Handler)
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(POLL_S,), name="endpoint", daemon=True
         )
@@ -74,118 +63,11 @@ class Endpoint:
         self._server.server_close()
 
 
-class Server(socketserver.TCPServer):
-    """A fixed number of threads over a bounded queue of connections."""
-
-    allow_reuse_address = True
-    request_queue_size = 64
-
-    def __init__(self, config: ServeConfig, serving: Serving) -> None:
-        self.config = config
-        self.serving = serving
-        self.token = read_token(config)
-        self._waiting: queue.Queue[tuple[Any, Any] | None] = queue.Queue(
-            config.threads + config.queue
-        )
-        self._deadlines: dict[Any, tuple[float, bool]] = {}
-        self._open = 0
-        self._lock = threading.Lock()
-        address: Any = (config.host, config.port)
-        if config.unix_socket:
-            self.address_family = socket.AF_UNIX
-            address = config.unix_socket
-            Path(address).unlink(missing_ok=True)
-        elif ":" in config.host:
-            self.address_family = socket.AF_INET6
-        try:
-            super().__init__(address, Handler)
-        except OSError as error:
-            raise ConfigurationError(f"[serve] cannot listen on {address}: {error}") from error
-        if config.unix_socket:
-            os.chmod(config.unix_socket, 0o600)
-
-    def start_workers(self) -> None:
-        for _ in range(self.config.threads):
-            threading.Thread(target=self._work, name="endpoint-worker", daemon=True).start()
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        with self._lock:
-            is_full = self._open >= self.config.threads + self.config.queue
-            self._open += not is_full
-        if is_full:
-            self._turn_away(request)
-            return
-        self.set_deadline(request)
-        self._waiting.put((request, client_address))
-
-    def set_deadline(self, request: Any, *, is_idle: bool = False) -> None:
-        """Cuts the connection when its next request has not come by then.
-
-        An idle one, which had its answer and is kept for another, goes as soon as others wait.
-        """
-        self._deadlines[request] = (time.monotonic() + self.config.timeout_s, is_idle)
-
-    def clear_deadline(self, request: Any) -> None:
-        self._deadlines.pop(request, None)
-
-    def service_actions(self) -> None:
-        """Cuts the connections past their deadline, however slowly they still send."""
-        now, others_wait = time.monotonic(), not self._waiting.empty()
-        for request, (deadline, is_idle) in list(self._deadlines.items()):
-            if now > deadline or (is_idle and others_wait):
-                self.clear_deadline(request)
-                try:
-                    request.shutdown(socket.SHUT_RDWR)
-                except OSError:
-                    logger.debug("connection was gone already")
-
-    def server_close(self) -> None:
-        super().server_close()
-        for _ in range(self.config.threads):
-            self._waiting.put(None)
-        for request in list(self._deadlines):
-            try:
-                request.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                logger.debug("connection was gone already")
-        if self.config.unix_socket:
-            Path(self.config.unix_socket).unlink(missing_ok=True)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        logger.debug("connection broke off", exc_info=True)
-
-    def _work(self) -> None:
-        while (item := self._waiting.get()) is not None:
-            request, client_address = item
-            try:
-                self.finish_request(request, client_address)
-            except Exception:  # noqa: BLE001 one connection's failure is not the next one's
-                self.handle_error(request, client_address)
-            finally:
-                self.clear_deadline(request)
-                self.shutdown_request(request)
-                with self._lock:
-                    self._open -= 1
-
-    def _turn_away(self, request: Any) -> None:
-        body = encode_error("busy", "every thread and every place in the queue is taken")
-        head = (
-            "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\n"
-            f"Content-Length: {len(body)}\r\nRetry-After: 1\r\nConnection: close\r\n\r\n"
-        )
-        try:
-            request.settimeout(1.0)
-            request.sendall(head.encode() + body)
-        except OSError:
-            logger.debug("client left before it was turned away")
-        self.shutdown_request(request)
-
-
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server_version = "aviary-agent"
     sys_version = ""
-    server: Server
+    server: Listener
 
     def setup(self) -> None:
         self.request.settimeout(self.server.config.timeout_s)
@@ -207,6 +89,12 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         self._answer(self._post)
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """What the base class finds wrong with a request, in the one error shape."""
+        self.close_connection = True
+        body = encode_error("bad_request", message or self.responses[code][0])
+        self._send(code, "application/json", body, {})
 
     def log_message(self, format: str, *args: Any) -> None:
         logger.debug(format, *args)
@@ -245,7 +133,7 @@ class Handler(BaseHTTPRequestHandler):
         data = self._read_body()
         serving = self.server.serving
         is_pair = serving.chooser is not None and slug == serving.pair.name
-        if slug not in serving.slots and not is_pair:
+        if slug not in serving.slots and slug not in serving.expected and not is_pair:
             raise RefusedError(404, "unknown_model", f"no model {slug[:100]} on this device")
         from edge_agent import wire
 
@@ -317,26 +205,3 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
         self._has_answered = True
-
-
-def encode_error(code: str, message: str) -> bytes:
-    """The one error shape of the project."""
-    return json.dumps({"code": code, "message": message, "details": {}}).encode()
-
-
-def read_token(config: ServeConfig) -> str:
-    """The token to ask for; empty asks for none.
-
-    Raises:
-        ConfigurationError: the file cannot be read, or is empty.
-    """
-    if not config.token_file:
-        return ""
-    try:
-        with open(config.token_file) as stream:
-            token = stream.read(MAX_TOKEN).strip()
-    except OSError as error:
-        raise ConfigurationError(f"[serve] token_file: {error}") from error
-    if not token:
-        raise ConfigurationError(f"[serve] token_file {config.token_file} is empty")
-    return token

@@ -55,6 +55,8 @@ class Serving:
         self.unsure_below = config.spool.unsure_below
         self._lock = threading.Lock()
         self._traffic: dict[str, tuple[str, Traffic]] = {}
+        self.expected = frozenset(config.models)
+        """Slugs that are configured, whether or not a release of theirs has come yet."""
         self.pair = config.adaptive
         self.chooser = AdaptiveChooser(config.adaptive) if config.adaptive.large else None
         self._measured: dict[Choice, str] = {}

@@ -192,6 +192,40 @@ def test_a_model_that_is_not_here_is_404_and_one_that_does_not_run_is_503(
     assert urllib3.request("GET", url + "/v1/healthz", retries=False).status == 503
 
 
+def test_a_configured_model_that_has_not_come_yet_is_503(tmp_path: Path) -> None:
+    station = Station(tmp_path, models=("coming",))
+    endpoint = Endpoint(ServeConfig(enabled=True, port=0), station.serving)
+    endpoint.start()
+    try:
+        status, row = post(f"{endpoint.address}/v1/models/coming/infer", to_npy(ROW))
+        assert (status, row["code"]) == (503, "no_model")
+    finally:
+        endpoint.stop()
+        station.close()
+
+
+@pytest.mark.parametrize(
+    ("request_line", "status"),
+    [
+        (b"DELETE /v1/models HTTP/1.1", 501),
+        (b"nonsense", 400),
+        (b"GET / HTTP/9", 400),
+        (b"GET /" + b"x" * 70_000 + b" HTTP/1.1", 414),
+    ],
+)
+def test_what_is_no_request_gets_the_one_error_shape(
+    request_line: bytes, status: int, serve: Callable[..., str]
+) -> None:
+    with connect(serve()) as client:
+        client.sendall(request_line + b"\r\nHost: localhost\r\n\r\n")
+        client.shutdown(socket.SHUT_WR)
+        data = b"".join(iter(lambda: client.recv(65536), b""))
+    if data.startswith(b"HTTP/"):
+        assert int(data.split()[1]) == status
+        data = data.split(b"\r\n\r\n", 1)[1]
+    assert json.loads(data)["code"] == "bad_request"
+
+
 def test_the_models_are_described(serve: Callable[..., str]) -> None:
     url = serve()
     post(url + PATH, to_npy(ROW))
