@@ -1,5 +1,6 @@
 """Puts the parts together for one home: what `run`, `sync` and `rollback` work on."""
 
+import importlib.util
 import json
 import logging
 import threading
@@ -83,6 +84,7 @@ class Agent:
         if self.client.credentials is not None:
             return "accepted"
         features = ["delta-zstd"] if delta.is_supported() else []
+        features += ["processor-wasm"] if has_sandbox() else []
         capabilities = describe_capabilities(list_available(), features)
         status = self.client.enroll(capabilities, self.files, self.layout)
         self.installer = self._make_installer()
@@ -141,9 +143,18 @@ class Agent:
         # numpy and the runtime come with it: an agent without a model does not pay for them.
         from edge_agent.session import ModelSession
 
-        return ModelSession(
+        session = ModelSession(
             path, manifest, inference or self.config.inference, cache=self.layout.optimised
         )
+        guest = manifest.file_of_role("processor")
+        if guest is not None:
+            from edge_agent.compiled import CompiledCache
+            from edge_agent.processor import open_processor
+
+            module = self.files.read(self.layout.blob(guest.sha256)) or b""
+            cache = CompiledCache(self.layout.optimised)
+            session.processor = open_processor(session, module, self.config.sandbox, cache)
+        return session
 
     def _running(self) -> set[str]:
         return {slot.session.manifest.digest for slot in self.slots.values() if slot.session}
@@ -265,6 +276,7 @@ class Agent:
 
     def _self_test(self, manifest: Manifest) -> SelfTestResult:
         golden = manifest.file_of_role("golden")
+        guest = manifest.file_of_role("processor")
         return selftest.run_self_test(
             self.files.read(self.layout.manifest(manifest.digest)) or b"",
             model_path=place_files(manifest, self.layout, self.files),
@@ -272,6 +284,8 @@ class Agent:
             inference=self.config.inference,
             install=self.config.install,
             cache=self.layout.optimised,
+            processor_path=self.layout.blob(guest.sha256) if guest else None,
+            sandbox=self.config.sandbox,
         )
 
     def _check_requirements(self, manifest: Manifest) -> None:
@@ -285,6 +299,8 @@ class Agent:
             raise RequirementError(f"needs one of {providers}, has {list_available()}")
         if arch and platform.machine() not in arch:
             raise RequirementError(f"needs {arch}, this is {platform.machine()}")
+        if manifest.file_of_role("processor") is not None and not has_sandbox():
+            raise RequirementError("its processor needs wasmtime: install aviary-edge-agent[wasm]")
         memory_mb = read_memory_mb()
         if memory_mb and memory_mb < int(needs.get("min_memory_mb") or 0):
             raise RequirementError(f"needs {needs['min_memory_mb']} MB, has {memory_mb}")
@@ -299,6 +315,11 @@ class Agent:
         )
         if self.stopping.wait(delay):
             raise StopRequested
+
+
+def has_sandbox() -> bool:
+    """True when this installation has the runtime of guest modules; without loading it."""
+    return importlib.util.find_spec("wasmtime") is not None
 
 
 def require_enrolled(agent: Agent) -> None:

@@ -207,13 +207,13 @@ def command_wasm(config: Config, arguments: argparse.Namespace) -> int:
     from edge_agent.bench import describe_latencies
     from edge_agent.compiled import CompiledCache
     from edge_agent.processor import describe_model
-    from edge_agent.sandbox import Sandbox, SandboxConfig
+    from edge_agent.sandbox import Sandbox
 
     session = _open_session(config, arguments.model)
     images = np.load(arguments.images, allow_pickle=False)
     cache = CompiledCache(Layout(config.home).optimised)
     module = arguments.module.read_bytes()
-    sandbox = Sandbox(module, session.session, SandboxConfig(), cache=cache)
+    sandbox = Sandbox(module, session.session, config.sandbox, cache=cache)
     try:
         sandbox.prepare(describe_model(session), top_k=config.inference.top_k)
         if arguments.action == "run":

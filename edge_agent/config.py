@@ -148,6 +148,21 @@ class SamplingConfig:
 
 
 @dataclass(frozen=True)
+class SandboxConfig:
+    """Limits of a release's processor, a WebAssembly guest."""
+
+    memory_max_bytes: int = 16 << 20
+    table_max_elements: int = 4096
+    stack_max_bytes: int = 256 << 10
+    module_max_bytes: int = 1 << 20
+    timeout_s: float = 1.0
+    """For one call, the runtime's work in it included."""
+    fuel: int = 0
+    """Instructions of one call, the same on every machine; 0 leaves it to the time limit, which
+    costs the guest less."""
+
+
+@dataclass(frozen=True)
 class Config:
     device_id: str
     server_url: str
@@ -172,6 +187,7 @@ class Config:
     monitor: MonitorConfig = MonitorConfig()
     drift: DriftConfig = DriftConfig()
     sampling: SamplingConfig = SamplingConfig()
+    sandbox: SandboxConfig = SandboxConfig()
 
     def all_sources(self) -> tuple[SourceConfig, ...]:
         """The sources that have a path."""
@@ -195,6 +211,7 @@ SECTIONS: dict[str, type] = {
     "monitor": MonitorConfig,
     "drift": DriftConfig,
     "sampling": SamplingConfig,
+    "sandbox": SandboxConfig,
 }
 
 

@@ -9,6 +9,7 @@ import importlib.metadata
 import math
 import platform
 import threading
+import weakref
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from edge_agent.compiled import CompiledCache
+from edge_agent.config import SandboxConfig
 from edge_agent.exceptions import (
     GuestError,
     GuestFuelError,
@@ -43,19 +45,6 @@ GUARD_BYTES = 65536
 
 
 @dataclass(frozen=True)
-class SandboxConfig:
-    memory_max_bytes: int = 16 << 20
-    table_max_elements: int = 4096
-    stack_max_bytes: int = 256 << 10
-    module_max_bytes: int = 1 << 20
-    timeout_s: float = 1.0
-    """For one call, the runtime's work in it included."""
-    fuel: int = 0
-    """Instructions of one call, the same on every machine; 0 leaves it to the time limit, which
-    costs the guest less."""
-
-
-@dataclass(frozen=True)
 class GuestModel:
     """What a guest is told of the model it serves."""
 
@@ -68,6 +57,16 @@ class GuestModel:
     """Per channel, of pixels in [0, 1]; empty takes 0."""
     deviation: tuple[float, ...] = ()
     """Per channel, above 0; empty takes 1."""
+
+
+@dataclass(frozen=True)
+class GuestAnswer:
+    hits: list[tuple[int, float]]
+    """Class and confidence, best first."""
+    inputs: dict[str, np.ndarray[Any, Any]]
+    """What the guest gave the model, by the input's name."""
+    outputs: list[Any]
+    """What the model answered it."""
 
 
 class Sandbox:
@@ -92,12 +91,15 @@ class Sandbox:
         self._wasmtime = wasmtime
         self._config = config
         check_module_bytes(module, config.module_max_bytes)
+        self._instance: Instance | None = None
         self._engine = wasmtime.Engine(make_settings(config))
         self._watchdog = Watchdog(self._engine.increment_epoch)
         self._host = WasiNn({"default": session}, self._watchdog)
+        # The runtime's table of host functions holds the host, which holds the guest's memory:
+        # without this, neither would ever be freed.
+        self._release = weakref.finalize(self, release, self._watchdog, self._host)
         self._lock = threading.Lock()
         self._model: GuestModel | None = None
-        self._instance: Instance | None = None
         try:
             compiled = self._compile(module, cache)
             self._check_types(compiled)
@@ -112,7 +114,9 @@ class Sandbox:
             raise
 
     def close(self) -> None:
-        self._watchdog.close()
+        """Ends the guest; also done when the sandbox is no longer used."""
+        self._instance = None
+        self._release()
 
     def prepare(self, model: GuestModel, *, top_k: int = 3) -> None:
         """Starts an instance for `model`.
@@ -126,7 +130,11 @@ class Sandbox:
             self._start()
 
     def classify(self, image: np.ndarray[Any, Any]) -> list[tuple[int, float]]:
-        """The best classes of an image `[height, width, channels]` of uint8, best first.
+        """The hits of `run`."""
+        return self.run(image).hits
+
+    def run(self, image: np.ndarray[Any, Any]) -> GuestAnswer:
+        """The best classes of an image `[height, width, channels]` of uint8.
 
         Raises:
             InputError: the image is no such array.
@@ -142,7 +150,8 @@ class Sandbox:
                     f"got {image.dtype} {list(image.shape)}"
                 )
             try:
-                return self._classify(self._instance or self._start(), image, model)
+                hits = self._classify(self._instance or self._start(), image, model)
+                return GuestAnswer(hits, *self._host.last_run())
             except GuestError:
                 self._instance = None
                 raise
@@ -321,6 +330,11 @@ class Instance:
 
     def _timeout(self, name: str) -> GuestError:
         return GuestTimeoutError(f"{name} took longer than {self._config.timeout_s} s")
+
+
+def release(watchdog: Watchdog, host: WasiNn) -> None:
+    watchdog.close()
+    host.bind(None, None)
 
 
 def check_module_bytes(module: bytes, max_bytes: int) -> None:

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from edge_agent.config import InferenceConfig, InstallConfig
+from edge_agent.config import InferenceConfig, InstallConfig, SandboxConfig
 from edge_agent.install import SelfTestResult
 from edge_agent.trust import Manifest, parse_manifest
 
@@ -29,6 +29,8 @@ def run_self_test(
     inference: InferenceConfig,
     install: InstallConfig,
     cache: Path | None = None,
+    processor_path: Path | None = None,
+    sandbox: SandboxConfig | None = None,
 ) -> SelfTestResult:
     """The verdict on a release whose files are whole.
 
@@ -37,6 +39,8 @@ def run_self_test(
         golden_path: the golden vectors, or None when the release has none: then it must only load
             and answer finite numbers to zeros.
         cache: where the optimised graph and engines are kept for the process that will run them.
+        processor_path: the guest module, when the release has one; it is compiled here, under the
+            time limit, and kept in `cache`.
     """
     request = {
         "payload": json.loads(envelope)["payload"],
@@ -45,6 +49,8 @@ def run_self_test(
         "inference": dataclasses.asdict(inference),
         "memory_mb": install.selftest_memory_mb,
         "cache": str(cache) if cache else "",
+        "processor_path": str(processor_path) if processor_path else "",
+        "sandbox": dataclasses.asdict(sandbox or SandboxConfig()),
     }
     timeout_s = install.selftest_timeout_s
     if "tensorrt" in inference.providers:
@@ -75,11 +81,14 @@ def examine(
     golden_path: Path | None,
     config: InferenceConfig,
     cache: Path | None = None,
+    processor_path: Path | None = None,
+    sandbox: SandboxConfig | None = None,
 ) -> SelfTestResult:
-    """Loads the model in this process and compares it with its golden vectors."""
+    """Loads the model in this process and compares it with its golden vectors; tries its processor
+    on a few images."""
     import numpy as np
 
-    from edge_agent.exceptions import InferenceError, ProviderError
+    from edge_agent.exceptions import GuestError, InferenceError, ProviderError
     from edge_agent.session import ModelSession
 
     try:
@@ -115,6 +124,16 @@ def examine(
     if fraction < needed:
         detail = f"{close} of {total} golden outputs agree; needed {needed:.4f}"
         return SelfTestResult(False, "self_test_failed", detail)
+    if processor_path is not None:
+        from edge_agent.compiled import CompiledCache
+        from edge_agent.processor import open_processor
+
+        compiled = CompiledCache(cache) if cache else None
+        try:
+            module = processor_path.read_bytes()
+            open_processor(session, module, sandbox or SandboxConfig(), compiled).try_out()
+        except GuestError as error:
+            return SelfTestResult(False, "processor_failed", f"{error.code}: {error}")
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     detail = f"golden {close}/{total}, batch {elapsed / 1e6:.2f} ms, peak {peak_mb} MB"
     detail += f", on {'+'.join(session.providers.active)}"
@@ -161,6 +180,8 @@ def main() -> int:
         Path(request["golden_path"]) if request["golden_path"] else None,
         InferenceConfig(**inference),
         Path(request["cache"]) if request["cache"] else None,
+        Path(request["processor_path"]) if request["processor_path"] else None,
+        SandboxConfig(**request["sandbox"]),
     )
     print(json.dumps(dataclasses.asdict(result)), flush=True)
     return 0

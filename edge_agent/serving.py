@@ -161,8 +161,11 @@ class Serving:
         tensor = first_tensor(inputs)
         if checks_inputs:
             session.check_inputs(inputs)
-        record = self._make_record(session, tensor)
-        features = record.get("features", [])
+        # A raw image is described, and sampled, by what its processor makes of it for the model.
+        is_image = session.takes_image(inputs)
+        record = self._make_record(session)
+        prepared: Array | None = None
+        features = [] if is_image else note_features(record, tensor)
         try:
             result = session.infer(inputs)
         except InferenceError as error:
@@ -171,6 +174,10 @@ class Serving:
             self._count(session, is_error=True)
             self.writer.put(record, IMPORTANT)
             raise
+        if is_image:
+            # An answer out of the cache has none any more.
+            prepared = getattr(result, "tensor", None)
+            features = [] if prepared is None else note_features(record, prepared)
         is_finite = not result.error
         record["latency_ms"] = round(result.latency_ms, 4)
         if is_finite and result.class_id is not None:
@@ -178,10 +185,11 @@ class Serving:
             record["confidence"] = round(result.confidence or 0.0, 6)
             with self._lock:
                 self.observer.observe(session, result, features)
-            if self.sampler is not None and not result.is_cached:
+            given = prepared if is_image else inputs
+            if self.sampler is not None and not result.is_cached and given is not None:
                 self.sampler.offer(
                     session.manifest,
-                    inputs,
+                    given,
                     class_id=result.class_id,
                     confidence=result.confidence,
                 )
@@ -193,18 +201,14 @@ class Serving:
         self.writer.put(record, priority)
         return Answer(session.manifest, result)
 
-    def _make_record(self, session: "ModelSession", tensor: "Array") -> dict[str, Any]:
+    def _make_record(self, session: "ModelSession") -> dict[str, Any]:
         active = session.providers.active
-        record: dict[str, Any] = {
+        return {
             "timestamp": round(time.time(), 3),
             "model": session.manifest.model,
             "model_version": session.manifest.digest,
             "provider": active[0] if active else "cpu",
         }
-        features = [float(tensor.mean()), float(tensor.std())]
-        if all(map(math.isfinite, features)):
-            record["features"] = features
-        return record
 
     def _count(
         self, session: "ModelSession", *, is_error: bool = False, is_non_finite: bool = False
@@ -229,3 +233,12 @@ def first_tensor(inputs: "Inputs") -> "Array":
         kind = f"{tensor.dtype} array" if isinstance(tensor, np.ndarray) else type(tensor).__name__
         raise InputError(f"inputs: expected an array of numbers, got {kind}")
     return tensor
+
+
+def note_features(record: dict[str, Any], tensor: "Array") -> list[float]:
+    """Mean and deviation of what the model was given; empty when they are not finite."""
+    features = [float(tensor.mean()), float(tensor.std())]
+    if not all(map(math.isfinite, features)):
+        return []
+    record["features"] = features
+    return features

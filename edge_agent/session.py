@@ -5,7 +5,7 @@ This module imports numpy and the runtime; the agent imports it when the first m
 
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from edge_agent.latency import LatencyWindow
 from edge_agent.loading import open_session
 from edge_agent.scores import ScoreReader, Scores
 from edge_agent.trust import Manifest
+
+if TYPE_CHECKING:
+    from edge_agent.processor import Processor
 
 Array = np.ndarray[Any, Any]
 Inputs = Array | dict[str, Array]
@@ -127,6 +130,8 @@ class ModelSession:
             self.cache = ResultCache(
                 config.cache_entries, config.cache_ttl_s, release=manifest.digest
             )
+        self.processor: Processor | None = None
+        """Takes raw images, where the release has one and a caller has opened it."""
         self._run = self.session.run
         self._first = self.input_names[0] if self.input_names else ""
 
@@ -143,7 +148,8 @@ class ModelSession:
 
         Args:
             inputs: the preprocessed tensor of the first input, or one per input name, with the
-                batch axis; only the first row's scores are read.
+                batch axis; only the first row's scores are read. With a processor also one raw
+                image, uint8 `[1, height, width, channels]`.
 
         Raises:
             InferenceError: the runtime failed, for example on a wrong shape.
@@ -166,6 +172,9 @@ class ModelSession:
             InputError: a name, dtype or shape is wrong; the message has expected and got.
         """
         feed = inputs if isinstance(inputs, dict) else {self._first: inputs}
+        if self.processor is not None and self.processor.takes(inputs):
+            self.processor.check(feed[self._first])
+            return feed
         if set(feed) != set(self.inputs):
             raise InputError(f"inputs: expected {self.input_names}, got {sorted(feed)}")
         for name, tensor in feed.items():
@@ -182,7 +191,13 @@ class ModelSession:
                 raise InputError(f"input {name}: expected dtype {dtype}, got {tensor.dtype}")
         return feed
 
+    def takes_image(self, inputs: Inputs) -> bool:
+        """True when `inputs` is a raw image that the release's processor takes."""
+        return self.processor is not None and self.processor.takes(inputs)
+
     def _infer(self, inputs: Inputs) -> Result:
+        if self.processor is not None and self.processor.takes(inputs):
+            return self.processor.infer(inputs)  # type: ignore[arg-type]
         feed = inputs if isinstance(inputs, dict) else {self._first: inputs}
         started = time.perf_counter_ns()
         try:

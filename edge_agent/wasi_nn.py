@@ -89,6 +89,12 @@ class WasiNn:
     def start_call(self) -> None:
         self._calls_left = MAX_HOST_CALLS
 
+    def last_run(self) -> tuple[dict[str, np.ndarray[Any, Any]], list[Any]]:
+        """Inputs by name and outputs of the guest's first context; empty before a run."""
+        if not self._contexts:
+            return {}, []
+        return self._contexts[0].inputs, self._contexts[0].outputs
+
     def _guarded(self, name: str) -> Any:
         method = getattr(self, name)
 

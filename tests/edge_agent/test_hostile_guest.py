@@ -10,6 +10,7 @@ import pytest
 import wasmtime
 from onnx import TensorProto, helper
 
+from edge_agent.config import SandboxConfig
 from edge_agent.exceptions import (
     GuestError,
     GuestFuelError,
@@ -17,7 +18,7 @@ from edge_agent.exceptions import (
     GuestTimeoutError,
     GuestTrapError,
 )
-from edge_agent.sandbox import GuestModel, Sandbox, SandboxConfig
+from edge_agent.sandbox import GuestModel, Sandbox
 from edge_agent.wasi_nn import MAX_FREE_DIMENSION, fits_shape
 from tests.edge_agent.guests import DATA, IMPORTS, RUN, SETUP, answer_status, make_guest
 
