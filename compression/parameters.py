@@ -83,6 +83,7 @@ _TRAINING: dict[str, Parameter] = {
     "batch": Parameter("int", 2, 4096, default=64),
     "noise": Parameter("float", 0.0, 2.0, default=0.0),
     "shift": Parameter("int", 0, 64, default=0),
+    "mixup": Parameter("float", 0.0, 10.0, default=0.0),
 }
 
 PASSES: dict[str, PassInfo] = {
@@ -117,7 +118,7 @@ PASSES: dict[str, PassInfo] = {
             "steps": Parameter("int", 1, 1_000_000, default=1600),
             "learning_rate": Parameter("float", 1e-7, 1.0, default=8e-3),
             "width": Parameter("int", 2, 256, default=8),
-            "blocks": _choice("separable", "separable", "full"),
+            "blocks": _choice("full", "full", "separable"),
         },
         needs_calibration=True,
         trains=True,

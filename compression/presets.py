@@ -28,6 +28,8 @@ def _preset(slug: str, title: str, variant: str, summary: str, *passes: dict[str
 
 _PREPARE = {"pass": "prepare"}
 _STATIC = {"pass": "quantize.static"}
+# From 200 images of digits a student reached 90 % without and 97 % with these.
+_VARIED = {"mixup": 1.0, "noise": 0.2, "shift": 1}
 
 PRESETS: dict[str, Preset] = {
     preset.slug: preset
@@ -55,6 +57,24 @@ PRESETS: dict[str, Preset] = {
             "Removes 40 % of the channels, repairs without labels, then static INT8.",
             _PREPARE,
             {"pass": "prune.structured", "ratio": 0.4},
+            _STATIC,
+        ),
+        _preset(
+            "prune40-kd-int8",
+            "Prune 40 % + fine-tune + INT8",
+            "pruned40-kd-int8",
+            "As before, then trained further with the source as teacher; needs PyTorch.",
+            _PREPARE,
+            {"pass": "prune.structured", "ratio": 0.4},
+            {"pass": "finetune.kd", **_VARIED},
+            _STATIC,
+        ),
+        _preset(
+            "distilled-int8",
+            "Distilled small + INT8",
+            "distilled-int8",
+            "A small student trained on the source's scores, then static INT8; needs PyTorch.",
+            {"pass": "distill.student", **_VARIED},
             _STATIC,
         ),
         _preset(

@@ -47,7 +47,7 @@ def make_lesson(context: PassContext) -> Lesson:
     return Lesson(
         context.calibration,
         open_session(context.original, threads=context.threads),
-        variation=Variation(parameters["noise"], parameters["shift"]),
+        variation=Variation(parameters["noise"], parameters["shift"], parameters["mixup"]),
         seed=context.seed,
     )
 

@@ -20,9 +20,9 @@ def finetune_graph(context: PassContext) -> PassResult:
     kept = contest.winner if best.score.rank > before.rank else "before"
     if kept != "before":
         executor.restore(best.values)
-    result = executor.write_back()
-    onnx.checker.check_model(result)
-    onnx.save(result, str(context.destination))
+        model = executor.write_back()
+        onnx.checker.check_model(model)
+    onnx.save(model, str(context.destination))
     return PassResult(
         facts={
             "kept": kept,

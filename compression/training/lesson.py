@@ -23,23 +23,27 @@ class Variation:
     Attributes:
         noise: deviation of normal noise, as a share of the deviation of the input's values.
         shift: images are moved by up to so many pixels; the edge is repeated.
+        mixup: rows are blended with others, by shares of Beta(mixup, mixup) (Zhang et al. 2018);
+            a teacher that is asked about blends can be followed for long without being learned
+            by heart (Beyer et al. 2022).
     """
 
     noise: float = 0.0
     shift: int = 0
+    mixup: float = 0.0
 
     @property
     def is_none(self) -> bool:
-        return self.noise == 0.0 and self.shift == 0
+        return self.noise == 0.0 and self.shift == 0 and self.mixup == 0.0
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Inputs by name, teacher's scores [B, K] and labels [B] or None."""
+    """Inputs by name, the teacher's scores [B, K], and the labels as shares [B, K] or None."""
 
     feeds: dict[str, NDArray]
     teacher: NDArray[np.float32]
-    labels: NDArray[np.int64] | None
+    labels: NDArray[np.float32] | None
 
 
 class Lesson:
@@ -72,6 +76,10 @@ class Lesson:
         self.teacher_held_out, self.teacher_train = scores[held], scores[rest]
         probabilities = to_probabilities(scores)
         self.is_probability = bool(np.array_equal(probabilities, scores.astype(np.float64)))
+        self._one_hot = np.eye(scores.shape[1], dtype=np.float32)
+        is_whole = any(values.dtype.kind != "f" for values in samples.inputs.values())
+        if variation.mixup and is_whole:
+            raise ModelUnsupportedError("mixup blends float inputs; this model has others too.")
         self._spread = {name: float(values.std()) for name, values in self.train.inputs.items()}
 
     @property
@@ -93,13 +101,19 @@ class Lesson:
 
     def _batch(self, rows: NDArray[np.int64], generator: np.random.Generator) -> Batch:
         part = _take(self.train, rows)
+        labels = None if part.labels is None else self._one_hot[part.labels]
         if self._variation.is_none:
-            return Batch(part.inputs, self.teacher_train[rows], part.labels)
+            return Batch(part.inputs, self.teacher_train[rows], labels)
         feeds = {
             name: self._vary(values, self._spread[name], generator)
             for name, values in part.inputs.items()
         }
-        return Batch(feeds, self._ask(Samples(feeds, None)), part.labels)
+        if self._variation.mixup:
+            shares = generator.beta(self._variation.mixup, self._variation.mixup, len(rows))
+            partners = generator.permutation(len(rows))
+            feeds = {name: blend(value, partners, shares) for name, value in feeds.items()}
+            labels = None if labels is None else blend(labels, partners, shares)
+        return Batch(feeds, self._ask(Samples(feeds, None)), labels)
 
     def _vary(self, values: NDArray, spread: float, generator: np.random.Generator) -> NDArray:
         if values.dtype.kind != "f":
@@ -129,6 +143,12 @@ class Lesson:
                 f"Labels must be 0 to {scores.shape[1] - 1}, "
                 f"found {labels.min()} to {labels.max()}."
             )
+
+
+def blend(values: NDArray, partners: NDArray[np.int64], shares: NDArray[np.float64]) -> NDArray:
+    """Each row [B, ...] taken by its share [B], and its partner by the rest."""
+    weights = shares.astype(values.dtype).reshape(-1, *[1] * (values.ndim - 1))
+    return values * weights + values[partners] * (1 - weights)
 
 
 def shift_images(values: NDArray, pixels: int, generator: np.random.Generator) -> NDArray:

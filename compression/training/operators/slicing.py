@@ -68,7 +68,7 @@ def build_gather(node: Node) -> Compute:
         flat = torch.remainder(indices.reshape(-1).to(torch.int64), length)
         taken = x.index_select(axis, flat)
         first = axis % x.ndim
-        return taken.reshape(*x.shape[:first], *indices.shape, *x.shape[first + 1 :])
+        return taken.reshape([*x.shape[:first], *indices.shape, *x.shape[first + 1 :]])
 
     return gather
 

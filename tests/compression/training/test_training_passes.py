@@ -1,0 +1,202 @@
+"""finetune.kd and distill.student over files, and what they say about themselves."""
+
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from compression.arrays import Samples
+from compression.exceptions import DataSetUnusableError, ModelUnsupportedError
+from compression.parameters import PASSES
+from compression.passes.context import PassContext
+from compression.passes.prepare import prepare_file
+from compression.passes.table import RUNNERS
+from tests.factories.compression import CLASSES, SIDE, build, make_model, make_samples, run_model
+
+QUICK: dict[str, dict[str, Any]] = {
+    "finetune.kd": {"steps": 30},
+    "distill.student": {"steps": 120, "width": 4},
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """The source, prepared, and the same with damaged weights: what a rough pass leaves."""
+    path = tmp_path_factory.mktemp("models")
+    onnx.save(make_model(), str(path / "original.onnx"))
+    prepare_file(path / "original.onnx", path / "prepared.onnx")
+    model = onnx.load(str(path / "prepared.onnx"))
+    generator = np.random.default_rng(4)
+    for tensor in model.graph.initializer:
+        value = numpy_helper.to_array(tensor)
+        if value.ndim == 4:
+            noise = generator.normal(0, 0.7 * value.std(), value.shape)
+            tensor.CopyFrom(
+                numpy_helper.from_array((value + noise).astype(np.float32), tensor.name)
+            )
+    onnx.save(model, str(path / "damaged.onnx"))
+    return path
+
+
+def train(folder, tmp_path, name, *, source="damaged", labels=True, rows=300, **over):
+    original = over.pop("original", "original")
+    x, y = make_samples(rows, seed=21)
+    defaults = {key: rule.default for key, rule in PASSES[name].parameters.items()}
+    progress: list[tuple[int, int]] = []
+    context = PassContext(
+        source=folder / f"{source}.onnx",
+        destination=tmp_path / "out.onnx",
+        original=folder / f"{original}.onnx",
+        scratch=tmp_path,
+        parameters={**defaults, **QUICK[name], **over},
+        calibration=Samples({"x": x}, y if labels else None),
+        report_progress=lambda done, total: progress.append((done, total)),
+    )
+    result = RUNNERS[name](context)
+    return result.facts, onnx.load(str(tmp_path / "out.onnx")), progress
+
+
+def accuracy(model):
+    x, y = make_samples(500, seed=22)
+    return float((run_model(model, x).argmax(axis=1) == y).mean())
+
+
+def signature(model):
+    return [item.SerializeToString() for item in [*model.graph.input, *model.graph.output]]
+
+
+@pytest.mark.parametrize("labels", [True, False], ids=["with labels", "without labels"])
+def test_fine_tuning_brings_back_what_damage_has_cost(labels, folder, tmp_path):
+    damaged = onnx.load(str(folder / "damaged.onnx"))
+    facts, model, progress = train(folder, tmp_path, "finetune.kd", labels=labels)
+    assert accuracy(model) > accuracy(damaged) + 0.05
+    assert [node.op_type for node in model.graph.node] == [
+        node.op_type for node in damaged.graph.node
+    ]
+    assert signature(model) == signature(damaged)
+    scores = facts["held_out"]
+    assert set(scores) == {"before", "distilled"} | ({"control"} if labels else set())
+    assert facts["kept"] in {"distilled", "control"}
+    assert all((score["accuracy"] is not None) == labels for score in scores.values())
+    assert scores["distilled"]["divergence_nats"] < scores["before"]["divergence_nats"]
+    total = 30 * (2 if labels else 1)
+    assert progress == [(step + 1, total) for step in range(total)]
+
+
+def test_fine_tuning_that_helps_nothing_keeps_the_weights_to_the_byte(folder, tmp_path):
+    # At this rate the first step destroys the weights, and nothing that follows is better.
+    facts, model, _ = train(
+        folder, tmp_path, "finetune.kd", source="prepared", learning_rate=1.0, steps=5
+    )
+    assert facts["kept"] == "before"
+    assert model.SerializeToString() == onnx.load(folder / "prepared.onnx").SerializeToString()
+
+
+def test_a_student_takes_the_place_of_its_source(folder, tmp_path):
+    facts, model, _ = train(folder, tmp_path, "distill.student")
+    source = onnx.load(str(folder / "original.onnx"))
+    assert signature(model) == signature(source)
+    assert accuracy(model) > 0.9
+    assert "BatchNormalization" not in {node.op_type for node in model.graph.node}
+    assert model.ByteSize() < source.ByteSize() / 10
+    assert set(facts["held_out"]) == {"teacher", "distilled", "control"}
+    assert facts["kept"] in {"distilled", "control"}
+    assert facts["rows"] == {"train": 240, "held_out": 60}
+
+
+def test_a_student_of_probabilities_gives_probabilities(folder, tmp_path):
+    source = onnx.load(str(folder / "original.onnx"))
+    last = source.graph.node[-1]
+    last.output[0] = "scores"
+    source.graph.node.append(helper.make_node("Softmax", ["scores"], ["logits"], axis=-1))
+    onnx.save(source, str(tmp_path / "original.onnx"))
+    _, model, _ = train(tmp_path, tmp_path, "distill.student", source="original", labels=False)
+    x, _ = make_samples(50, seed=23)
+    assert np.allclose(run_model(model, x).sum(axis=1), 1.0, atol=1e-5)
+    assert accuracy(model) > 0.9
+
+
+@pytest.mark.parametrize("name", QUICK)
+@pytest.mark.parametrize(
+    "variation", [{}, {"noise": 0.2, "shift": 1, "mixup": 1.0}], ids=["plain", "varied"]
+)
+def test_the_same_seed_gives_the_same_bytes(name, variation, folder, tmp_path):
+    contents = []
+    for index in range(2):
+        target = tmp_path / str(index)
+        target.mkdir()
+        train(folder, target, name, **{**variation, "steps": 12})
+        contents.append((target / "out.onnx").read_bytes())
+    assert contents[0] == contents[1]
+
+
+def test_a_loss_that_is_not_finite_ends_training_and_keeps_what_was(folder, tmp_path):
+    model = onnx.load(str(folder / "prepared.onnx"))
+    x, _ = make_samples(100, seed=24)
+    # At zero a square root has a value, but no finite slope.
+    weights = {"w": np.zeros((CLASSES, SIDE * SIDE), np.float32)}
+    nodes = [
+        helper.make_node("Flatten", ["x"], ["f"]),
+        helper.make_node("Gemm", ["f", "w"], ["g"], transB=1),
+        helper.make_node("Abs", ["g"], ["a"]),
+        helper.make_node("Sqrt", ["a"], ["logits"]),
+    ]
+    onnx.save(build(nodes, weights, ("logits", CLASSES), "N"), str(tmp_path / "source.onnx"))
+    onnx.save(model, str(tmp_path / "original.onnx"))
+    facts, result, _ = train(tmp_path, tmp_path, "finetune.kd", source="source")
+    assert facts["kept"] == "before"
+    assert facts["held_out"]["distilled"]["ending"] == "non_finite"
+    assert facts["held_out"]["distilled"]["steps"] == 0
+    assert np.isfinite(run_model(result, x)).all()
+
+
+def test_training_ends_at_its_time_limit(folder, tmp_path, monkeypatch):
+    clock = iter(range(1000))
+    monkeypatch.setattr("compression.training.loop.time.monotonic", lambda: next(clock))
+    facts, _, _ = train(folder, tmp_path, "finetune.kd", seconds=10, labels=False)
+    run = facts["held_out"]["distilled"]
+    assert (run["ending"], run["steps"]) == ("seconds", 10)
+
+
+def make_graph(nodes, shape, output=("logits", CLASSES)):
+    return build(nodes, {"w": np.ones((4, 4), np.float32)}, output, "N", shape)
+
+
+REFUSED_STUDENTS = {
+    "a table of features": ([helper.make_node("MatMul", ["x", "w"], ["logits"])], (4,)),
+    "a sequence": ([helper.make_node("MatMul", ["x", "w"], ["logits"])], (3, 4)),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED_STUDENTS)
+def test_a_student_of_what_is_no_image_classifier_is_refused(name, tmp_path):
+    nodes, shape = REFUSED_STUDENTS[name]
+    onnx.save(make_graph(nodes, shape), str(tmp_path / "original.onnx"))
+    with pytest.raises(ModelUnsupportedError, match="image classifiers"):
+        train(tmp_path, tmp_path, "distill.student", source="original")
+
+
+def test_a_student_of_integers_is_refused(folder, tmp_path):
+    model = onnx.load(str(folder / "original.onnx"))
+    model.graph.input[0].type.tensor_type.elem_type = TensorProto.UINT8
+    cast = helper.make_node("Cast", ["x"], ["xf"], to=TensorProto.FLOAT)
+    model.graph.node[0].input[0] = "xf"
+    model.graph.node.insert(0, cast)
+    onnx.save(model, str(tmp_path / "original.onnx"))
+    with pytest.raises(ModelUnsupportedError, match="a type other than FP32"):
+        train(tmp_path, tmp_path, "distill.student", source="original")
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_too_few_rows_are_refused_with_both_numbers(name, folder, tmp_path):
+    with pytest.raises(DataSetUnusableError, match="at least 32 calibration rows, found 20"):
+        train(folder, tmp_path, name, rows=20)
+
+
+def test_labels_without_a_class_are_refused(folder, tmp_path, monkeypatch):
+    x, y = make_samples(100, seed=25)
+    monkeypatch.setattr(f"{__name__}.make_samples", lambda rows, seed: (x, y + 1))
+    with pytest.raises(DataSetUnusableError, match="Labels must be 0 to 3, found 1 to 4"):
+        train(folder, tmp_path, "finetune.kd")
