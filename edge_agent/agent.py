@@ -24,6 +24,7 @@ from edge_agent.config import Config, InferenceConfig
 from edge_agent.download import Downloader
 from edge_agent.exceptions import (
     AgentError,
+    BlobCorruptError,
     DownloadError,
     InferenceError,
     NotEnrolledError,
@@ -31,7 +32,7 @@ from edge_agent.exceptions import (
     RequirementError,
     TransferError,
 )
-from edge_agent.files import DiskFiles
+from edge_agent.files import DiskFiles, make_dirs
 from edge_agent.install import Installer, SelfTestResult
 from edge_agent.providers import list_available
 from edge_agent.sampling import Sampler
@@ -59,7 +60,7 @@ class Agent:
         self.files = DiskFiles()
         self.layout = Layout(config.home)
         for folder in self.layout.folders():
-            self.files.make_dirs(folder)
+            make_dirs(self.files, folder)
         self.transport = Transport(config.network, user_agent=f"aviary-agent/{__version__}")
         credentials = load_credentials(self.files, self.layout, config.device_id)
         self.client = DeviceClient(config, self.transport, credentials)
@@ -134,11 +135,14 @@ class Agent:
         Raises:
             InferenceError: there is none, or the runtime refuses it.
             ProviderError: strict, and the requested providers would not run all of it.
+            BlobCorruptError: its files are not what was signed; nothing of them was loaded.
         """
         model = self.installer.state.model(slug)
         if model.current is None:
             raise InferenceError(f"model {slug} has no committed release")
-        manifest = self.installer.load_manifest(model.current.manifest_sha256)
+        if not self.installer.holdings.is_whole(model.current):
+            raise BlobCorruptError(f"release {model.current.version} of {slug} is damaged on disk")
+        manifest = self.installer.holdings.load_manifest(model.current.manifest_sha256)
         path = place_files(manifest, self.layout, self.files)
         # numpy and the runtime come with it: an agent without a model does not pay for them.
         from edge_agent.session import ModelSession
@@ -174,17 +178,25 @@ class Agent:
         try:
             slot.swap(self.open_session(slug))
             return
-        except (AgentError, OSError) as error:
+        except ProviderError as error:
+            slot.refusal = f"{error.code}: {error}"
             logger.error("model %s does not load: %s", slug, error)
-            code = getattr(error, "code", "load_failed")
-            if isinstance(error, ProviderError):
-                slot.refusal = f"{error.code}: {error}"
-                return  # strict mode: no other release would fare better
-        if self.installer.roll_back(slug, code=code, detail="does not load"):
-            try:
-                slot.swap(self.open_session(slug))
-            except (AgentError, OSError) as error:
-                logger.error("model %s: the previous release does not load: %s", slug, error)
+            return  # strict mode: no other release would fare better
+        except OSError as error:
+            # This device's trouble, not the release's; the next sync tries again.
+            logger.error("model %s cannot be read: %s", slug, error)
+            return
+        except BlobCorruptError as error:
+            logger.error("%s", error)
+            self.installer.mend(slug)
+        except AgentError as error:
+            logger.error("model %s does not load: %s", slug, error)
+            if not self.installer.roll_back(slug, code=error.code, detail="does not load"):
+                return
+        try:
+            slot.swap(self.open_session(slug))
+        except (AgentError, OSError) as error:
+            logger.error("model %s: its fallback does not load: %s", slug, error)
 
     def _poll(self) -> list[tuple[str, dict[str, Any]]]:
         if not self.config.models:

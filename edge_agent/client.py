@@ -9,7 +9,7 @@ from urllib.parse import quote, urlencode
 
 from edge_agent import __version__
 from edge_agent.config import Config
-from edge_agent.exceptions import NotEnrolledError, NotTheServerError
+from edge_agent.exceptions import NotEnrolledError, NotTheServerError, PublishedError
 from edge_agent.files import FileLayer, write_atomic
 from edge_agent.state import Layout
 from edge_agent.transport import Answer, Transport
@@ -24,14 +24,26 @@ class Credentials:
 
 
 def load_credentials(files: FileLayer, layout: Layout, device_id: str) -> Credentials | None:
-    """What enrolment left on disk, or None when this device has not enrolled."""
+    """What enrolment left on disk, or None when this device has not enrolled.
+
+    Raises:
+        NotEnrolledError: the file is damaged, or is another device's.
+    """
     data = files.read(layout.credentials)
     if data is None:
         return None
-    row = json.loads(data)
-    if row["device_id"] != device_id:
-        raise NotEnrolledError(f"credentials are of {row['device_id']}, settings of {device_id}")
-    return Credentials(device_id, row["token"], tuple(parse_trust_keys(row["trust_keys"])))
+    try:
+        row = json.loads(data)
+        found = Credentials(
+            str(row["device_id"]), str(row["token"]), tuple(parse_trust_keys(row["trust_keys"]))
+        )
+    except (ValueError, KeyError, TypeError, AttributeError, PublishedError) as error:
+        raise NotEnrolledError(
+            f"{layout.credentials} is damaged ({error}); remove it and enrol with a new join token"
+        ) from error
+    if found.device_id != device_id:
+        raise NotEnrolledError(f"credentials are of {found.device_id}, settings of {device_id}")
+    return found
 
 
 class DeviceClient:

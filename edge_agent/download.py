@@ -14,7 +14,7 @@ from edge_agent.exceptions import (
     RedirectError,
     TransferError,
 )
-from edge_agent.files import FileLayer
+from edge_agent.files import FileLayer, publish
 from edge_agent.state import Layout
 from edge_agent.transport import Transport
 from edge_agent.trust import ManifestFile
@@ -168,8 +168,6 @@ class Downloader:
                         raise LengthError(f"took {progress.bytes_taken} bytes and is not whole")
                     self.files.append(part, chunk)
             except (HTTPError, OSError) as error:
-                if isinstance(error, OSError) and error.errno == 28:
-                    raise DiskFullError(f"{file.path}: {error}") from error
                 raise TransferError(f"broke off after {have} bytes: {error}") from error
         finally:
             response.close()
@@ -193,9 +191,5 @@ class Downloader:
             raise DigestError(f"{file.path}: expected {file.sha256}, got {digest}")
 
     def _publish(self, file: ManifestFile) -> None:
-        # The data must be durable before the name, and the name before any state that uses it.
         # `part/` is not synced: a name that comes back there is swept at the next start.
-        part = self.layout.part(file.sha256)
-        self.files.fsync(part)
-        self.files.rename(part, self.layout.blob(file.sha256))
-        self.files.fsync_dir(self.layout.blobs)
+        publish(self.files, self.layout.part(file.sha256), self.layout.blob(file.sha256))

@@ -5,10 +5,19 @@ forgets what was not synced. The rules are those of POSIX at its worst: data may
 `fsync`, a name may be lost (or survive without its data) until `fsync_dir` of its folder.
 """
 
+import contextlib
+import errno
 import hashlib
 import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
+
+from edge_agent.exceptions import DiskFullError
+
+# No space, no quota, or past the largest size this process may write.
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 class FileLayer(Protocol):
@@ -17,13 +26,26 @@ class FileLayer(Protocol):
     def digest(self, path: Path) -> str | None: ...
     def write(self, path: Path, data: bytes) -> None: ...
     def append(self, path: Path, data: bytes) -> None: ...
+    def copy_file(self, source: Path, target: Path) -> None: ...
     def fsync(self, path: Path) -> None: ...
     def fsync_dir(self, path: Path) -> None: ...
     def rename(self, source: Path, target: Path) -> None: ...
     def unlink(self, path: Path) -> None: ...
     def list(self, path: Path) -> list[str]: ...
-    def make_dirs(self, path: Path) -> None: ...
+    def is_dir(self, path: Path) -> bool: ...
+    def make_dir(self, path: Path) -> None: ...
     def free_bytes(self, path: Path) -> int: ...
+
+
+@contextlib.contextmanager
+def naming_full_disk(path: Path) -> Iterator[None]:
+    """Makes the errors that mean "no space" a `DiskFullError`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in FULL:
+            raise DiskFullError(f"{path.name}: {os.strerror(error.errno)}") from error
+        raise
 
 
 class DiskFiles:
@@ -49,17 +71,23 @@ class DiskFiles:
             return None
 
     def write(self, path: Path, data: bytes) -> None:
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as stream:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with naming_full_disk(path), open(descriptor, "wb") as stream:
             stream.write(data)
 
     def append(self, path: Path, data: bytes) -> None:
-        with path.open("ab") as stream:
+        with naming_full_disk(path), path.open("ab") as stream:
             stream.write(data)
+
+    def copy_file(self, source: Path, target: Path) -> None:
+        with naming_full_disk(target):
+            shutil.copyfile(source, target)
 
     def fsync(self, path: Path) -> None:
         descriptor = os.open(path, os.O_RDONLY)
         try:
-            os.fsync(descriptor)
+            with naming_full_disk(path):
+                os.fsync(descriptor)
         finally:
             os.close(descriptor)
 
@@ -78,26 +106,40 @@ class DiskFiles:
         except FileNotFoundError:
             return []
 
-    def make_dirs(self, path: Path) -> None:
-        if path.is_dir():
-            return
-        path.mkdir(parents=True, mode=0o700, exist_ok=True)
-        for folder in (path, path.parent):
-            self.fsync_dir(folder)
+    def is_dir(self, path: Path) -> bool:
+        return path.is_dir()
+
+    def make_dir(self, path: Path) -> None:
+        with naming_full_disk(path):
+            path.mkdir(mode=0o700, exist_ok=True)
 
     def free_bytes(self, path: Path) -> int:
         status = os.statvfs(path)
         return status.f_bavail * status.f_frsize
 
 
-def write_atomic(files: FileLayer, path: Path, data: bytes) -> None:
-    """After the return `path` holds `data` whatever happens; before it, the old content or `data`.
+def make_dirs(files: FileLayer, path: Path) -> None:
+    """Makes the folder and those above it; an unsynced name takes what it holds with it."""
+    if files.is_dir(path):
+        return
+    make_dirs(files, path.parent)
+    files.make_dir(path)
+    files.fsync_dir(path.parent)
+
+
+def publish(files: FileLayer, source: Path, target: Path) -> None:
+    """Gives the written file `source` the name `target`, durably.
 
     The file's sync comes before the rename, or the name could survive with no data behind it; the
     folder's sync comes last, or the caller could act on a change that a power cut undoes.
     """
+    files.fsync(source)
+    files.rename(source, target)
+    files.fsync_dir(target.parent)
+
+
+def write_atomic(files: FileLayer, path: Path, data: bytes) -> None:
+    """After the return `path` holds `data` whatever happens; until then the old data, or `data`."""
     temporary = path.with_name(path.name + ".tmp")
     files.write(temporary, data)
-    files.fsync(temporary)
-    files.rename(temporary, path)
-    files.fsync_dir(path.parent)
+    publish(files, temporary, path)

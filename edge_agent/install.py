@@ -2,10 +2,12 @@
 
 The order of writes is what survives a power cut:
 
-    blobs, manifest -> trial -> tries + 1 -> self-test -> current and previous in one write
+    blobs, manifest, assignment -> trial -> tries + 1 -> self-test -> current and previous in one
 
 Whatever is lost, `current` names a release whose files are whole, and a release that kills the
-device during its self-test is blocked after `max_tries`.
+device during its self-test is blocked after `max_tries`. When the current release is damaged the
+previous one runs, then the one shipped with the device; when the state itself is lost it is
+rebuilt from the signed documents (`rebuild.py`).
 """
 
 import json
@@ -17,12 +19,19 @@ from typing import Any, Protocol
 
 from edge_agent import __version__
 from edge_agent.config import InstallConfig
-from edge_agent.exceptions import BlobCorruptError, DiskFullError, PublishedError, RequirementError
+from edge_agent.exceptions import (
+    DiskFullError,
+    PublishedError,
+    RequirementError,
+    StateError,
+)
+from edge_agent.factory import read_manifest
 from edge_agent.files import FileLayer, write_atomic
+from edge_agent.holdings import Holdings
+from edge_agent.rebuild import rebuild_state
 from edge_agent.state import AgentState, Layout, ModelState, Release, StateStore
 from edge_agent.trust import (
     ASSIGNMENT_TYPE,
-    MANIFEST_TYPE,
     Assignment,
     LastActed,
     Manifest,
@@ -31,7 +40,6 @@ from edge_agent.trust import (
     check_assignment,
     check_manifest,
     parse_assignment,
-    parse_manifest,
     verify_envelope,
 )
 
@@ -80,23 +88,58 @@ class Installer:
         self.self_test = self_test
         self.check_requirements = check_requirements
         self.events = events
+        self.holdings = Holdings(files, layout, device_id=device_id, trust_keys=trust_keys)
         self.store = StateStore(files, layout)
-        self.state: AgentState = self.store.load()
+        self.state = AgentState()
+        self._is_state_known = False
+        try:
+            state = self.store.load()
+        except StateError as error:
+            logger.error("%s", error)
+        else:
+            if state is not None:
+                self.state, self._is_state_known = state, True
         self._unable: dict[str, SelfTestResult] = {}
         """Releases that this device could not run. Not on disk: a restart after the driver was
         mended tries them again."""
 
     def save(self) -> None:
-        self.store.save(self.state)
+        """Makes the state durable; when that fails, memory goes back to what the disk holds.
+
+        Raises:
+            DiskFullError: nothing has changed.
+        """
+        try:
+            self.store.save(self.state)
+        except (DiskFullError, OSError):
+            self.state = self.store.load() or AgentState()
+            raise
 
     def boot(self) -> None:
-        """Finishes what the last run left: resumes or rolls back trials, mends broken releases."""
-        for slug, model in self.state.models.items():
-            if model.trial is not None:
-                self.try_trial(slug)
-            if model.current is not None and not self.is_whole(model.current):
-                self._mend(slug, model)
-        self.sweep()
+        """Finishes what the last run left: resumes or rolls back trials, mends broken releases.
+
+        A disk that takes no more writes stops none of it for long: what runs goes on running.
+        """
+        self.restore_state()
+        for slug in sorted({*self.state.models, *self.holdings.factory_models()}):
+            try:
+                self._boot_model(slug)
+            except (DiskFullError, OSError) as error:
+                logger.error("model %s: left as it is: %s", slug, error)
+        self.holdings.sweep(self.state)
+
+    def restore_state(self) -> None:
+        """Rebuilds a state that is missing or damaged from the documents that are still there."""
+        if self._is_state_known:
+            return
+        assignments = self.holdings.read_assignments()
+        manifests = self.holdings.whole_manifests()
+        self.state = rebuild_state(assignments=assignments, manifests=manifests)
+        self._is_state_known = True
+        self.store.set_aside()
+        if self.state.models:
+            logger.error("state rebuilt from %d assignments", len(assignments))
+            self.save()
 
     def apply(self, slug: str, answer: dict[str, Any]) -> bool:
         """Acts on an assignment answer for `slug`; True when the model to run has changed.
@@ -105,29 +148,30 @@ class Installer:
             PublishedError: a rule of the protocol is broken; nothing has changed.
             TransferError, DiskFullError: the files could not be had now; asking again is right.
         """
+        self.restore_state()
         assignment, manifest = self.verify(slug, answer)
         model = self.state.model(slug)
         if model.is_pinned:
             return False
         if assignment.action == "remove":
-            return self._remove(slug, model, assignment)
+            return self._remove(model, assignment, answer)
         assert manifest is not None
         reason = model.blocked.get(manifest.digest)
         is_new = assignment.counter > model.counter
         if reason is not None:
             if is_new:
-                self._accept(model, assignment)
+                self._accept(model, assignment, answer)
                 self._report(assignment.assignment_id, "failed", "blocked", reason)
             return False
         unable = self._unable.get(manifest.digest)
         if unable is not None:
             if is_new:
-                self._accept(model, assignment)
+                self._accept(model, assignment, answer)
                 self._report(assignment.assignment_id, "failed", unable.code, unable.detail)
             return False
         if model.current is not None and model.current.manifest_sha256 == manifest.digest:
             if is_new or model.trial is not None:
-                self._accept(model, assignment)
+                self._accept(model, assignment, answer)
                 model.trial, model.tries = None, 0
                 model.current.assignment_id = assignment.assignment_id
                 self.save()
@@ -156,41 +200,9 @@ class Installer:
         )
         manifest = None
         if assignment.action == "install":
-            manifest = self.read_envelope(answer.get("manifest"))
+            manifest = read_manifest(answer.get("manifest"), self.trust_keys)
             check_manifest(manifest, assignment=assignment, agent_version=__version__)
         return assignment, manifest
-
-    def read_envelope(self, envelope: Any) -> Manifest:
-        return parse_manifest(
-            verify_envelope(
-                envelope, keys=self.trust_keys, payload_type=MANIFEST_TYPE, role="manifest"
-            )
-        )
-
-    def load_manifest(self, digest: str) -> Manifest:
-        """The stored manifest, verified again: the disk is not trusted more than the network."""
-        data = self.files.read(self.layout.manifest(digest))
-        if data is None:
-            raise BlobCorruptError(f"manifest {digest} is missing")
-        try:
-            manifest = self.read_envelope(json.loads(data))
-        except (ValueError, PublishedError) as error:
-            raise BlobCorruptError(f"manifest {digest}: {error}") from error
-        if manifest.digest != digest:
-            raise BlobCorruptError(f"manifest {digest} holds {manifest.digest}")
-        return manifest
-
-    def is_whole(self, release: Release) -> bool:
-        """True when the manifest and every file of `release` are here with the signed digests."""
-        try:
-            manifest = self.load_manifest(release.manifest_sha256)
-        except BlobCorruptError as error:
-            logger.error("%s", error)
-            return False
-        return all(
-            self.files.digest(self.layout.blob(file.sha256)) == file.sha256
-            for file in manifest.files
-        )
 
     def try_trial(self, slug: str) -> bool:
         """One try of the trial release; True when it became the current one."""
@@ -202,7 +214,7 @@ class Installer:
             detail = f"{model.tries} tries were interrupted"
             self._fail_trial(model, "self_test_interrupted", detail, "rolled_back")
             return False
-        if not self.is_whole(trial):
+        if not self.holdings.is_whole(trial):
             # Not the release's fault: forget the trial, the next poll fetches the files again.
             model.trial, model.tries = None, 0
             self.save()
@@ -210,33 +222,59 @@ class Installer:
         model.tries += 1
         self.save()
         self._report(trial.assignment_id, "trial", "", f"try {model.tries}")
-        result = self.self_test(self.load_manifest(trial.manifest_sha256))
+        result = self.self_test(self.holdings.load_manifest(trial.manifest_sha256))
         if not result.is_passed:
             if result.is_device_fault:
                 self._give_up_trial(model, result)
             else:
                 self._fail_trial(model, result.code, result.detail, "failed")
             return False
-        model.previous, model.current = model.current, trial
+        model.previous = model.current or self.holdings.first_whole(model.candidates)
+        model.current, model.candidates = trial, []
         model.trial, model.tries, model.is_watched = None, 0, True
         self.save()
         logger.info("model %s committed %s (%s)", slug, trial.version, trial.variant)
         self._report(trial.assignment_id, "committed", "", result.detail)
-        self.sweep()
+        self.holdings.sweep(self.state)
         return True
 
     def roll_back(self, slug: str, *, code: str, detail: str) -> bool:
-        """Blocks the current release and returns to the previous one; False when there is none."""
+        """Blocks the current release and returns to the one before, or to the factory's.
+
+        False, and nothing has changed, when there is no other.
+        """
         model = self.state.model(slug)
-        if model.current is None or model.previous is None or not self.is_whole(model.previous):
-            return False
         failed = model.current
+        fallback = self._find_fallback(slug, model)
+        if failed is None or fallback is None:
+            return False
         model.blocked[failed.manifest_sha256] = f"{code}: {detail}"
-        model.current, model.previous, model.is_watched = model.previous, None, False
+        model.current, model.previous, model.is_watched = fallback, None, False
         self.save()
         logger.error("model %s rolled back from %s: %s", slug, failed.version, code)
         self._report(failed.assignment_id, "rolled_back", code, detail)
+        self.holdings.sweep(self.state)
         return True
+
+    def mend(self, slug: str) -> None:
+        """The current release is damaged on disk: run another one, and let a poll refetch it.
+
+        Nothing is blocked: the release itself did nothing wrong.
+        """
+        model = self.state.model(slug)
+        broken = model.current
+        if broken is None:
+            return
+        logger.error("model %s: current release %s is damaged", slug, broken.version)
+        self.holdings.drop_damaged(broken)
+        fallback = self._find_fallback(slug, model)
+        model.current, model.previous, model.is_watched = fallback, None, False
+        try:
+            self.store.save(self.state)
+        except (DiskFullError, OSError) as error:
+            # Memory keeps it: the damaged release must not run meanwhile.
+            logger.error("model %s: the fallback is not durable yet: %s", slug, error)
+        self._report(broken.assignment_id, "failed", "blob_corrupt", "damaged on disk")
 
     def cancel(self, assignment_id: str) -> None:
         """Forgets a trial whose assignment the server has taken back."""
@@ -249,30 +287,6 @@ class Installer:
     def end_watch(self, slug: str) -> None:
         self.state.model(slug).is_watched = False
         self.save()
-
-    def sweep(self) -> None:
-        """Removes blobs, parts and manifests that no release on this device names."""
-        blobs: set[str] = set()
-        manifests: set[str] = set()
-        for model in self.state.models.values():
-            for release in (model.current, model.previous, model.trial):
-                if release is None:
-                    continue
-                manifests.add(release.manifest_sha256)
-                try:
-                    manifest = self.load_manifest(release.manifest_sha256)
-                except BlobCorruptError:
-                    return
-                blobs |= {file.sha256 for file in manifest.files}
-        for name in self.files.list(self.layout.blobs):
-            if name not in blobs:
-                self.files.unlink(self.layout.blobs / name)
-        for name in self.files.list(self.layout.manifests):
-            if name.removesuffix(".json") not in manifests:
-                self.files.unlink(self.layout.manifests / name)
-        for name in self.files.list(self.layout.parts):
-            if name.removesuffix(".part") in blobs:
-                self.files.unlink(self.layout.parts / name)
 
     def _install(
         self,
@@ -289,7 +303,7 @@ class Installer:
         try:
             self.check_requirements(manifest)
         except RequirementError as error:
-            self._accept(model, assignment)
+            self._accept(model, assignment, answer)
             model.blocked[manifest.digest] = f"{error.code}: {error}"
             self.save()
             self._report(assignment.assignment_id, "failed", error.code, str(error))
@@ -312,9 +326,16 @@ class Installer:
             manifest.digest, assignment.assignment_id, manifest.version, manifest.variant
         )
         model.tries = 0
-        self._accept(model, assignment)
+        self._accept(model, assignment, answer)
 
-    def _accept(self, model: ModelState, assignment: Assignment) -> None:
+    def _accept(self, model: ModelState, assignment: Assignment, answer: dict[str, Any]) -> None:
+        # The signed proof of the counter, for the day the state is lost; before the state, so that
+        # no counter was acted on without it.
+        write_atomic(
+            self.files,
+            self.layout.assignment(assignment.model),
+            json.dumps(answer["assignment"]).encode(),
+        )
         model.counter = assignment.counter
         model.manifest_sha256 = assignment.manifest_sha256
         model.action = assignment.action
@@ -323,15 +344,15 @@ class Installer:
         self.state.trusted_time = latest.isoformat()
         self.save()
 
-    def _remove(self, slug: str, model: ModelState, assignment: Assignment) -> bool:
+    def _remove(self, model: ModelState, assignment: Assignment, answer: dict[str, Any]) -> bool:
         had = model.current is not None
         is_new = assignment.counter > model.counter
         model.current = model.previous = model.trial = None
-        model.tries, model.is_watched = 0, False
-        self._accept(model, assignment)
+        model.tries, model.is_watched, model.candidates = 0, False, []
+        self._accept(model, assignment, answer)
         if is_new:
             self._report(assignment.assignment_id, "committed", "removed", "")
-        self.sweep()
+        self.holdings.sweep(self.state)
         return had
 
     def _fail_trial(self, model: ModelState, code: str, detail: str, state: str) -> None:
@@ -342,6 +363,8 @@ class Installer:
         self.save()
         logger.error("release %s is blocked: %s %s", trial.version, code, detail)
         self._report(trial.assignment_id, state, code, detail)
+        # Not left lying for a rebuild of the state to find.
+        self.holdings.sweep(self.state)
 
     def _give_up_trial(self, model: ModelState, result: SelfTestResult) -> None:
         """Forgets the trial without blocking its release, which is not to blame."""
@@ -353,19 +376,42 @@ class Installer:
         logger.error("release %s cannot run here: %s", trial.version, result.detail)
         self._report(trial.assignment_id, "failed", result.code, result.detail)
 
-    def _mend(self, slug: str, model: ModelState) -> None:
-        """The current release is damaged on disk: run the previous one, and let a poll refetch."""
-        broken = model.current
-        assert broken is not None
-        logger.error("model %s: current release %s is damaged", slug, broken.version)
-        model.current, model.previous, model.is_watched = model.previous, None, False
-        if model.current is not None and not self.is_whole(model.current):
-            model.current = None
-        self.save()
-        self._report(broken.assignment_id, "failed", "blob_corrupt", "damaged on disk")
+    def _boot_model(self, slug: str) -> None:
+        if self.state.model(slug).trial is not None:
+            self.try_trial(slug)
+        self._try_candidates(slug)
+        model = self.state.model(slug)
+        if model.current is not None and not self.holdings.is_whole(model.current):
+            self.mend(slug)
+        elif model.current is None and model.trial is None and model.action != "remove":
+            model.current = self._find_fallback(slug, model)
+            if model.current is not None:
+                self.save()
+
+    def _find_fallback(self, slug: str, model: ModelState) -> Release | None:
+        """What may run in place of the current release: the previous one, else the factory's."""
+        if model.previous is not None and self.holdings.is_whole(model.previous):
+            return model.previous
+        barred = set(model.blocked)
+        if model.current is not None and self.holdings.is_whole(model.current):
+            barred.add(model.current.manifest_sha256)
+        return self.holdings.take_factory_release(slug, barred=barred)
+
+    def _try_candidates(self, slug: str) -> None:
+        """After a lost state: the first candidate that passes its self-test runs."""
+        for _ in range(len(self.state.model(slug).candidates)):
+            model = self.state.model(slug)
+            if model.current is not None or model.trial is not None:
+                return
+            model.trial, model.tries = self.holdings.first_whole(model.candidates[:1]), 0
+            del model.candidates[:1]
+            self.save()
+            self.try_trial(slug)
 
     def _report(self, assignment_id: str, state: str, code: str, detail: str) -> None:
         """A report is a courtesy: failing to note it never undoes what happened."""
+        if not assignment_id:
+            return  # no assignment brought this release: it was shipped, or found again
         try:
             self.events.add_event(assignment_id, state, code, detail[:500])
         except Exception:

@@ -2,17 +2,15 @@
 
 import dataclasses
 import fcntl
+import hashlib
 import json
-import logging
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edge_agent.exceptions import LockedError
+from edge_agent.exceptions import LockedError, StateError
 from edge_agent.files import FileLayer, write_atomic
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -39,6 +37,8 @@ class ModelState:
     counter: int = 0
     manifest_sha256: str = ""
     action: str = ""
+    candidates: list[str] = field(default_factory=list)
+    """After a lost state: manifest digests still to be tried, the likeliest first."""
 
 
 @dataclass
@@ -64,6 +64,7 @@ class Layout:
         self.blobs = home / "blobs"
         self.parts = home / "part"
         self.manifests = home / "manifests"
+        self.assignments = home / "assignments"
         self.optimised = home / "opt"
         self.bundles = home / "bundles"
         self.requests = home / "requests"
@@ -76,6 +77,7 @@ class Layout:
             self.blobs,
             self.parts,
             self.manifests,
+            self.assignments,
             self.optimised,
             self.bundles,
             self.requests,
@@ -92,6 +94,10 @@ class Layout:
     def manifest(self, digest: str) -> Path:
         return self.manifests / f"{digest}.json"
 
+    def assignment(self, slug: str) -> Path:
+        """Of the last assignment acted on; the slug comes from the network, so it is hashed."""
+        return self.assignments / f"{hashlib.sha256(slug.encode()).hexdigest()}.json"
+
 
 class StateStore:
     """Reads and replaces `state.json`."""
@@ -100,21 +106,25 @@ class StateStore:
         self.files = files
         self.layout = layout
 
-    def load(self) -> AgentState:
-        """The state on disk; a corrupt file is set aside and an empty state returned.
+    def load(self) -> AgentState | None:
+        """The state on disk, or None when there is none.
 
-        The atomic replacement cannot leave a corrupt file, a failing card can. The caller rebuilds
-        what it can from the blobs that are still whole.
+        Raises:
+            StateError: the file is damaged. The atomic replacement cannot do that, a failing card
+                can.
         """
         data = self.files.read(self.layout.state)
         if data is None:
-            return AgentState()
+            return None
         try:
             return parse_state(json.loads(data))
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            logger.error("state.json is corrupt and set aside: %s", error)
+            raise StateError(f"state.json: {error}") from error
+
+    def set_aside(self) -> None:
+        """Keeps the damaged file as `state.corrupt`, for a person to look at."""
+        if self.files.size(self.layout.state) is not None:
             self.files.rename(self.layout.state, self.layout.state.with_suffix(".corrupt"))
-            return AgentState()
 
     def save(self, state: AgentState) -> None:
         """Makes `state` durable before it returns."""

@@ -13,7 +13,7 @@ import urllib3
 from benchmarks.agent.figures import Figure
 from edge_agent.config import InstallConfig, NetworkConfig
 from edge_agent.download import Downloader
-from edge_agent.files import DiskFiles
+from edge_agent.files import DiskFiles, make_dirs
 from edge_agent.state import Layout
 from edge_agent.transport import Transport
 from edge_agent.trust import ManifestFile
@@ -78,7 +78,7 @@ def rate_agent(url: str, sha256: str, home: Path) -> float:
     """MB/s of the agent's own downloader: hashed, written, synced, renamed, folder synced."""
     layout, files = Layout(home), DiskFiles()
     for path in layout.folders():
-        files.make_dirs(path)
+        make_dirs(files, path)
     transport = Transport(NetworkConfig(), user_agent="bench")
     config = InstallConfig(disk_reserve_bytes=0)
     downloader = Downloader(files, layout, transport, config, sleep=lambda failures: None)

@@ -96,7 +96,9 @@ def test_a_rollback_blocks_the_release_and_survives_a_restart(
     assert agent.installer.roll_back(MODEL, code="health_check_failed", detail="p95")
     agent.sync()
     assert current(agent) == first
-    stored = StateStore(agent.files, agent.layout).load().model(MODEL)
+    state = StateStore(agent.files, agent.layout).load()
+    assert state is not None
+    stored = state.model(MODEL)
     assert stored.current and stored.current.manifest_sha256 == first
     assert second in stored.blocked
     assert server.states()[-1] == ("rolled_back", "health_check_failed")
@@ -121,7 +123,7 @@ def test_a_damaged_current_release_falls_back_to_the_previous_one(
     agent.sync()
     release = agent.installer.state.model(MODEL).current
     assert release is not None
-    model = agent.installer.load_manifest(release.manifest_sha256).file_of_role("model")
+    model = agent.installer.holdings.load_manifest(release.manifest_sha256).file_of_role("model")
     assert model is not None
     path = agent.layout.blob(model.sha256)
     data = bytearray(path.read_bytes())
