@@ -1,5 +1,6 @@
 """Compression in the admin: the list, a page per job with live progress, start and cancel."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -11,17 +12,20 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
+from django.utils import timezone
 from django.views.decorators.http import require_POST
-from unfold.admin import ModelAdmin
 from unfold.decorators import display
 
 from compression import selectors, tasks
+from compression.comparison import CANDIDATE_FIELDS, COMPARISON_FIELDS, draw_points, write_csv
 from compression.exceptions import CompressionError
-from compression.forms import JobForm
+from compression.forms import JobForm, VersionForm
 from compression.models import Job
-from compression.presentation import describe_job
+from compression.presentation import describe_job, describe_row, describe_wait, write_seconds
+from compression.progress import describe_progress
 from compression.services import jobs
-from compression.states import JobState
+from compression.states import MEASURED_STATES, JobState
+from registry.admin.base import ListAdmin, ago
 from registry.models import Version
 
 _COLOURS = {
@@ -37,25 +41,28 @@ _COLOURS = {
 
 
 @admin.register(Job)
-class JobAdmin(ModelAdmin):
+class JobAdmin(ListAdmin):
     """Jobs are started and cancelled through services; their rows are never edited by hand."""
 
+    list_before_template = "compression/jobs_intro.html"
     list_display = [
         "variant_name",
         "version",
         "preset",
         "state_label",
+        "going",
         "ratio",
         "drop",
-        "created_at",
+        "made",
     ]
-    list_filter = ["state", "preset", "version__model"]
+    list_filter = ["state", "preset", "version__model", "created_at"]
     list_select_related = ["version__model"]
+    csv_fields = [
+        "pk", "variant_name", "version__model__slug", "version__version", "preset", "state",
+        "attempts", "created_by", "created_at", "started_at", "finished_at", "error",
+    ]  # fmt: skip
     search_fields = ["variant_name", "version__version", "version__model__slug", "error"]
     date_hierarchy = "created_at"
-
-    def has_delete_permission(self, request: HttpRequest, obj: Job | None = None) -> bool:
-        return False
 
     @display(description="State", ordering="state", label=_COLOURS)
     def state_label(self, obj: Job) -> tuple[str, str]:
@@ -70,13 +77,51 @@ class JobAdmin(ModelAdmin):
         lost = (obj.report or {}).get("accuracy_drop_points")
         return "–" if lost is None else f"{lost:.2f} points"
 
+    @display(description="Progress")
+    def going(self, obj: Job) -> str:
+        took = _took(obj)
+        if obj.state == JobState.QUEUED:
+            return "Waiting"
+        if obj.state == JobState.RUNNING:
+            return describe_wait(describe_progress(obj, now=timezone.now()))
+        return "–" if took is None else f"took {write_seconds(took)}"
+
+    @display(description="Made", ordering="created_at")
+    def made(self, obj: Job) -> str:
+        return ago(obj.created_at)
+
     def get_queryset(self, request: HttpRequest) -> QuerySet[Job]:
-        return super().get_queryset(request).select_related("version__model")
+        return super().get_queryset(request).select_related("version__model").defer("log")
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        """The list, with a sentence about what is going on."""
+        running, queued = Job.objects.running().count(), Job.objects.queued().count()
+        context = {
+            "has_jobs": bool(running or queued) or Job.objects.exists(),
+            "active_words": f"{running} running, {queued} queued.",
+        }
+        return super().changelist_view(request, {**(extra_context or {}), **context})
 
     def get_urls(self) -> list[URLPattern]:
         wrap = self.admin_site.admin_view
         own = [
             path("<uuid:pk>/cancel/", wrap(self.cancel_view), name="compression_job_cancel"),
+            path("<uuid:pk>/rerun/", wrap(self.rerun_view), name="compression_job_rerun"),
+            path(
+                "<uuid:pk>/candidates.csv",
+                wrap(self.candidates_csv),
+                name="compression_job_candidates",
+            ),
+            path(
+                "version/<int:version_id>/variants.csv",
+                wrap(self.version_csv),
+                name="compression_job_version_csv",
+            ),
+            path(
+                "version/<int:version_id>/picture/",
+                wrap(self.picture_view),
+                name="compression_job_picture",
+            ),
             path("<uuid:pk>/live/", wrap(self.live_view), name="compression_job_live"),
             path(
                 "version/<int:version_id>/",
@@ -89,24 +134,34 @@ class JobAdmin(ModelAdmin):
     def add_view(
         self, request: HttpRequest, form_url: str = "", extra_context: Any = None
     ) -> HttpResponse:
-        """Starts a job from a preset."""
+        """Starts a job: the version first, then what its model's data sets allow."""
         if not self.has_add_permission(request):
             raise Http404
-        form = JobForm(request.POST or None, initial={"version": request.GET.get("version")})
-        if request.method == "POST" and form.is_valid():
-            try:
-                submission = self._start(request, dict(form.cleaned_data))
-            except CompressionError as error:
-                form.add_error(None, error.message)
-            else:
-                messages.info(request, submission.sentence)
-                return redirect(submission.job.get_absolute_url())
-        return self._page(request, "job_form", "Compress a version", {"form": form})
+        chooser = VersionForm(request.GET if "version" in request.GET else None)
+        version = chooser.cleaned_data["version"] if chooser.is_valid() else None
+        form = None
+        if version is not None:
+            form = JobForm(request.POST or None, version=version)
+            if request.method == "POST" and form.is_valid():
+                try:
+                    submission = self._start(request, version, form.to_order())
+                except CompressionError as error:
+                    form.add_error(None, error.message)
+                else:
+                    messages.info(request, submission.sentence)
+                    return redirect(submission.job.get_absolute_url())
+        context = {
+            "form": form,
+            "chooser": chooser,
+            "version": version,
+            "has_versions": chooser.fields["version"].queryset.exists(),  # type: ignore[attr-defined]
+        }
+        return self._page(request, "job_form", "Compress a version", context)
 
-    def _start(self, request: HttpRequest, values: dict[str, Any]) -> jobs.Submission:
-        drop = values.pop("max_accuracy_drop_points")
-        recipe = {"gates": {"max_accuracy_drop_points": drop}}
-        submission = jobs.submit_job(actor=request.user.get_username(), recipe=recipe, **values)
+    def _start(
+        self, request: HttpRequest, version: Version, order: dict[str, Any]
+    ) -> jobs.Submission:
+        submission = jobs.submit_job(version=version, actor=request.user.get_username(), **order)
         if not submission.is_known:
             transaction.on_commit(partial(tasks.send_job, submission.job.pk), robust=True)
         return submission
@@ -125,9 +180,13 @@ class JobAdmin(ModelAdmin):
     def live_view(self, request: HttpRequest, pk: UUID) -> HttpResponse:
         """The part of the job's page that changes while it runs."""
         job = self._find(request, pk)
-        return TemplateResponse(
+        response = TemplateResponse(
             request, "compression/job_live.html", self._job_context(request, job)
         )
+        if not job.is_active:
+            # The report stands outside of the live part.
+            response["HX-Refresh"] = "true"
+        return response
 
     def cancel_view(self, request: HttpRequest, pk: UUID) -> HttpResponse:
         """Cancels and returns to the job's page."""
@@ -143,14 +202,61 @@ class JobAdmin(ModelAdmin):
             messages.error(request, error.message)
         return redirect(job.get_absolute_url())
 
+    def rerun_view(self, request: HttpRequest, pk: UUID) -> HttpResponse:
+        """Runs the stored recipe again and goes to the new job's page."""
+        return require_POST(self._rerun)(request, pk)
+
+    def _rerun(self, request: HttpRequest, pk: UUID) -> HttpResponse:
+        original = self._find(request, pk)
+        if not self.has_add_permission(request):
+            raise Http404
+        try:
+            job = jobs.rerun_job(original=original, actor=request.user.get_username())
+        except CompressionError as error:
+            messages.error(request, error.message)
+            return redirect(original.get_absolute_url())
+        transaction.on_commit(partial(tasks.send_job, job.pk), robust=True)
+        return redirect(job.get_absolute_url())
+
+    def candidates_csv(self, request: HttpRequest, pk: UUID) -> HttpResponse:
+        """The candidates of a search."""
+        search = (self._find(request, pk).report or {}).get("search") or {}
+        return _download(f"candidates-{pk}", CANDIDATE_FIELDS, search.get("candidates", []))
+
+    def version_csv(self, request: HttpRequest, version_id: int) -> HttpResponse:
+        """The comparison of a version."""
+        version, rows = self._compare(request, version_id)
+        name = f"variants-{version.model.slug}-{version.version}"
+        return _download(name, COMPARISON_FIELDS, rows)
+
+    def picture_view(self, request: HttpRequest, version_id: int) -> HttpResponse:
+        """The Pareto picture alone, for a page of another app to load."""
+        version, rows = self._compare(request, version_id)
+        context = {
+            "version": version,
+            "rows": rows,
+            "points": draw_points(rows),
+            "is_picture_only": True,
+        }
+        return TemplateResponse(request, "compression/comparison.html", context)
+
     def version_view(self, request: HttpRequest, version_id: int) -> HttpResponse:
         """All measured variants of a version with the Pareto front."""
+        version, rows = self._compare(request, version_id)
+        context = {
+            "version": version,
+            "rows": [describe_row(row) for row in rows],
+            "points": draw_points(rows),
+        }
+        return self._page(request, "version", f"Variants of {version}", context)
+
+    def _compare(
+        self, request: HttpRequest, version_id: int
+    ) -> tuple[Version, list[dict[str, Any]]]:
         version = Version.objects.select_related("model").filter(pk=version_id).first()
         if version is None or not self.has_view_permission(request):
             raise Http404
-        rows = selectors.measured_variants(version_id)
-        title = f"Variants of {version}"
-        return self._page(request, "version", title, {"rows": rows, "version": version})
+        return version, selectors.measured_variants(version_id)
 
     def _find(self, request: HttpRequest, pk: UUID | str) -> Job:
         if not self.has_view_permission(request):
@@ -161,8 +267,18 @@ class JobAdmin(ModelAdmin):
             raise Http404 from None
 
     def _job_context(self, request: HttpRequest, job: Job) -> dict[str, Any]:
-        can_cancel = job.is_active and self.has_change_permission(request, job)
-        return {"job": job, "can_cancel": can_cancel, **describe_job(job)}
+        position = None
+        if job.state == JobState.QUEUED:
+            position = selectors.queue_positions().get(job.pk)
+        progress = describe_progress(job, now=timezone.now(), queue_position=position)
+        return {
+            "job": job,
+            "created": ago(job.created_at),
+            "finished": ago(job.finished_at),
+            "can_cancel": job.is_active and self.has_change_permission(request, job),
+            "can_rerun": job.state in MEASURED_STATES and self.has_add_permission(request),
+            **describe_job(job, progress),
+        }
 
     def _page(
         self, request: HttpRequest, name: str, title: str, context: dict[str, Any]
@@ -175,3 +291,15 @@ class JobAdmin(ModelAdmin):
             **context,
         }
         return TemplateResponse(request, f"compression/{name}.html", values)
+
+
+def _took(job: Job) -> float | None:
+    if job.started_at is None or job.finished_at is None:
+        return None
+    return (job.finished_at - job.started_at).total_seconds()
+
+
+def _download(name: str, fields: Sequence[str], rows: list[dict[str, Any]]) -> HttpResponse:
+    response = HttpResponse(write_csv(fields, rows), content_type="text/csv; charset=utf-8")
+    response["Content-Disposition"] = f'attachment; filename="{name}.csv"'
+    return response

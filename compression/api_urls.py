@@ -11,6 +11,11 @@ urlpatterns = [
     path("compression/jobs/<uuid:pk>/cancel/", api.JobCancel.as_view(), name="job-cancel"),
     path("compression/jobs/<uuid:pk>/rerun/", api.JobRerun.as_view(), name="job-rerun"),
     path(
+        "compression/jobs/<uuid:pk>/candidates/",
+        api.CandidateList.as_view(),
+        name="candidate-list",
+    ),
+    path(
         "compression/versions/<int:version_id>/variants/",
         api.MeasuredVariantList.as_view(),
         name="measured-variant-list",

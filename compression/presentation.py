@@ -1,11 +1,16 @@
 """A job in words and table rows, for its page. Pure but for the row it is given."""
 
 import json
+from datetime import datetime
 from typing import Any
 
+from compression.comparison import draw_points, mean_sparsity
 from compression.models import Job
 from compression.parameters import PASSES
+from compression.progress import Progress
+from compression.provenance import digest_json
 from compression.states import JobState
+from registry.admin.base import ago
 
 _VERDICTS = {
     JobState.PASSED: "Passed every gate and is a variant of the version.",
@@ -17,18 +22,134 @@ _VERDICTS = {
 }
 
 
-def describe_job(job: Job) -> dict[str, Any]:
-    """Verdict, pass list, figures and recipe text of a job's page."""
+def describe_job(job: Job, progress: Progress) -> dict[str, Any]:
+    """Verdict, progress, pass list, figures, search, origin and recipe of a job's page."""
     state = JobState(job.state)
+    report = job.report or {}
     return {
-        "verdict": _VERDICTS.get(state, job.error or state.label),
+        "verdict": _VERDICTS.get(state, state.label),
+        "progress": progress,
+        "percent": round(100 * progress["fraction"]),
+        "progress_words": describe_wait(progress),
         "passes": _list_passes(job),
-        "figures": _list_figures(job.report) if job.report else [],
-        "gates": (job.report or {}).get("gates", []),
-        "warnings": (job.report or {}).get("warnings", []),
-        "excluded": (job.report or {}).get("excluded", {}),
+        "log": [_write_event(event) for event in job.log],
+        "report": job.report,
+        "rerun": report.get("rerun"),
+        "figures": list_figures(report) if report else [],
+        "gates": report.get("gates", []),
+        "warnings": report.get("warnings", []),
+        "collapse_flags": report["variant"]["collapse_flags"] if report else [],
+        "excluded": report.get("excluded", {}),
+        "layers": sorted((report["variant"]["sparsity"] if report else {}).items()),
+        "measured_on": _machine(report),
+        "origin": _list_origin(job, report) if report else [],
+        **_describe_search(report.get("search")),
+        "recipe_words": describe_recipe(job.recipe),
         "recipe_text": json.dumps(job.recipe, indent=2),
     }
+
+
+def describe_wait(progress: Progress) -> str:
+    """Where an active job is and how long it will take."""
+    if progress["queue_position"] is not None:
+        ahead = progress["queue_position"]
+        return f"{ahead} queued before it." if ahead else "Next in the queue."
+    if progress["index"] is None:
+        return "Its files are being fetched."
+    words = [
+        f"{100 * progress['fraction']:.0f} %",
+        f"step {progress['index'] + 1} of {progress['steps']}: {progress['name']}",
+    ]
+    if progress["total"]:
+        words.append(f"{progress['done']}/{progress['total']}")
+    if progress["eta_seconds"] is not None:
+        words.append(f"about {write_seconds(progress['eta_seconds'])} left")
+    return ", ".join(words)
+
+
+def write_seconds(seconds: float) -> str:
+    """A rough length of time in words."""
+    if seconds < 90:
+        return f"{max(round(seconds), 1)} s"
+    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def describe_recipe(recipe: dict[str, Any]) -> str:
+    """A recipe in a sentence."""
+    steps = "; then ".join(
+        PASSES[step["pass"]].title.lower() if step["pass"] in PASSES else step["pass"]
+        for step in recipe["passes"]
+    )
+    gates = [
+        f"{name.replace('_', ' ')} {value:g}"
+        for name, value in recipe["gates"].items()
+        if value is not None
+    ]
+    judged = f"Gates: {', '.join(gates)}." if gates else "No gate."
+    seed, isa = recipe["data"]["seed"], recipe["target"]["isa"]
+    return f"{steps[:1].upper()}{steps[1:]}. {judged} Seed {seed}, for {isa}."
+
+
+def describe_row(row: dict[str, Any]) -> dict[str, Any]:
+    """A row of the comparison with what its table says in words."""
+    share = None
+    if row["accuracy"] is not None:
+        share = {name: row[f"accuracy_{name}"] for name in ("low", "high")}
+        share["value"] = row["accuracy"]
+    at = datetime.fromisoformat(row["measured_at"]) if row["measured_at"] else None
+    return {
+        **row,
+        "state_label": "Source" if row["is_source"] else JobState(row["state"]).label,
+        "accuracy_words": f"{_share(share)}, n = {row['samples']:,}",
+        "measured_words": ago(at),
+    }
+
+
+def _describe_search(search: dict[str, Any] | None) -> dict[str, Any]:
+    if not search:
+        return {"search": None, "search_points": []}
+    limits = [
+        f"{k.replace('_', ' ')} {v:g}" for k, v in search["constraints"].items() if v is not None
+    ]
+    words = {"size": "smallest", "latency": "fastest", "accuracy": "most accurate"}
+    described = {
+        **search,
+        "objective_words": words.get(search["objective"], search["objective"]),
+        "constraints_text": ", ".join(limits),
+    }
+    return {"search": described, "search_points": draw_points(search["candidates"])}
+
+
+def _machine(report: dict[str, Any]) -> str:
+    environment = report.get("environment") or {}
+    return environment.get("cpu") or environment.get("machine", "")
+
+
+def _list_origin(job: Job, report: dict[str, Any]) -> list[tuple[str, str]]:
+    """With what the variant was made, as the page lists it."""
+    environment = report["environment"]
+    data = job.recipe["data"]
+    rows = [
+        ("Source file (SHA-256)", job.recipe["source"]["sha256"]),
+        ("Result (SHA-256)", report["passes"][-1]["sha256"]),
+        ("Recipe (SHA-256)", digest_json(job.recipe)),
+        ("Calibration set", data["calibration"] or "none"),
+        ("Evaluation set", data["evaluation"]),
+        ("Identity of the job", job.identity or "–"),
+        ("Seed", str(data["seed"])),
+        ("Libraries", ", ".join(f"{k} {v}" for k, v in environment["libraries"].items())),
+        ("Machine", f"{_machine(report)} ({environment['machine']})"),
+        ("CPU flags", " ".join(environment["cpu_flags"]) or "unknown"),
+        ("Seconds", ", ".join(f"{n['pass']} {n['seconds']}" for n in report["passes"])),
+    ]
+    return rows
+
+
+def _write_event(event: dict[str, Any]) -> str:
+    """One line of the log: time (UTC), step, state and what it came to."""
+    notes = event.get("notes") or {}
+    tail = f" in {notes['seconds']} s, {notes['bytes']:,} bytes" if notes else ""
+    return f"{event['at'][11:19]} UTC  {event['name']} {event['state']}{tail}"
 
 
 def _list_passes(job: Job) -> list[dict[str, Any]]:
@@ -55,13 +176,13 @@ def _list_passes(job: Job) -> list[dict[str, Any]]:
             row |= {
                 "done": progress["done"],
                 "total": progress["total"],
-                "eta_seconds": progress["eta_seconds"],
+                "eta_seconds": progress["step_eta_seconds"],
             }
         rows.append(row)
     return rows
 
 
-def _list_figures(report: dict[str, Any]) -> list[tuple[str, str, str]]:
+def list_figures(report: dict[str, Any]) -> list[tuple[str, str, str]]:
     """Label, FP32 and variant, as the table shows them."""
     left, right = report["source"], report["variant"]
     rows = [
@@ -83,6 +204,7 @@ def _list_figures(report: dict[str, Any]) -> list[tuple[str, str, str]]:
         ("Faster by (p50)", "", f"{report['speedup']:.2f} ×"),
         ("Parameters", f"{left['parameters']:,}", f"{right['parameters']:,}"),
         ("MACs per sample", _count(left["macs"]), _count(right["macs"])),
+        ("Zero weights, mean of layers", _zeros(left["sparsity"]), _zeros(right["sparsity"])),
         ("Samples judged on", "", f"{report['samples']:,}"),
     ]
     return rows
@@ -92,6 +214,11 @@ def _share(value: dict[str, Any] | None) -> str:
     if value is None:
         return "no labels"
     return f"{value['value']:.2%} ({value['low']:.2%} to {value['high']:.2%})"
+
+
+def _zeros(sparsity: dict[str, float]) -> str:
+    share = mean_sparsity(sparsity)
+    return "no layers" if share is None else f"{share:.2%} of {len(sparsity)} layers"
 
 
 def _count(value: int | None) -> str:

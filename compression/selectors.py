@@ -5,11 +5,13 @@ from uuid import UUID
 
 from django.db.models import QuerySet
 
+from compression.comparison import mark_front, source_row, variant_row
 from compression.models import Job
-from compression.states import MEASURED_STATES
+from compression.states import JobState
 
 HISTORY_JOBS = 10
 MAX_POSITIONS = 1000
+MAX_COMPARED = 200
 
 
 def jobs_with_names() -> QuerySet[Job]:
@@ -20,6 +22,7 @@ def jobs_with_names() -> QuerySet[Job]:
         "calibration_dataset__model",
         "evaluation_dataset__model",
         "result_variant",
+        "rerun_of",
     )
 
 
@@ -47,39 +50,59 @@ def queue_positions() -> dict[UUID, int]:
 
 
 def measured_variants(version_id: int) -> list[dict[str, Any]]:
-    """One row per measured job of a version: size, accuracy and latency, with the front marked.
+    """FP32 and one row per measured job of a version, oldest first, with the front marked.
 
-    A row is on the Pareto front when no other is at least as good in all three and better in one.
+    Jobs that were run again stand once. Without a measured job the list is empty.
     """
-    jobs = Job.objects.filter(version_id=version_id, state__in=MEASURED_STATES)
-    rows = [_row(job) for job in jobs.order_by("created_at") if job.report]
-    for row in rows:
-        row["is_on_front"] = not any(_dominates(other, row) for other in rows)
-    return rows
+    jobs = (
+        Job.objects.measured()
+        .filter(version_id=version_id, rerun_of=None)
+        .select_related("result_variant", "source_variant")
+        .defer("log", "progress")
+        .order_by("-created_at")[:MAX_COMPARED]
+    )
+    newest_first = list(jobs)
+    if not newest_first:
+        return []
+    rows = [
+        variant_row(
+            job.report,
+            name=job.result_variant.name if job.result_variant else job.variant_name,
+            state=job.state,
+            is_promotable=job.result_variant is not None and job.result_variant.is_promotable,
+            why_not=_why_not(job),
+            **_circumstances(job),
+        )
+        for job in reversed(newest_first)
+    ]
+    newest = newest_first[0]
+    control = source_row(
+        newest.report,
+        name=newest.source_variant.name,
+        state="source",
+        is_promotable=newest.source_variant.is_promotable,
+        why_not="",
+        **_circumstances(newest),
+    )
+    return mark_front([control, *rows])
 
 
-def _row(job: Job) -> dict[str, Any]:
-    report = job.report or {}
-    variant = report["variant"]
+def _circumstances(job: Job) -> dict[str, Any]:
     return {
+        "threads": job.recipe["target"]["threads"],
+        "measured_at": job.finished_at.isoformat() if job.finished_at else None,
         "job": str(job.pk),
-        "name": job.variant_name,
-        "state": job.state,
-        "bytes": variant["bytes"],
-        "ratio": report["ratio"],
-        "accuracy": variant["accuracy"] and variant["accuracy"]["value"],
-        "accuracy_drop_points": report["accuracy_drop_points"],
-        "agreement": variant["agreement"]["value"],
-        "p50_ms": variant["latency"]["p50_ms"],
-        "p95_ms": variant["latency"]["p95_ms"],
     }
 
 
-def _dominates(other: dict[str, Any], row: dict[str, Any]) -> bool:
-    mine, theirs = _costs(row), _costs(other)
-    return all(a <= b for a, b in zip(theirs, mine, strict=True)) and theirs != mine
-
-
-def _costs(row: dict[str, Any]) -> tuple[float, float, float]:
-    quality = row["agreement"] if row["accuracy"] is None else row["accuracy"]
-    return row["bytes"], -quality, row["p50_ms"]
+def _why_not(job: Job) -> str:
+    """Why the result of a job can never be promoted; empty when it can."""
+    report = job.report or {}
+    if job.state == JobState.COLLAPSED:
+        return "collapsed: " + ", ".join(report["variant"]["collapse_flags"])
+    if job.state == JobState.FAILED_GATE:
+        failed = [gate["sentence"] for gate in report["gates"] if not gate["passed"]]
+        return "failed a gate: " + "; ".join(failed)
+    if job.result_variant is not None and not job.result_variant.is_promotable:
+        return "calibrated on random data"
+    return ""

@@ -7,6 +7,7 @@ from django.conf import settings
 
 from compression.models import Job
 from compression.provenance import digest_json
+from compression.recipe import parse_recipe
 from registry.exceptions import ConflictError
 from registry.models import FileRole, Variant
 from registry.services.blobs import store_blob
@@ -40,7 +41,7 @@ def attach_result(*, job: Job, path: Path, report: dict[str, Any]) -> Variant:
                 metrics=summarise_report(report),
                 provenance=describe_origin(job, report),
                 derived_from=job.source_variant,
-                is_promotable=not job.recipe["data"]["allow_random"],
+                is_promotable=not is_random(job),
                 actor=job.created_by or "compression",
                 golden_tolerance=GOLDEN_TOLERANCE,
             )
@@ -48,6 +49,11 @@ def attach_result(*, job: Job, path: Path, report: dict[str, Any]) -> Variant:
             if number == MAX_NAMES:
                 raise
     raise AssertionError("unreachable")
+
+
+def is_random(job: Job) -> bool:
+    """Whether any pass looked at random calibration data."""
+    return job.calibration_dataset_id is None and parse_recipe(job.recipe).needs_calibration
 
 
 def summarise_report(report: dict[str, Any]) -> dict[str, Any]:
@@ -60,6 +66,7 @@ def summarise_report(report: dict[str, Any]) -> dict[str, Any]:
         "ratio": report["ratio"],
         "accuracy": accuracy and accuracy["value"],
         "accuracy_interval": accuracy and [accuracy["low"], accuracy["high"]],
+        "measured_on": report["environment"].get("cpu", ""),
         "accuracy_drop_points": report["accuracy_drop_points"],
         "agreement": variant["agreement"]["value"],
         "divergence_nats": variant["divergence_nats"],

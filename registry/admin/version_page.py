@@ -46,6 +46,7 @@ def build_page(version: Version, *, may_change: bool) -> dict[str, Any]:
         "outputs": _tensors(version.signature.get("outputs", [])),
         "signature": version.signature,
         "variants": _variant_rows(variants),
+        "has_measured": any(v.provenance.get("kind") == "compression" for v in variants),
         "lineage": draw_lineage(_lineage_nodes(version, variants)),
         "uses": count_uses(version),
         "events": _events(version, variants),
@@ -193,6 +194,10 @@ def _accuracy(variant: Variant, profile: dict[str, Any]) -> str:
     if isinstance(measured, dict) and {"value", "low", "high", "samples"} <= set(measured):
         low, high = measured["low"], measured["high"]
         return _percent(measured["value"], low, high, measured["samples"])
+    interval, judged_on = variant.metrics.get("accuracy_interval"), variant.metrics.get("samples")
+    if isinstance(measured, int | float) and interval and judged_on:
+        low, high = interval
+        return _percent(measured, low, high, judged_on)
     if measured is None:
         measured = profile.get("accuracy")
     if not isinstance(measured, int | float):

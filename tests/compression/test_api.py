@@ -3,12 +3,18 @@
 import pytest
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Permission
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from rest_framework.test import APIClient
 
 from compression.models import Job
+from compression.services.running import run_job
+from fleet.plans import build_plan
 from tests.factories.compression import make_job, make_version
 
 JOBS = "/api/v1/compression/jobs/"
+SMALL = {"data": {"min_calibration": 100}, "limits": {"wall_seconds": 120}}
+NO_GATES = {"max_accuracy_drop_points": None}
 
 
 @pytest.fixture
@@ -129,3 +135,58 @@ def test_the_list_costs_the_same_for_many_jobs(client, django_assert_max_num_que
 def test_presets_are_listed_with_their_recipes(client):
     rows = client.get("/api/v1/compression/presets/").json()
     assert {"static-int8", "dynamic-int8", "mixed"} <= {row["slug"] for row in rows}
+
+
+def test_measured_variants_come_as_json_and_csv_and_a_job_is_run_again(
+    client, sent, settings, tmp_path, django_capture_on_commit_callbacks
+):
+    settings.AVIARY_HOME = tmp_path
+    gates = {"max_bytes": 10}
+    version = make_version()
+    job = run_job(job_id=make_job(version).pk)
+    failed = run_job(job_id=make_job(version, recipe={**SMALL, "gates": gates}).pk)
+    assert (job.state, failed.state) == ("passed", "failed_gate")
+    address = f"/api/v1/compression/versions/{version.pk}/variants/"
+    with CaptureQueriesContext(connection) as queries:
+        rows = client.get(address).json()
+    assert len(queries) <= 3
+    assert [row["name"] for row in rows] == ["fp32", "int8-static", "int8-static"]
+    assert [row["is_promotable"] for row in rows] == [True, True, False]
+    assert rows[2]["why_not"].startswith("failed a gate") and "bytes" in rows[2]["why_not"]
+    assert rows[0]["is_on_front"] in (True, False) and rows[1]["accuracy_low"] is not None
+    table = client.get(f"{address}?format=csv")
+    assert table["Content-Type"].startswith("text/csv")
+    assert table.content.decode().splitlines()[0].startswith("name,state,is_source")
+    assert client.get("/api/v1/compression/versions/0/variants/?format=csv").status_code == 404
+    assert client.get(f"{JOBS}{job.pk}/candidates/").json() == []
+    order = make_order(version, recipe={"data": SMALL["data"], "limits": {"wall_seconds": 120}})
+    answered = client.post(JOBS, order, format="json")
+    assert (answered.status_code, answered.json()["id"]) == (200, str(job.pk))
+    assert answered.json()["is_answered_from_cache"] is True
+    assert answered.json()["report"]["ratio"] == job.report["ratio"]
+    assert answered.json()["progress"]["fraction"] == 1.0
+    with django_capture_on_commit_callbacks(execute=True):
+        again = client.post(f"{JOBS}{job.pk}/rerun/")
+    assert (again.status_code, again.json()["rerun_of"]) == (201, str(job.pk))
+    assert sent == [again.json()["id"]]
+    assert client.post(f"{JOBS}{again.json()['id']}/rerun/").status_code == 409
+
+
+def test_what_random_data_calibrated_is_never_offered_to_a_device(client, settings, tmp_path):
+    settings.AVIARY_HOME = tmp_path
+    version = make_version()
+    recipe = {"data": {"allow_random": True, "min_calibration": 64}, "gates": NO_GATES}
+    random = run_job(job_id=make_job(version, calibration_dataset=None, recipe=recipe).pk)
+    passing = run_job(job_id=make_job(version, preset="dynamic-int8", recipe=SMALL).pk)
+    assert (random.state, random.result_variant.is_promotable) == ("passed", False)
+    rows = client.get(f"/api/v1/compression/versions/{version.pk}/variants/").json()
+    assert [row["why_not"] for row in rows] == ["", "calibrated on random data", ""]
+    model = version.model.slug
+    version_address = f"/api/v1/models/{model}/versions/{version.version}/"
+    reason = {"to": "approved", "reason": "a test"}
+    assert client.post(f"{version_address}transition/", reason, format="json").status_code == 200
+    deployment = {"name": "line", "model": model, "stable_version": version.version}
+    assert client.post("/api/v1/deployments/", deployment, format="json").status_code == 201
+    (planned,) = build_plan(model_id=version.model_id)["deployments"]
+    offered = {variant["name"] for variant in planned["stable"]["variants"]}
+    assert offered == {"fp32", passing.result_variant.name}
