@@ -15,8 +15,9 @@ import urllib3
 
 from demo.agents import Agent, DeviceSpec
 from demo.client import ApiError
-from demo.inputs import write_inputs
+from demo.inputs import DATA, write_inputs
 from demo.plans import FIRST, MODEL
+from edge_agent.processor import read_packaged_guest
 from tests.live import LiveServer
 
 
@@ -197,3 +198,67 @@ def test_inputs_that_a_device_met_become_a_calibration_set(
     made = next(row for row in rows if row["id"] == build["dataset"])
     assert (made["name"], made["kind"], made["rows"]) == ("met-by-the-fleet", "calibration", 1000)
     assert made["provenance"]["devices"] == 1
+
+
+def upload_with_processor(live: LiveServer, model: str, version: str) -> dict[str, Any]:
+    """The approved version: a digit classifier and the module that prepares raw images for it."""
+    labels = [str(digit) for digit in range(10)]
+    live.api.post(
+        "models/", {"slug": model, "title": model, "task": "classification", "labels": labels}
+    )
+    files = [
+        ("files", ("model.onnx", (DATA / "digits-cnn-1.1.0.onnx").read_bytes())),
+        ("files", ("classify.wasm", read_packaged_guest())),
+    ]
+    path = f"models/{model}/versions/"
+    metadata = json.dumps({"preprocessing": {"mean": [0.0], "std": [1.0]}})
+    fields = [("version", version), ("metadata", metadata), *files]
+    live.api._call("POST", path, fields=fields)  # type: ignore[arg-type]
+    row = wait_until(lambda: row_when_ready(live, f"{path}{version}/"))
+    assert row["state"] == "ready", row["rejection_reason"]
+    live.api.post(f"{path}{version}/transition/", {"to": "approved", "reason": "contract"})
+    return dict(row)
+
+
+def row_when_ready(live: LiveServer, path: str) -> dict[str, Any] | None:
+    row = live.api.get(path)
+    return None if row["state"] == "validating" else row
+
+
+def test_a_processor_is_published_installed_and_classifies_raw_images(
+    live: LiveServer, tmp_path: Path
+) -> None:
+    model = "digits-raw"
+    row = upload_with_processor(live, model, "1.0.0")
+    assert "processor" in {file["role"] for file in row["variants"][0]["files"]}
+    live.api.post(
+        "deployments/",
+        {
+            "name": "raw",
+            "model": model,
+            "selector": {"site": ["raw"]},
+            "stable_version": "1.0.0",
+        },
+    )
+    agent = Agent(DeviceSpec("contract-raw", "raw", 1), tmp_path)
+    agent.prepare(live.stack.url, is_disturbed=False)
+    agent.enroll(make_join_token(live))
+    synced = agent._call("sync", "--once")
+    assert synced.returncode == 0, synced.stderr
+    assert agent.running_version(model) == "1.0.0", synced.stderr
+    with np.load(DATA / "eval.npz") as archive:
+        tensors = archive["x"][:50]
+    raw = (tensors.transpose(0, 2, 3, 1) * 255).round().astype(np.uint8)
+    answers = {}
+    for name, rows in (("raw", raw), ("prepared", raw.transpose(0, 3, 1, 2) / np.float32(255))):
+        np.save(tmp_path / f"{name}.npy", rows)
+        path = str(tmp_path / f"{name}.npy")
+        done = agent._call("infer", path, "--model", model, "--limit", "50")
+        assert done.returncode == 0, done.stderr
+        answers[name] = [json.loads(line)["top_k"] for line in done.stdout.splitlines()]
+    assert len(answers["raw"]) == 50
+    for in_sandbox, in_python in zip(answers["raw"], answers["prepared"], strict=True):
+        assert [hit["label"] for hit in in_sandbox] == [hit["label"] for hit in in_python]
+        assert [hit["confidence"] for hit in in_sandbox] == pytest.approx(
+            [hit["confidence"] for hit in in_python], abs=1e-5
+        )
