@@ -67,7 +67,7 @@ _STATIC: dict[str, Parameter] = {
     "percentile": Parameter("float", 90.0, 100.0, default=99.99),
     "activation": _choice(None, "quint8", "qint8", "quint16", "qint16"),
     "weight": _choice(None, "quint8", "qint8"),
-    "format": _choice("qdq", "qdq", "qoperator"),
+    "format": _choice(None, "qdq", "qoperator"),
     "per_channel": Parameter("bool", default=True),
     "symmetric": Parameter("bool", default=None, is_nullable=True),
     "samples": Parameter("int", 1, 100_000, default=1024),

@@ -11,6 +11,7 @@ from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, c
 from onnxruntime.quantization.calibrate import save_tensors_data
 
 from compression.arrays import Samples
+from compression.exceptions import DataSetUnusableError
 from compression.passes.context import Progress, ignore_progress
 
 METHODS = {
@@ -59,7 +60,13 @@ def calibrate(
         extra_options=options,
     )
     calibrator.set_execution_providers(["CPUExecutionProvider"])
-    rows = _rows_per_feed(model_path, parameters["chunk"])
+    fixed = _fixed_batch(model_path)
+    rows = fixed or min(parameters["chunk"], len(samples))
+    if len(samples) < rows:
+        raise DataSetUnusableError(
+            f"Calibration needs at least {rows} rows, the batch size of the graph; "
+            f"found {len(samples)}."
+        )
     chunk = max(rows, parameters["chunk"])
     total = len(samples) - len(samples) % rows
     for start in range(0, total, chunk):
@@ -83,9 +90,9 @@ def _digest(
     return digest.hexdigest()[:16]
 
 
-def _rows_per_feed(model_path: Path, wanted: int) -> int:
-    """The graph's fixed batch size, or the wanted rows."""
+def _fixed_batch(model_path: Path) -> int | None:
+    """The graph's batch size, or None where it is free."""
     graph = onnx.load(str(model_path), load_external_data=False).graph
     weights = {tensor.name for tensor in graph.initializer}
     first = next(item for item in graph.input if item.name not in weights)
-    return first.type.tensor_type.shape.dim[0].dim_value or wanted
+    return first.type.tensor_type.shape.dim[0].dim_value or None

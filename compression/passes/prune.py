@@ -16,7 +16,7 @@ from compression.pruning.importance import rank_group, weigh_axes
 from compression.pruning.normalize import count_parameters
 from compression.pruning.repair import repair_consumers
 from compression.pruning.selection import STEPS, allocate_ratios, choose_classes
-from compression.pruning.surgery import Pruned, drop_classes
+from compression.pruning.surgery import Pruned, count_kept, drop_classes
 from compression.pruning.verification import check_pruned
 from compression.sessions import open_session, run_samples
 from compression.statistics import mean_divergence
@@ -91,6 +91,7 @@ class _Pruner:
         self._probe = self.samples.head(PROBE_ROWS)
         self._reference = self._scores(self.graph.model)
         self._alone: dict[tuple[int, float], tuple[float, int]] = {}
+        self._tried: dict[frozenset[int], tuple[float, int]] = {}
 
     @property
     def align(self) -> int:
@@ -98,12 +99,16 @@ class _Pruner:
         return self.context.parameters["align"] or FLOAT_ALIGNMENT
 
     def choose_ratios(self) -> list[float]:
-        """One ratio for all, or one per group for the same number of parameters."""
+        """One ratio for all, or one per group for as few parameters as one for all would leave.
+
+        The target is that of exact widths: aligned ones are all rounded up, and a wide multiple
+        would leave half of what was to go.
+        """
         ratio = self.context.parameters["ratio"]
         uniform = [ratio] * len(self.importances)
         if self.context.parameters["allocation"] == "uniform" or len(self.importances) < 2:
             return uniform
-        target = count_parameters(self.prune(uniform).model)
+        target = count_kept(self.graph, self.choose(uniform, align=1))
         for index in range(len(self.importances)):
             for step in STEPS[1:]:
                 self._narrow(index, step)
@@ -112,14 +117,15 @@ class _Pruner:
             len(self.importances),
             target,
             cost_of=lambda index, step: self._narrow(index, step)[0],
-            parameters_of=lambda ratios: count_parameters(self.prune(ratios).model),
+            parameters_of=lambda ratios: count_kept(self.graph, self.choose(ratios)),
             saving_of=lambda index, step: self._narrow(index, step)[1],
         )
 
-    def choose(self, ratios: list[float]) -> set[int]:
+    def choose(self, ratios: list[float], align: int | None = None) -> set[int]:
         """The classes that go when each group is narrowed by its ratio."""
         min_keep = self.context.parameters["min_keep"]
-        return choose_classes(self.importances, ratios, align=self.align, min_keep=min_keep)
+        multiple = align or self.align
+        return choose_classes(self.importances, ratios, align=multiple, min_keep=min_keep)
 
     def prune(self, ratios: list[float]) -> Pruned:
         return drop_classes(self.graph, self.choose(ratios))
@@ -131,11 +137,20 @@ class _Pruner:
         if (index, step) not in self._alone:
             ratios = [0.0] * len(self.importances)
             ratios[index] = step
-            model = self.prune(ratios).model
-            saved = count_parameters(self.graph.model) - count_parameters(model)
-            cost = mean_divergence(self._reference, self._scores(model)) if saved else 0.0
-            self._alone[index, step] = (cost, saved)
+            self._alone[index, step] = self._try(self.choose(ratios))
         return self._alone[index, step]
+
+    def _try(self, dropped: set[int]) -> tuple[float, int]:
+        saved = count_kept(self.graph, set()) - count_kept(self.graph, dropped)
+        if not saved:
+            return 0.0, 0
+        key = frozenset(dropped)
+        if key not in self._tried:
+            model = drop_classes(self.graph, dropped, is_checked=False).model
+            cost = mean_divergence(self._reference, self._scores(model))
+            # Alignment makes neighbouring steps drop the same classes.
+            self._tried[key] = (cost, saved)
+        return self._tried[key]
 
     def _scores(self, model: onnx.ModelProto) -> NDArray:
         session = open_session(model.SerializeToString(), threads=self.context.threads)

@@ -1,6 +1,7 @@
 """Dropping classes of channels from a graph, and the reference that the result must equal."""
 
 import copy
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,13 +22,34 @@ class Pruned:
     kept: KeepMasks
 
 
-def drop_classes(graph: PruningGraph, dropped: set[int]) -> Pruned:
-    """The model without the channels of the dropped classes."""
+def find_masks(graph: PruningGraph, dropped: set[int]) -> KeepMasks:
+    """Which positions of each weight axis stay; axes that stay whole are absent."""
     masks: KeepMasks = {}
     for (name, axis), slots in graph.weight_slots.items():
         mask = graph.table.keep_mask(slots, dropped)
         if not mask.all():
             masks.setdefault(name, {})[axis] = mask
+    return masks
+
+
+def count_kept(graph: PruningGraph, dropped: set[int]) -> int:
+    """The parameters that `drop_classes` would leave, without making the model."""
+    masks = find_masks(graph, dropped)
+    total = 0
+    for name, values in graph.weights.items():
+        sizes = list(values.shape)
+        for axis, mask in masks.get(name, {}).items():
+            sizes[axis] = int(mask.sum())
+        total += math.prod(sizes)
+    return total
+
+
+def drop_classes(graph: PruningGraph, dropped: set[int], *, is_checked: bool = True) -> Pruned:
+    """The model without the channels of the dropped classes.
+
+    `is_checked` runs ONNX's checker with shape inference over it, which a trial can do without.
+    """
+    masks = find_masks(graph, dropped)
     model = copy.deepcopy(graph.model)
     tensors = {tensor.name: tensor for tensor in model.graph.initializer}
     for name, by_axis in masks.items():
@@ -39,7 +61,8 @@ def drop_classes(graph: PruningGraph, dropped: set[int]) -> Pruned:
     for fix in graph.fixes:
         _apply_fix(graph, model, nodes[fix.node_output], fix, dropped)
     del model.graph.value_info[:]
-    onnx.checker.check_model(model, full_check=True)
+    if is_checked:
+        onnx.checker.check_model(model, full_check=True)
     return Pruned(model, masks)
 
 

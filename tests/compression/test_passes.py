@@ -78,6 +78,12 @@ def test_every_isa_preset_quantizes(isa, prepared, tmp_path):
     assert result.facts["symmetric"] == (isa == "npu")
 
 
+def test_fewer_rows_than_a_chunk_are_enough_to_calibrate(prepared, tmp_path):
+    result, path = run_pass(prepared, tmp_path, "quantize.static", samples=20, chunk=64)
+    assert result.facts["samples"] == 20
+    assert accuracy(path) > 0.9
+
+
 def test_quantizing_twice_gives_the_same_bytes(prepared, tmp_path):
     contents = []
     for index in range(2):

@@ -14,7 +14,7 @@ from compression.pruning.importance import rank_group, weigh_axes
 from compression.pruning.normalize import count_parameters
 from compression.pruning.selection import allocate_ratios, choose_classes
 from compression.pruning.slots import SlotTable
-from compression.pruning.surgery import drop_classes, mask_classes
+from compression.pruning.surgery import count_kept, drop_classes, mask_classes
 from compression.pruning.verification import check_pruned
 from compression.recipe import SCHEMA, parse_recipe
 from tests.factories.compression import run_model, run_outputs
@@ -56,6 +56,8 @@ def test_the_pruned_model_equals_the_masked_one(name, data):
         assert np.abs(left - right).max() <= 1e-6 * max(1.0, float(np.abs(right).max()))
     if dropped:
         assert count_parameters(pruned.model) < count_parameters(graph.model)
+    sizes = len(graph.fixes) * 8  # shape constants are written beside the old ones
+    assert abs(count_parameters(pruned.model) - count_kept(graph, dropped)) <= sizes
 
 
 def test_an_operator_that_is_not_understood_pins_what_it_reads_and_nothing_else():
