@@ -11,6 +11,7 @@ import pytest
 from edge_agent.agent import Agent
 from edge_agent.backoff import backoff_delay_s
 from edge_agent.exceptions import AnswerError, NotTheServerError, TransferError
+from edge_agent.spool import Row
 from tests.edge_agent.publisher import MODEL, Server, make_model
 
 MODEL_BYTES = make_model()
@@ -243,7 +244,7 @@ def test_refused_events_are_not_sent_again(agent: Agent, server: Server, status:
 
 
 def put_records(agent: Agent, number: int) -> None:
-    agent.spool.add_records([(0, json.dumps({"n": n})) for n in range(number)])
+    agent.spool.add_records([Row(0, json.dumps({"n": n})) for n in range(number)])
 
 
 def test_a_batch_whose_answer_was_lost_is_sent_again_under_its_id(
