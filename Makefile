@@ -8,7 +8,7 @@ JOBS ?= auto
 SERVERS := $(BIN)/python -m tests.servers --
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-check run test bench-agent bench-agent-gpu lint format migrations native wasm wasm-check screenshots clean
+.PHONY: help install demo demo-check run test bench-agent bench-compress bench-agent-gpu lint format migrations native wasm wasm-check screenshots clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 16
@@ -64,6 +64,15 @@ bench-agent-gpu: $(STAMP) ## NVIDIA's providers: what runs where, and how fast; 
 
 bench-agent: $(STAMP) ## measure the edge agent; the last line is JSON (PARTS="spooling" for some)
 	$(BIN)/python -m benchmarks.agent $(PARTS)
+
+# The peers pin packages of their own, so the benchmark lives apart.
+.venv-bench: benchmarks/compress/requirements.txt requirements.txt
+	test -x $@/bin/python || $(PYTHON) -m venv $@
+	$@/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	touch $@
+
+bench-compress: .venv-bench ## measure compression; the last line is JSON (MODELS="digits-resnet" for some)
+	.venv-bench/bin/python -m benchmarks.compress $(MODELS)
 
 lint: $(STAMP) .venv-s3 ## ruff, mypy, import-linter, migrations, deployment checks
 	$(BIN)/ruff check .

@@ -1,0 +1,1 @@
+"""Measures what compression costs and gains, on models trained from bundled data."""

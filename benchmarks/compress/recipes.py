@@ -1,0 +1,50 @@
+"""What is done to the models: the product's presets, and recipes that take them apart."""
+
+from typing import Any
+
+from compression.presets import get_preset
+
+Passes = list[dict[str, Any]]
+
+PREPARE: dict[str, Any] = {"pass": "prepare"}
+PRUNE: dict[str, Any] = {"pass": "prune.structured", "ratio": 0.4}
+STATIC: dict[str, Any] = {"pass": "quantize.static"}
+RANDOM_ROWS = 1000
+
+
+def preset(slug: str) -> Passes:
+    """The passes of a preset of the product."""
+    return list(get_preset(slug).recipe["passes"])
+
+
+def trained_recipes() -> dict[str, Passes]:
+    """Variants of the models whose accuracy means something, by name."""
+    return {
+        "dynamic-int8": preset("dynamic-int8"),
+        "static-int8": preset("static-int8"),
+        "w8": [PREPARE, {"pass": "quantize.weights", "bits": 8}],
+        "fp16": preset("fp16"),
+        "prune40-raw": [PREPARE, {**PRUNE, "repair": False}],
+        "prune40": [PREPARE, PRUNE],
+        "prune40-unaligned": [PREPARE, {**PRUNE, "align": 1}],
+        "prune40-int8": preset("prune40-int8"),
+        "prune40-unaligned-int8": [PREPARE, {**PRUNE, "align": 1}, STATIC],
+        "prune40-kd-int8": preset("prune40-kd-int8"),
+        "distilled-int8": preset("distilled-int8"),
+        "mixed": preset("mixed"),
+    }
+
+
+def random_recipes() -> dict[str, Passes]:
+    """Variants of the models of random weights: no figure of theirs depends on the data."""
+    prune = {**PRUNE, "allocation": "uniform", "repair": False, "samples": 16}
+    return {
+        "dynamic-int8": preset("dynamic-int8"),
+        "static-int8": preset("static-int8"),
+        "w8": [PREPARE, {"pass": "quantize.weights", "bits": 8}],
+        "fp16": preset("fp16"),
+        "prune40-raw": [PREPARE, prune],
+        "prune40-unaligned-raw": [PREPARE, {**prune, "align": 1}],
+        "prune40-int8": [PREPARE, prune, STATIC],
+        "prune40-unaligned-int8": [PREPARE, {**prune, "align": 1}, STATIC],
+    }
