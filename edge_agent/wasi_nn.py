@@ -79,7 +79,8 @@ class WasiNn:
         word = wasmtime.ValType.i32()
         for name, arity in ARITIES.items():
             kind = wasmtime.FuncType([word] * arity, [word])
-            linker.define_func("wasi_ephemeral_nn", name, kind, self._guarded(name))
+            call = self._guarded(name, wasmtime.Val.i32)
+            linker.define_func("wasi_ephemeral_nn", name, kind, call)
 
     def bind(self, store: Any, memory: Any) -> None:
         """Serves a new instance; what an earlier one has set up is forgotten."""
@@ -95,23 +96,25 @@ class WasiNn:
             return {}, []
         return self._contexts[0].inputs, self._contexts[0].outputs
 
-    def _guarded(self, name: str) -> Any:
+    def _guarded(self, name: str, of_word: Any) -> Any:
         method = getattr(self, name)
 
-        def call(*words: int) -> int:
+        def call(*words: int) -> Any:
             self._calls_left -= 1
             if self._calls_left < 0:
                 raise GuestTrapError(f"more than {MAX_HOST_CALLS} host calls in one call")
             if self._memory is None:
-                return INVALID_ARGUMENT  # a start function runs before there is a memory to check
+                return of_word(
+                    INVALID_ARGUMENT
+                )  # a start function runs before there is a memory to check
             # Read anew each time: the guest may have grown its memory, which may move it.
             self._size = self._memory.data_len(self._store)
             pointer = ctypes.cast(self._memory.data_ptr(self._store), ctypes.c_void_p)
             self._base = pointer.value or 0
             try:
-                return int(method(*(word & 0xFFFFFFFF for word in words)))
+                return of_word(int(method(*[word & 0xFFFFFFFF for word in words])))
             except OutOfBoundsError:
-                return INVALID_ARGUMENT
+                return of_word(INVALID_ARGUMENT)
 
         return call
 

@@ -38,8 +38,12 @@ def measure_native() -> list[Figure]:
     from benchmarks.agent import cpp
 
     found = cpp.measure()
+    beside = (
+        f"from exec; least {found['cpp_first_inference_ms_min']} ms, "
+        f"{found['cpp_cpu_ms']} ms of processor time"
+    )
     return [
-        Figure("cpp_first_inference_ms", found["cpp_first_inference_ms"], "ms", "from exec", 40.0),
+        Figure("cpp_first_inference_ms", found["cpp_first_inference_ms"], "ms", beside, 40.0),
         Figure("cpp_rss_mb", found["cpp_rss_mb"], "MB", "peak of the same process"),
     ]
 
