@@ -29,7 +29,7 @@ def _preset(slug: str, title: str, variant: str, summary: str, *passes: dict[str
 _PREPARE = {"pass": "prepare"}
 _STATIC = {"pass": "quantize.static"}
 # From 200 images of digits a student reached 90 % without and 97 % with these.
-_VARIED = {"mixup": 1.0, "noise": 0.2, "shift": 1}
+VARIED = {"mixup": 1.0, "noise": 0.2, "shift": 1}
 
 PRESETS: dict[str, Preset] = {
     preset.slug: preset
@@ -66,7 +66,7 @@ PRESETS: dict[str, Preset] = {
             "As before, then trained further with the source as teacher; needs PyTorch.",
             _PREPARE,
             {"pass": "prune.structured", "ratio": 0.4},
-            {"pass": "finetune.kd", **_VARIED},
+            {"pass": "finetune.kd", **VARIED},
             _STATIC,
         ),
         _preset(
@@ -74,7 +74,7 @@ PRESETS: dict[str, Preset] = {
             "Distilled small + INT8",
             "distilled-int8",
             "A small student trained on the source's scores, then static INT8; needs PyTorch.",
-            {"pass": "distill.student", **_VARIED},
+            {"pass": "distill.student", **VARIED},
             _STATIC,
         ),
         _preset(

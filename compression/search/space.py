@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from compression.alignment import FLOAT_ALIGNMENT, INT8_ALIGNMENT
+from compression.presets import VARIED
 
 Steps = tuple[dict[str, Any], ...]
 
@@ -64,9 +65,9 @@ def list_bases(max_ratio: float, objective: str, *, can_train: bool) -> list[Bas
         for ratio in TRAINED_RATIOS:
             if ratio in ratios:
                 parent = f"p{round(100 * ratio)}"
-                steps = ({"pass": "finetune.kd"},)
+                steps = ({"pass": "finetune.kd", **VARIED},)
                 bases.append(Base(f"{parent}+kd", steps, parent, ratio, is_trained=True))
-        bases.append(Base("student", ({"pass": "distill.student"},), is_trained=True))
+        bases.append(Base("student", ({"pass": "distill.student", **VARIED},), is_trained=True))
     return bases
 
 

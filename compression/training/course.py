@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import onnx
 
-from compression.arrays import Samples
 from compression.exceptions import DataSetUnusableError, ModelUnsupportedError
 from compression.passes.context import PassContext
 from compression.sessions import open_session, run_samples
@@ -47,6 +46,7 @@ def make_lesson(context: PassContext) -> Lesson:
     return Lesson(
         context.calibration,
         open_session(context.original, threads=context.threads),
+        scoring=context.scoring,
         variation=Variation(parameters["noise"], parameters["shift"], parameters["mixup"]),
         seed=context.seed,
     )
@@ -85,17 +85,18 @@ def hold_contest(
     return Contest(runs)
 
 
-def check_parity(executor: GraphExecutor, model: onnx.ModelProto, samples: Samples) -> None:
+def check_parity(executor: GraphExecutor, model: onnx.ModelProto, lesson: Lesson) -> None:
     """Refuses to train a graph that PyTorch computes otherwise than ONNX Runtime does.
 
     Raises:
         ModelUnsupportedError: with the largest difference, or why the graph did not run at all.
     """
-    few = samples.head(PARITY_ROWS)
+    few = lesson.train.head(PARITY_ROWS)
     session = open_session(model.SerializeToString(), is_optimized=False)
-    (expected,) = run_samples(session, few, [executor.outputs[0]])
+    parts = run_samples(session, few, lesson.outputs)
+    expected = np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1)
     try:
-        found = answer(executor, few)
+        found = answer(executor, few, lesson.outputs)
     except (RuntimeError, IndexError, ValueError) as error:
         raise ModelUnsupportedError(
             f"The graph does not run with a batch of {len(few)}: {error}"

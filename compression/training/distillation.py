@@ -2,6 +2,7 @@
 
 import onnx
 
+from compression.exceptions import ModelUnsupportedError
 from compression.passes.context import PassContext, PassResult
 from compression.passes.prepare import prepare_file
 from compression.training.course import hold_contest, make_lesson
@@ -15,6 +16,8 @@ def distill_student(context: PassContext) -> PassResult:
     original = onnx.load(str(context.original))
     # The shape is looked at before the teacher spends time on the rows.
     read_signature(original, classes=0)
+    if not context.scoring.is_classifier:
+        raise ModelUnsupportedError("distill.student takes the place of classifiers alone.")
     lesson = make_lesson(context)
     student = build_student(
         read_signature(original, lesson.classes),

@@ -13,7 +13,7 @@ def finetune_graph(context: PassContext) -> PassResult:
     model = onnx.load(str(context.source))
     executor = GraphExecutor(model)
     lesson = make_lesson(context)
-    check_parity(executor, model, lesson.train)
+    check_parity(executor, model, lesson)
     before = score_executor(executor, lesson)
     contest = hold_contest(lambda: GraphExecutor(model), lesson, context)
     best = contest.runs[contest.winner]

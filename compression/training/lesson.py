@@ -1,7 +1,7 @@
 """What is learned from: rows with the teacher's scores, one part held out, others varied."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -9,11 +9,13 @@ from numpy.typing import NDArray
 
 from compression.arrays import Samples
 from compression.exceptions import DataSetUnusableError, ModelUnsupportedError
+from compression.scoring import Scoring
 from compression.sessions import run_samples
 from compression.statistics import to_probabilities
 
 HELD_OUT_SHARE = 0.2
 MIN_ROWS = 32
+_TINY = 1e-6
 
 
 @dataclass(frozen=True)
@@ -51,22 +53,39 @@ class Lesson:
 
     Attributes:
         train, held_out: rows to learn from, and to judge by.
-        teacher_train, teacher_held_out: the teacher's scores [N, K] for them.
+        outputs: the outputs that are learned: a classifier's scores, any other model's all.
+        teacher_train, teacher_held_out: what the teacher gives there, side by side, [N, K].
+        is_classifier: whether those are scores of K classes.
         is_probability: whether those scores are probabilities already.
+        scale: root mean square of each column [K], by which distances are measured.
     """
 
-    def __init__(self, samples: Samples, teacher: Any, *, variation: Variation, seed: int) -> None:
+    def __init__(
+        self,
+        samples: Samples,
+        teacher: Any,
+        *,
+        scoring: Scoring,
+        variation: Variation,
+        seed: int,
+    ) -> None:
         """Runs the teacher, an ONNX Runtime session, over all rows once.
 
         Raises:
             DataSetUnusableError: too few rows, or labels the teacher has no class for.
-            ModelUnsupportedError: the teacher does not give one row of scores per sample.
+            ModelUnsupportedError: the teacher's answers are not floats, one row per sample.
         """
         if len(samples) < MIN_ROWS:
             raise DataSetUnusableError(
                 f"Training needs at least {MIN_ROWS} calibration rows, found {len(samples)}."
             )
-        self._session, self._variation = teacher, variation
+        names = [item.name for item in teacher.get_outputs()]
+        self.is_classifier = scoring.is_classifier
+        self.outputs = [scoring.output or names[0]] if scoring.is_classifier else names
+        is_float = all(values.dtype.kind == "f" for values in samples.inputs.values())
+        # A blend of whole numbers stands for nothing.
+        self._variation = variation if is_float else replace(variation, mixup=0.0)
+        self._session = teacher
         scores = self._ask(samples)
         self._check(scores, samples.labels)
         order = np.random.default_rng([seed, 1]).permutation(len(samples))
@@ -74,12 +93,10 @@ class Lesson:
         held, rest = np.sort(order[:count]), np.sort(order[count:])
         self.held_out, self.train = _take(samples, held), _take(samples, rest)
         self.teacher_held_out, self.teacher_train = scores[held], scores[rest]
-        probabilities = to_probabilities(scores)
-        self.is_probability = bool(np.array_equal(probabilities, scores.astype(np.float64)))
-        self._one_hot = np.eye(scores.shape[1], dtype=np.float32)
-        is_whole = any(values.dtype.kind != "f" for values in samples.inputs.values())
-        if variation.mixup and is_whole:
-            raise ModelUnsupportedError("mixup blends float inputs; this model has others too.")
+        self.is_probability = self.is_classifier and np.array_equal(
+            to_probabilities(scores), scores.astype(np.float64)
+        )
+        self.scale = np.sqrt(np.mean(self.teacher_train**2, axis=0)) + _TINY
         self._spread = {name: float(values.std()) for name, values in self.train.inputs.items()}
 
     @property
@@ -101,7 +118,7 @@ class Lesson:
 
     def _batch(self, rows: NDArray[np.int64], generator: np.random.Generator) -> Batch:
         part = _take(self.train, rows)
-        labels = None if part.labels is None else self._one_hot[part.labels]
+        labels = None if part.labels is None else _one_hot(part.labels, self.classes)
         if self._variation.is_none:
             return Batch(part.inputs, self.teacher_train[rows], labels)
         feeds = {
@@ -126,18 +143,21 @@ class Lesson:
         return values
 
     def _ask(self, samples: Samples) -> NDArray[np.float32]:
-        name = self._session.get_outputs()[0].name
-        (scores,) = run_samples(self._session, samples, [name])
-        return scores
+        answers = run_samples(self._session, samples, self.outputs)
+        for name, values in zip(self.outputs, answers, strict=True):
+            if values.dtype != np.float32:
+                raise ModelUnsupportedError(
+                    f"Training follows FP32 outputs; {name!r} is of type {values.dtype}."
+                )
+        if self.is_classifier and (answers[0].ndim != 2 or answers[0].shape[1] < 2):
+            raise ModelUnsupportedError(
+                f"Expected scores [N, classes] in {self.outputs[0]!r}, found {answers[0].shape}."
+            )
+        return np.concatenate([values.reshape(len(values), -1) for values in answers], axis=1)
 
     def _check(self, scores: NDArray, labels: NDArray | None) -> None:
-        if scores.ndim != 2 or scores.shape[1] < 2 or scores.dtype != np.float32:
-            raise ModelUnsupportedError(
-                "Training distils classifiers: the first output must be FP32 scores [N, classes], "
-                f"found {scores.dtype} {scores.shape}."
-            )
         if not np.isfinite(scores).all():
-            raise ModelUnsupportedError("The source's own scores are not finite.")
+            raise ModelUnsupportedError("The source's own answers are not finite.")
         if labels is not None and not 0 <= labels.min() <= labels.max() < scores.shape[1]:
             raise DataSetUnusableError(
                 f"Labels must be 0 to {scores.shape[1] - 1}, "
@@ -158,6 +178,12 @@ def shift_images(values: NDArray, pixels: int, generator: np.random.Generator) -
     windows = np.lib.stride_tricks.sliding_window_view(padded, (height, width), axis=(2, 3))
     tops, lefts = generator.integers(0, 2 * pixels + 1, (2, count))
     return np.ascontiguousarray(windows[np.arange(count), :, tops, lefts])
+
+
+def _one_hot(labels: NDArray[np.int64], classes: int) -> NDArray[np.float32]:
+    shares = np.zeros((len(labels), classes), np.float32)
+    shares[np.arange(len(labels)), labels] = 1.0
+    return shares
 
 
 def _take(samples: Samples, rows: NDArray) -> Samples:

@@ -92,7 +92,7 @@ def train(
     deadline = time.monotonic() + settings.seconds
     step, ending = 0, "steps"
     while step < settings.steps and ending == "steps":
-        loss = measure_loss(executor, next(batches), settings, lesson.is_probability)
+        loss = measure_loss(executor, next(batches), settings, lesson)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(parameters, CLIP_NORM)
@@ -116,19 +116,23 @@ def train(
 
 
 def measure_loss(
-    executor: GraphExecutor, batch: Batch, settings: Settings, is_probability: bool
+    executor: GraphExecutor, batch: Batch, settings: Settings, lesson: Lesson
 ) -> Tensor:
     """Alpha parts of the teacher's divergence at the temperature, the rest the labels' (Hinton,
     Vinyals and Dean 2015): a T^2 KL(teacher/T, student/T) + (1 - a) cross-entropy.
 
-    Without labels the teacher's part is all.
+    Without labels the teacher's part is all. Where the answers are no scores of classes, it is the
+    mean squared distance, each column in its own scale.
     """
-    feeds = {name: torch.from_numpy(value) for name, value in batch.feeds.items()}
-    scores = to_logits(executor.run(feeds, is_training=True)[0], is_probability)
+    answers = join_outputs(executor, batch.feeds, lesson.outputs, is_training=True)
+    if not lesson.is_classifier:
+        distance = answers - torch.from_numpy(batch.teacher)
+        return (distance / torch.from_numpy(lesson.scale)).square().mean()
+    scores = to_logits(answers, lesson.is_probability)
     alpha = 1.0 if batch.labels is None else settings.alpha
     loss = scores.new_zeros(())
     if alpha > 0.0:
-        teacher = to_logits(torch.from_numpy(batch.teacher), is_probability)
+        teacher = to_logits(torch.from_numpy(batch.teacher), lesson.is_probability)
         heat = settings.temperature
         divergence = F.kl_div(
             F.log_softmax(scores / heat, 1),
@@ -149,15 +153,31 @@ def to_logits(scores: Tensor, is_probability: bool) -> Tensor:
 
 def score_executor(executor: GraphExecutor, lesson: Lesson) -> Score:
     """The present weights on the held-out rows."""
-    answers = answer(executor, lesson.held_out)
-    return score_answers(lesson.teacher_held_out, answers, lesson.held_out.labels)
+    answers = answer(executor, lesson.held_out, lesson.outputs)
+    return score_answers(
+        lesson.teacher_held_out,
+        answers,
+        lesson.held_out.labels,
+        is_classifier=lesson.is_classifier,
+    )
 
 
-def answer(executor: GraphExecutor, samples: Samples) -> NDArray[np.float32]:
-    """The first output [N, K] without training anything."""
-    parts = []
+def answer(executor: GraphExecutor, samples: Samples, outputs: list[str]) -> NDArray[np.float32]:
+    """The named outputs side by side, [N, K], without training anything."""
     with torch.no_grad():
-        for feed in samples.batches(_ROWS):
-            feeds = {name: torch.from_numpy(value) for name, value in feed.items()}
-            parts.append(executor.run(feeds)[0].numpy())
+        parts = [join_outputs(executor, feed, outputs).numpy() for feed in samples.batches(_ROWS)]
     return np.concatenate(parts)
+
+
+def join_outputs(
+    executor: GraphExecutor,
+    feeds: dict[str, NDArray],
+    outputs: list[str],
+    *,
+    is_training: bool = False,
+) -> Tensor:
+    """The named outputs for inputs by name, each row flat, side by side."""
+    tensors = {name: torch.from_numpy(value) for name, value in feeds.items()}
+    results = executor.run(tensors, is_training=is_training)
+    values = dict(zip(executor.outputs, results, strict=True))
+    return torch.cat([values[name].reshape(len(values[name]), -1) for name in outputs], 1)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from compression.statistics import accuracy_of, mean_divergence, to_probabilities
+from compression.statistics import accuracy_of, mean_divergence, relative_error, to_probabilities
 
 _TINY = 1e-9
 
@@ -17,7 +17,8 @@ class Score:
     """Figures of one model.
 
     Attributes:
-        divergence: mean KL divergence from the teacher in nats.
+        divergence: mean KL divergence from the teacher in nats; the squared relative error where
+            answers are no scores of classes.
         accuracy: the share of labels it hits, in [0, 1]; None without labels.
         loss: mean cross-entropy with the labels in nats; None without labels.
     """
@@ -35,22 +36,27 @@ class Score:
 
     def to_json(self) -> dict[str, Any]:
         """Finite numbers alone."""
-        values = {"divergence_nats": self.divergence, "accuracy": self.accuracy, "loss": self.loss}
+        values = {"divergence": self.divergence, "accuracy": self.accuracy, "loss": self.loss}
         return {
             name: round(value, 6) if value is not None and math.isfinite(value) else None
             for name, value in values.items()
         }
 
 
-def score_answers(reference: NDArray, answers: NDArray, labels: NDArray | None) -> Score:
+def score_answers(
+    reference: NDArray, answers: NDArray, labels: NDArray | None, *, is_classifier: bool = True
+) -> Score:
     """The score of answers [N, K] against the teacher's [N, K] and labels [N] or None.
 
-    Answers that are not finite rank below all others.
+    Answers that are no scores of classes diverge by their squared relative error. Answers that
+    are not finite rank below all others.
     """
     if not np.isfinite(answers).all():
         return Score(
             math.inf, None if labels is None else 0.0, None if labels is None else math.inf
         )
+    if not is_classifier:
+        return Score(relative_error(reference, answers) ** 2)
     divergence = mean_divergence(reference, answers)
     if labels is None:
         return Score(divergence)

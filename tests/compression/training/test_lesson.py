@@ -4,9 +4,11 @@ import itertools
 
 import numpy as np
 import pytest
+from onnx import helper, numpy_helper
 
 from compression.arrays import Samples
 from compression.exceptions import ModelUnsupportedError
+from compression.scoring import Scoring
 from compression.sessions import open_session
 from compression.training.lesson import Lesson, Variation, blend, shift_images
 from compression.training.score import Score, score_answers
@@ -23,7 +25,7 @@ def teacher():
 def make_lesson(teacher, *, labels=True, seed=0, **variation):
     x, y = make_samples(ROWS, seed=31)
     samples = Samples({"x": x}, y if labels else None)
-    return Lesson(samples, teacher, variation=Variation(**variation), seed=seed)
+    return Lesson(samples, teacher, scoring=Scoring(), variation=Variation(**variation), seed=seed)
 
 
 def take(lesson, count, seed=0, size=16):
@@ -88,20 +90,14 @@ def test_a_blend_takes_each_row_by_its_share():
 
 
 def test_scores_that_are_no_row_of_classes_are_refused():
-    class Session:
-        """A session of a model that gives images."""
-
-        def __init__(self):
-            self._inner = open_session(make_model().SerializeToString())
-
-        def __getattr__(self, name):
-            return getattr(self._inner, name)
-
-        def run(self, names, feeds):
-            return [value[:, :, None] for value in self._inner.run(names, feeds)]
-
-    with pytest.raises(ModelUnsupportedError, match=r"FP32 scores \[N, classes\], found float32"):
-        make_lesson(Session())
+    images = make_model()
+    last = images.graph.node[-1]
+    last.output[0] = "scores"
+    images.graph.node.append(helper.make_node("Unsqueeze", ["scores", "axis"], ["logits"]))
+    images.graph.initializer.append(numpy_helper.from_array(np.array([2], np.int64), "axis"))
+    images.graph.output[0].CopyFrom(helper.make_empty_tensor_value_info("logits"))
+    with pytest.raises(ModelUnsupportedError, match=r"scores \[N, classes\] in 'logits', found"):
+        make_lesson(open_session(images.SerializeToString()))
 
 
 RANKS = {
@@ -123,4 +119,4 @@ def test_the_better_model_ranks_higher(name):
 
 def test_a_score_of_figures_that_are_not_finite_is_valid_json():
     worst = score_answers(np.ones((2, 2)), np.full((2, 2), np.inf), None)
-    assert worst.to_json() == {"divergence_nats": None, "accuracy": None, "loss": None}
+    assert worst.to_json() == {"divergence": None, "accuracy": None, "loss": None}

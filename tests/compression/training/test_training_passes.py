@@ -13,6 +13,7 @@ from compression.parameters import PASSES
 from compression.passes.context import PassContext
 from compression.passes.prepare import prepare_file
 from compression.passes.table import RUNNERS
+from compression.scoring import Scoring
 from tests.factories.compression import CLASSES, SIDE, build, make_model, make_samples, run_model
 
 QUICK: dict[str, dict[str, Any]] = {
@@ -41,16 +42,17 @@ def folder(tmp_path_factory):
 
 
 def train(folder, tmp_path, name, *, source="damaged", labels=True, rows=300, **over):
-    original = over.pop("original", "original")
+    scoring = over.pop("scoring", Scoring())
     x, y = make_samples(rows, seed=21)
     defaults = {key: rule.default for key, rule in PASSES[name].parameters.items()}
     progress: list[tuple[int, int]] = []
     context = PassContext(
         source=folder / f"{source}.onnx",
         destination=tmp_path / "out.onnx",
-        original=folder / f"{original}.onnx",
+        original=folder / "original.onnx",
         scratch=tmp_path,
         parameters={**defaults, **QUICK[name], **over},
+        scoring=scoring,
         calibration=Samples({"x": x}, y if labels else None),
         report_progress=lambda done, total: progress.append((done, total)),
     )
@@ -80,9 +82,43 @@ def test_fine_tuning_brings_back_what_damage_has_cost(labels, folder, tmp_path):
     assert set(scores) == {"before", "distilled"} | ({"control"} if labels else set())
     assert facts["kept"] in {"distilled", "control"}
     assert all((score["accuracy"] is not None) == labels for score in scores.values())
-    assert scores["distilled"]["divergence_nats"] < scores["before"]["divergence_nats"]
+    assert scores["distilled"]["divergence"] < scores["before"]["divergence"]
     total = 30 * (2 if labels else 1)
     assert progress == [(step + 1, total) for step in range(total)]
+
+
+def add_features(path, target):
+    """The model with its features as a second output, in other numbers than its scores."""
+    model = onnx.load(str(path))
+    (head,) = [node for node in model.graph.node if node.op_type == "Gemm"]
+    model.graph.output.append(helper.make_empty_tensor_value_info(head.input[0]))
+    onnx.save(onnx.shape_inference.infer_shapes(model), str(target))
+
+
+def test_fine_tuning_brings_all_outputs_of_a_regression_nearer(folder, tmp_path):
+    for name in ("original", "damaged"):
+        add_features(folder / f"{name}.onnx", tmp_path / f"{name}.onnx")
+    facts, _, _ = train(
+        tmp_path, tmp_path, "finetune.kd", labels=False, scoring=Scoring(is_classifier=False)
+    )
+    scores = facts["held_out"]
+    assert facts["kept"] == "distilled"
+    assert scores["distilled"]["divergence"] < 0.5 * scores["before"]["divergence"]
+
+
+def test_a_classifier_with_features_is_taught_its_scores(folder, tmp_path):
+    for name in ("original", "damaged"):
+        add_features(folder / f"{name}.onnx", tmp_path / f"{name}.onnx")
+    facts, model, _ = train(
+        tmp_path, tmp_path, "finetune.kd", scoring=Scoring(output="logits"), steps=10
+    )
+    assert facts["held_out"]["distilled"]["accuracy"] is not None
+    assert len(model.graph.output) == 2
+
+
+def test_a_student_of_a_regression_is_refused(folder, tmp_path):
+    with pytest.raises(ModelUnsupportedError, match="classifiers alone"):
+        train(folder, tmp_path, "distill.student", scoring=Scoring(is_classifier=False))
 
 
 def test_fine_tuning_that_helps_nothing_keeps_the_weights_to_the_byte(folder, tmp_path):
