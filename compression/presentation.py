@@ -18,7 +18,7 @@ _VERDICTS = {
     JobState.COLLAPSED: "The model no longer computes anything useful: kept for study.",
     JobState.CANCELLED: "Cancelled. Nothing was attached.",
     JobState.QUEUED: "Waiting for a worker.",
-    JobState.RUNNING: "Running.",
+    JobState.RUNNING: "",
 }
 
 
@@ -76,9 +76,10 @@ def write_seconds(seconds: float) -> str:
 
 def describe_recipe(recipe: dict[str, Any]) -> str:
     """A recipe in a sentence."""
+    titles = [PASSES[step["pass"]].title for step in recipe["passes"]]
+    # A capital stays where a second one follows: INT8, FP32.
     steps = "; then ".join(
-        PASSES[step["pass"]].title.lower() if step["pass"] in PASSES else step["pass"]
-        for step in recipe["passes"]
+        title if title[1:2].isupper() else title[:1].lower() + title[1:] for title in titles
     )
     gates = [
         f"{name.replace('_', ' ')} {value:g}"
@@ -167,7 +168,9 @@ def _list_passes(job: Job) -> list[dict[str, Any]]:
             "title": PASSES[name].title if name in PASSES else "Measure against FP32",
             "parameters": ", ".join(f"{k} {v}" for k, v in parameters.items() if v is not None),
             "state": state if job.is_active or state != "started" else "done",
-            "seconds": notes.get("seconds"),
+            "seconds": notes.get("seconds")
+            if name in PASSES
+            else (job.report or {}).get("evaluation_seconds"),
             "bytes": notes.get("bytes"),
             "done": None,
         }

@@ -110,7 +110,8 @@ class Story:
             row = self.api.get(path)
             if row["state"] in ("failed", "cancelled", "collapsed", "failed_gate"):
                 raise StoryError(f"the job is {row['state']}: {row.get('error')}")
-            return (row if row["state"] == "passed" else None), f"{row['state']} {row['progress']}"
+            done = row["progress"]["fraction"]
+            return (row if row["state"] == "passed" else None), f"{row['state']} {done:.0%}"
 
         job = self.say.wait_for("compression", probe, timeout_seconds=180)
         self.facts["job"] = job

@@ -1,0 +1,65 @@
+"""A job from its form to its report in a real browser, as a person would see it."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from playwright.sync_api import ConsoleMessage, Page
+
+from demo.story import FIRST, MODEL_PATH
+from tests.live import LiveServer
+
+ADD = "/admin/compression/job/add/"
+
+
+@pytest.fixture
+def problems(page: Page) -> Iterator[list[str]]:
+    """What the browser complains about while a test runs."""
+    found: list[str] = []
+
+    def note_console(message: ConsoleMessage) -> None:
+        if message.type == "error":
+            found.append(f"{page.url}: {message.text}")
+
+    def note_error(error: Exception) -> None:
+        found.append(f"{page.url}: {error}")
+
+    page.on("console", note_console)
+    page.on("pageerror", note_error)
+    yield found
+    page.remove_listener("console", note_console)
+    page.remove_listener("pageerror", note_error)
+
+
+def test_a_job_is_started_watched_and_read_in_the_browser(
+    page: Page, live: LiveServer, problems: list[str], take_picture: Callable[[str], None]
+) -> None:
+    version = live.api.get(f"{MODEL_PATH}versions/{FIRST}/")
+    page.goto(live.stack.url + ADD)
+    page.select_option("select[name=version]", str(version["id"]))
+    page.wait_for_url("**/add/?version=*")
+    page.check("input[name=preset][value=prune40-int8]")
+    page.select_option("select[name=calibration_dataset]", str(live.story.datasets["calibration"]))
+    page.select_option("select[name=evaluation_dataset]", str(live.story.datasets["held-out"]))
+    page.fill("input[name=max_accuracy_drop_points]", "20")
+    take_picture("compression-form")
+    page.click("text=Start >> visible=true")
+    page.wait_for_url("**/job/*/change/")
+    page.wait_for_selector("progress")
+    page.wait_for_selector("text=/step \\d of 4: .* left/", timeout=60_000)
+    take_picture("compression-running")
+    # The live part reloads the page once the job has ended.
+    page.wait_for_selector("text=What it costs and gains", timeout=120_000)
+    assert page.locator("progress").count() == 0
+    take_picture("compression-report")
+    page.click("text=All variants of this version")
+    page.wait_for_selector(".plot .main-svg")
+    assert page.locator(".plot .point").count() >= 2
+    assert page.locator("tr.front").count() >= 1
+    take_picture("compression-variants")
+    page.goto(f"{live.stack.url}/admin/registry/version/{version['id']}/change/")
+    page.wait_for_selector(".plot .main-svg")
+    take_picture("version-with-variants")
+    page.goto(f"{live.stack.url}/admin/compression/job/")
+    page.wait_for_selector("text=0 running, 0 queued")
+    take_picture("compression-jobs")
+    assert problems == []
