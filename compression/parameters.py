@@ -34,6 +34,9 @@ class Parameter:
             return f"expected {self.kind}"
         if self.kind == "names" and not all(isinstance(name, str) for name in value):
             return "expected a list of names"
+        if self.kind == "names" and self.choices:
+            unknown = [name for name in value if name not in self.choices]
+            return f"expected names of {list(self.choices)}" if unknown else None
         if self.choices and value not in self.choices:
             return f"expected one of {list(self.choices)}"
         if self.kind in ("int", "float"):
@@ -150,6 +153,10 @@ PASSES: dict[str, PassInfo] = {
         {
             **{key: _STATIC[key] for key in ("method", "samples", "chunk", "percentile")},
             "max_drop_points": Parameter("float", 0.0, 100.0, default=0.5),
+            # None: what the target's ISA has a use for, see `compression.passes.ladder`.
+            "ladder": Parameter(
+                "names", choices=("a16w8", "w8", "w16"), default=None, is_nullable=True
+            ),
             "probe": Parameter("int", 16, 100_000, default=256),
         },
         needs_calibration=True,

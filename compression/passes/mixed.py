@@ -11,10 +11,11 @@ from compression.arrays import Samples
 from compression.exceptions import DataSetUnusableError, ModelUnsupportedError
 from compression.passes.calibration import calibrate
 from compression.passes.context import PassContext, PassResult
+from compression.passes.ladder import FP32, LADDERS, apply_rung
 from compression.passes.mixed_plan import find_excluded, rank_nodes
 from compression.passes.quantize import finish_file, run_static, static_settings
-from compression.passes.weights import store_weights, weight_axes
-from compression.statistics import accuracy_of, mean_divergence
+from compression.statistics import accuracy_of, collapse_flags, mean_divergence
+from compression.structure import describe_graph
 
 # These only hand on what others have quantized: alone they change nothing.
 _FOLLOWERS = {"Flatten", "MaxPool", "Reshape", "Slice", "Split", "Squeeze"} | {
@@ -24,32 +25,43 @@ _FOLLOWERS = {"Flatten", "MaxPool", "Reshape", "Slice", "Split", "Squeeze"} | {
 QUANTIZABLE = {*QDQRegistry, *QLinearOpsRegistry} - _FOLLOWERS
 
 
+# Multiply-accumulates that ranking and judging may spend on FP32 rows: a 300-million-MAC network on
+# two cores then takes about 20 and 10 seconds for them, and a small one sees all its rows.
+RANKING_MACS = 3 * 10**11
+JUDGING_MACS = 3 * 10**10
+MIN_RANKING_ROWS = 8
+MIN_JUDGING_ROWS = 64
+
+
 def search_mixed(context: PassContext) -> PassResult:
-    """Keeps few nodes out of INT8; their weights go to 8 bits where that is harmless.
+    """Keeps few nodes out of INT8, each on the lowest rung of the ladder that does no harm.
 
     The search judges on calibration samples alone; the gates judge on the evaluation set.
     """
     if context.calibration is None:
         raise DataSetUnusableError("mixed.search needs calibration samples.")
     search = _Search(context, context.calibration)
-    ranked, divergence = search.rank()
+    ranked, divergence = ([], {}) if search.is_good([]) else search.rank()
     excluded = find_excluded(ranked, search.is_good)
     if excluded is None:
         raise ModelUnsupportedError(
             "No mix of INT8 and FP32 stays within "
             f"{context.parameters['max_drop_points']} points; is the calibration data right?"
         )
-    search.build(excluded, context.destination)
-    weights_only = search.shrink_excluded(excluded, context.destination)
+    plan = search.lower(excluded)
+    search.build(plan, context.destination)
     reasons = {
-        name: f"quantizing it alone moves the output by {divergence.get(name, 0.0):.4g} nats"
-        + ("; its weights alone are 8 bits" if name in weights_only else "")
-        for name in excluded
+        name: f"{rung}: quantizing it alone moves the output by {divergence[name]:.4g} nats"
+        for name, rung in plan.items()
     }
     facts = {
-        "nodes": len(ranked),
-        "excluded": len(excluded),
-        "weights_only": len(weights_only),
+        "nodes": len(search.nodes),
+        "excluded": len(plan),
+        "rungs": {rung: list(plan.values()).count(rung) for rung in sorted(set(plan.values()))},
+        "weights_only": sum(rung in ("w8", "w16") for rung in plan.values()),
+        "collapsed_trials": search.collapsed,
+        "calibration_rows": len(search.samples),
+        "ranking_rows": len(search.probe),
         "trials": search.trials,
         "seconds": round(time.monotonic() - search.started, 2),
     }
@@ -57,19 +69,30 @@ def search_mixed(context: PassContext) -> PassResult:
 
 
 class _Search:
-    """Calibrated once; builds and judges candidates until trials or seconds are used up."""
+    """Calibrated once; builds and judges plans until trials or seconds are used up.
+
+    A plan names the rung of each node that is kept out of INT8.
+    """
 
     def __init__(self, context: PassContext, calibration: Samples) -> None:
         self.context = context
         self.started = time.monotonic()
         self.trials = 0
+        self.collapsed: dict[str, int] = {}
         self.parameters = {**context.parameters, "format": "qdq", "per_channel": True}
         self.settings = static_settings(self.parameters, context.target.isa)
-        self.samples = calibration.pick(context.parameters["samples"], context.seed)
-        self.probe = self.samples.head(context.parameters["probe"])
+        self.ladder = context.parameters["ladder"]
+        if self.ladder is None:
+            self.ladder = LADDERS[context.target.isa]
         self.model = onnx.load(str(context.source))
+        self.nodes = [node for node in self.model.graph.node if node.op_type in QUANTIZABLE]
+        macs = describe_graph(context.source)["macs"] or 1
+        rows = max(JUDGING_MACS // macs, MIN_JUDGING_ROWS)
+        self.samples = calibration.pick(min(context.parameters["samples"], rows), context.seed)
+        rows = max(RANKING_MACS // (macs * max(len(self.nodes), 1)), MIN_RANKING_ROWS)
+        self.probe = self.samples.head(min(context.parameters["probe"], rows))
         self.candidate = context.scratch / "candidate.onnx"
-        self.judged: dict[tuple[str, ...], bool] = {}
+        self.judged: dict[tuple[tuple[str, str], ...], bool] = {}
         self.cache = calibrate(
             context.source,
             self.samples,
@@ -81,48 +104,53 @@ class _Search:
 
     def rank(self) -> tuple[list[str], dict[str, float]]:
         """Quantizable nodes, most harmful per byte first, and each one's divergence."""
-        nodes = [node for node in self.model.graph.node if node.op_type in QUANTIZABLE]
         sizes = {tensor.name: len(tensor.raw_data) for tensor in self.model.graph.initializer}
         head = self.reference[: len(self.probe)]
         divergence = {}
-        for index, node in enumerate(nodes):
+        for index, node in enumerate(self.nodes):
             self._check_time()
             self._quantize(self.candidate, only=[node.name])
             divergence[node.name] = mean_divergence(head, self._scores(self.candidate, self.probe))
-            self.context.report_progress(index + 1, len(nodes))
-        bytes_of = {node.name: sum(sizes.get(i, 0) for i in node.input) for node in nodes}
+            self.context.report_progress(index + 1, len(self.nodes))
+        bytes_of = {node.name: sum(sizes.get(i, 0) for i in node.input) for node in self.nodes}
         return rank_nodes(divergence, bytes_of), divergence
 
     def is_good(self, excluded: list[str]) -> bool:
-        """Whether the model with these nodes kept out loses little enough."""
-        key = tuple(sorted(excluded))
+        """Whether the model with these nodes kept in FP32 loses little enough."""
+        return self.is_plan_good(dict.fromkeys(excluded, FP32))
+
+    def is_plan_good(self, plan: dict[str, str]) -> bool:
+        """Whether the model of that plan loses little enough; False once trials are used up."""
+        key = tuple(sorted(plan.items()))
         if key not in self.judged:
             if self.trials >= self.context.search.trials:
                 return False
             self._check_time()
             self.trials += 1
-            self.build(excluded, self.candidate)
-            self.judged[key] = self._is_file_good(self.candidate)
+            self.judged[key] = self.build(plan, self.candidate) and self._is_file_good()
         return self.judged[key]
 
-    def build(self, excluded: list[str], path: Path) -> None:
-        """Writes the model with these nodes kept out of INT8."""
-        self._quantize(path, excluded=excluded)
+    def build(self, plan: dict[str, str], path: Path) -> bool:
+        """Writes the model of the plan; False when a rung has nothing to change at its node."""
+        self._quantize(path, excluded=list(plan))
+        lowered = {name: rung for name, rung in plan.items() if rung != FP32}
+        if not lowered:
+            return True
+        model = onnx.load(str(path))
+        changed = [apply_rung(model, name, rung, self.cache) for name, rung in lowered.items()]
+        onnx.save(model, str(path))
+        finish_file(path)
+        return all(changed)
 
-    def shrink_excluded(self, excluded: list[str], path: Path) -> list[str]:
-        """Stores the weights of kept-out nodes in 8 bits, one node at a time, where harmless."""
-        done = []
+    def lower(self, excluded: list[str]) -> dict[str, str]:
+        """The plan with each node on the lowest rung that keeps the model good."""
+        plan = dict.fromkeys(excluded, FP32)
         for name in excluded:
-            model = onnx.load(str(path))
-            others = {node.name for node in model.graph.node} - {name}
-            if not store_weights(model, weight_axes(model, others), 8):
-                continue
-            onnx.save(model, str(self.candidate))
-            if self._is_file_good(self.candidate):
-                finish_file(self.candidate)
-                path.write_bytes(self.candidate.read_bytes())
-                done.append(name)
-        return done
+            for rung in self.ladder:
+                if self.is_plan_good({**plan, name: rung}):
+                    plan[name] = rung
+                    break
+        return plan
 
     def _quantize(
         self, path: Path, *, excluded: list[str] | None = None, only: list[str] | None = None
@@ -137,9 +165,14 @@ class _Search:
             only=only,
         )
 
-    def _is_file_good(self, path: Path) -> bool:
+    def _is_file_good(self) -> bool:
         """Points of accuracy lost on calibration samples, or of agreement where unlabelled."""
-        scores = self._scores(path, self.samples)
+        scores = self._scores(self.candidate, self.samples)
+        flags = collapse_flags(scores)
+        for flag in flags:
+            self.collapsed[flag] = self.collapsed.get(flag, 0) + 1
+        if flags:
+            return False
         if self.samples.labels is not None:
             before = accuracy_of(self.reference, self.samples.labels).value
             lost = before - accuracy_of(scores, self.samples.labels).value

@@ -12,9 +12,11 @@ from compression.exceptions import ModelUnsupportedError
 from compression.passes.context import PassContext, PassResult
 from compression.passes.modernize import raise_opset
 from compression.structure import attributes_of, strip_metadata
+from registry.validation.rules import default_opset
 
 OPSET_FOR_INT16 = 21
 OPSET_FOR_AXIS = 13
+MICROSOFT = "com.microsoft"
 _CHANNEL_AXIS = {"Conv": 0, "ConvTranspose": 1, "MatMul": 1, "Gather": 0}
 _MIN_ELEMENTS = 64
 
@@ -38,6 +40,7 @@ def quantize_weights(context: PassContext) -> PassResult:
 def store_weights(model: onnx.ModelProto, axes: dict[str, int], bits: int) -> int:
     """Replaces FP32 weights, given with their channel axis, in place; returns how many."""
     graph = model.graph
+    domain = int16_domain(model) if bits == 16 and axes else ""
     tensors = {tensor.name: tensor for tensor in graph.initializer}
     inserted: list[Any] = []
     for name, axis in axes.items():
@@ -52,12 +55,22 @@ def store_weights(model: onnx.ModelProto, axes: dict[str, int], bits: int) -> in
                 [name],
                 name=f"{name}_dequantize",
                 axis=axis,
+                domain=domain,
             )
         )
     nodes = [*inserted, *graph.node]
     del graph.node[:]
     graph.node.extend(nodes)
     return len(inserted)
+
+
+def int16_domain(model: onnx.ModelProto) -> str:
+    """The domain whose Quantize/DequantizeLinear take 16 bits: ONNX's own from opset 21 on."""
+    if default_opset(model) >= OPSET_FOR_INT16:
+        return ""
+    if not any(item.domain == MICROSOFT for item in model.opset_import):
+        model.opset_import.append(helper.make_opsetid(MICROSOFT, 1))
+    return MICROSOFT
 
 
 def quantize_tensor(values: NDArray, axis: int, bits: int) -> tuple[NDArray, NDArray[np.float32]]:

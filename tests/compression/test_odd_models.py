@@ -28,8 +28,6 @@ RECIPES = {
 NOTHING_WIDE = "No channel of this model can be removed|Nothing was removed"
 # What cannot work on a model that otherwise compresses, and what the answer says.
 EXPECTED = {
-    ("products_only", "pruned"): NOTHING_WIDE,
-    ("integer_tokens", "pruned"): NOTHING_WIDE,
     ("recurrent", "pruned"): NOTHING_WIDE,
     ("contributed_operator", "pruned"): NOTHING_WIDE,
     ("contributed_operator", "qoperator"): "does not work on this graph",
