@@ -4,7 +4,6 @@ The runtime only says the first one, to standard error; the system's loader does
 """
 
 import contextlib
-import ctypes
 import functools
 import io
 import logging
@@ -36,6 +35,8 @@ def find_provider_library(provider: str, folder: Path | None = None) -> Path | N
 
 def explain_failure(library: Path) -> str:
     """Why `library` does not load; empty when it does."""
+    import ctypes
+
     shared = library.parent / "libonnxruntime_providers_shared.so"
     try:
         if shared.exists():
@@ -52,6 +53,8 @@ def explain_failure(library: Path) -> str:
 
 def find_missing(library: Path) -> list[str]:
     """The names of libraries that `library`, or one beside it that it needs, does not find."""
+    import ctypes
+
     missing: list[str] = []
     seen: set[str] = set()
     waiting = [library]

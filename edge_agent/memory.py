@@ -1,6 +1,5 @@
 """Gives back memory that only the start needed."""
 
-import ctypes
 import logging
 import re
 import sys
@@ -20,6 +19,8 @@ def release_code(name: str) -> int:
     """
     if sys.platform != "linux":
         return 0
+    import ctypes
+
     libc = ctypes.CDLL(None)
     libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
     given = 0
