@@ -287,7 +287,7 @@ class Agent:
         return find
 
     def _self_test(self, manifest: Manifest) -> SelfTestResult:
-        golden = manifest.file_of_role("golden")
+        golden, images = manifest.golden_file, manifest.processor_golden_file
         guest = manifest.file_of_role("processor")
         return selftest.run_self_test(
             self.files.read(self.layout.manifest(manifest.digest)) or b"",
@@ -297,6 +297,7 @@ class Agent:
             install=self.config.install,
             cache=self.layout.optimised,
             processor_path=self.layout.blob(guest.sha256) if guest else None,
+            processor_golden_path=self.layout.blob(images.sha256) if images else None,
             sandbox=self.config.sandbox,
         )
 

@@ -3,6 +3,7 @@
 import hashlib
 import importlib.util
 import time
+from collections.abc import Mapping
 from importlib import resources
 from typing import Any
 
@@ -100,6 +101,33 @@ class Processor:
         for image in images:
             if self.infer(image).class_id is None:
                 raise GuestError("the guest answered no class")
+
+    def compare(
+        self,
+        images: np.ndarray[Any, Any],
+        classes: np.ndarray[Any, Any],
+        confidences: np.ndarray[Any, Any] | None,
+        rules: Mapping[str, float],
+    ) -> None:
+        """Classifies golden images, uint8 `[rows, height, width, channels]`.
+
+        Args:
+            classes, confidences: what the best hit of each row must be; None compares classes only.
+            rules: `atol`, `rtol` and `min_fraction` of the manifest's golden vectors.
+
+        Raises:
+            GuestError: fewer than `min_fraction` of the rows are answered as they should be.
+        """
+        atol, rtol = rules.get("atol", 1e-3), rules.get("rtol", 1e-3)
+        close = 0
+        for index, class_id in enumerate(classes.tolist()):
+            result = self.infer(images[index : index + 1])
+            want = result.confidence if confidences is None else float(confidences[index])
+            if result.class_id == class_id and result.confidence is not None and want is not None:
+                close += abs(result.confidence - want) <= atol + rtol * abs(want)
+        needed = rules.get("min_fraction", 1.0)
+        if close < needed * len(classes):
+            raise GuestError(f"{close} of {len(classes)} golden images agree; needed {needed:.4f}")
 
 
 def open_processor(

@@ -30,6 +30,7 @@ def run_self_test(
     install: InstallConfig,
     cache: Path | None = None,
     processor_path: Path | None = None,
+    processor_golden_path: Path | None = None,
     sandbox: SandboxConfig | None = None,
 ) -> SelfTestResult:
     """The verdict on a release whose files are whole.
@@ -41,6 +42,7 @@ def run_self_test(
         cache: where the optimised graph and engines are kept for the process that will run them.
         processor_path: the guest module, when the release has one; it is compiled here, under the
             time limit, and kept in `cache`.
+        processor_golden_path: raw images and what it must answer to them.
     """
     request = {
         "payload": json.loads(envelope)["payload"],
@@ -50,6 +52,7 @@ def run_self_test(
         "memory_mb": install.selftest_memory_mb,
         "cache": str(cache) if cache else "",
         "processor_path": str(processor_path) if processor_path else "",
+        "processor_golden_path": str(processor_golden_path) if processor_golden_path else "",
         "sandbox": dataclasses.asdict(sandbox or SandboxConfig()),
     }
     timeout_s = install.selftest_timeout_s
@@ -82,13 +85,14 @@ def examine(
     config: InferenceConfig,
     cache: Path | None = None,
     processor_path: Path | None = None,
+    processor_golden_path: Path | None = None,
     sandbox: SandboxConfig | None = None,
 ) -> SelfTestResult:
     """Loads the model in this process and compares it with its golden vectors; tries its processor
     on a few images."""
     import numpy as np
 
-    from edge_agent.exceptions import GuestError, InferenceError, ProviderError
+    from edge_agent.exceptions import InferenceError, ProviderError
     from edge_agent.session import ModelSession
 
     try:
@@ -131,8 +135,15 @@ def examine(
         compiled = CompiledCache(cache) if cache else None
         try:
             module = processor_path.read_bytes()
-            open_processor(session, module, sandbox or SandboxConfig(), compiled).try_out()
-        except GuestError as error:
+            processor = open_processor(session, module, sandbox or SandboxConfig(), compiled)
+            processor.try_out()
+            if processor_golden_path is not None:
+                with np.load(processor_golden_path, allow_pickle=False) as archive:
+                    wanted = {name: archive[name] for name in archive.files}
+                processor.compare(
+                    wanted["image"], wanted["class_id"], wanted.get("confidence"), rules
+                )
+        except InferenceError as error:
             return SelfTestResult(False, "processor_failed", f"{error.code}: {error}")
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     detail = f"golden {close}/{total}, batch {elapsed / 1e6:.2f} ms, peak {peak_mb} MB"
@@ -181,6 +192,7 @@ def main() -> int:
         InferenceConfig(**inference),
         Path(request["cache"]) if request["cache"] else None,
         Path(request["processor_path"]) if request["processor_path"] else None,
+        Path(request["processor_golden_path"]) if request["processor_golden_path"] else None,
         SandboxConfig(**request["sandbox"]),
     )
     print(json.dumps(dataclasses.asdict(result)), flush=True)

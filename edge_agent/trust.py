@@ -40,6 +40,7 @@ MANIFEST_TYPE = "application/vnd.aviary.manifest.v1+json"
 ASSIGNMENT_TYPE = "application/vnd.aviary.assignment.v1+json"
 ROLES = frozenset({"model", "external_data", "labels", "processor", "golden", "baseline"})
 EXPIRY_SLACK = timedelta(days=1)
+PROCESSOR_GOLDEN_PATH = "processor-golden.npz"
 DIGEST = re.compile(r"[0-9a-f]{64}")
 MAX_FILES = 64
 
@@ -73,6 +74,19 @@ class Manifest:
     def file_of_role(self, role: str) -> ManifestFile | None:
         """The first file with `role`, or None when the release has none."""
         return next((file for file in self.files if file.role == role), None)
+
+    @property
+    def golden_file(self) -> ManifestFile | None:
+        """The model's golden vectors: the file that `golden.path` names."""
+        path = (self.document.get("golden") or {}).get("path")
+        files = [file for file in self.files if file.role == "golden"]
+        return next((file for file in files if file.path == path), None)
+
+    @property
+    def processor_golden_file(self) -> ManifestFile | None:
+        """Raw images and what the processor must answer, when the release brings them."""
+        files = [file for file in self.files if file.role == "golden"]
+        return next((file for file in files if file.path == PROCESSOR_GOLDEN_PATH), None)
 
     @property
     def labels(self) -> list[str]:

@@ -11,6 +11,7 @@ from compression.recipe import parse_recipe
 from registry.exceptions import ConflictError
 from registry.models import FileRole, Variant
 from registry.services.blobs import store_blob
+from registry.services.inspection import PROCESSOR_GOLDEN_PATH
 from registry.services.variants import attach_variant
 
 # INT8 kernels differ between processors by a few quantization steps.
@@ -27,8 +28,9 @@ def attach_result(*, job: Job, path: Path, report: dict[str, Any]) -> Variant:
         blob = store_blob(stream=stream, max_bytes=settings.AVIARY_MAX_UPLOAD_BYTES)
     # The same images go into the smaller model, through the same processor.
     processors = [
-        (file.path, FileRole.PROCESSOR.value, file.blob_id)
-        for file in job.source_variant.files.filter(role=FileRole.PROCESSOR)
+        (file.path, file.role, file.blob_id)
+        for file in job.source_variant.files.all()
+        if file.role == FileRole.PROCESSOR or file.path == PROCESSOR_GOLDEN_PATH
     ]
     for number in range(1, MAX_NAMES + 1):
         name = job.variant_name if number == 1 else f"{job.variant_name}-{number}"

@@ -14,6 +14,9 @@ from registry.services import blobs
 from registry.validation.parent import RejectedError, run_child
 
 GOLDEN_PATH = "golden.npz"
+"""The model's own vectors, made here."""
+PROCESSOR_GOLDEN_PATH = "processor-golden.npz"
+"""Raw images and what the processor must answer: brought by whoever brings the processor."""
 MAX_GOLDEN_BYTES = 512 * 1024 * 1024
 
 
@@ -70,6 +73,9 @@ def inspect_files(
                     "model_path": next(f.path for f in files if f.role == FileRole.MODEL),
                     "external_paths": [f.path for f in files if f.role == FileRole.EXTERNAL_DATA],
                     "processor_paths": [f.path for f in files if f.role == FileRole.PROCESSOR],
+                    "processor_golden_paths": [
+                        f.path for f in files if f.path == PROCESSOR_GOLDEN_PATH
+                    ],
                     "max_model_bytes": settings.AVIARY_MAX_UPLOAD_BYTES,
                     "model_task": model.task,
                     "labels": model.labels,

@@ -21,7 +21,7 @@ from registry.models import (
 from registry.selectors import get_model
 from registry.services.audit import record_event
 from registry.services.blobs import Readable, discard_blob, store_blob
-from registry.services.inspection import GOLDEN_PATH, FileSpec
+from registry.services.inspection import GOLDEN_PATH, PROCESSOR_GOLDEN_PATH, FileSpec
 
 DEFAULT_VARIANT = "fp32"
 MAX_FILES = 64
@@ -52,7 +52,7 @@ def upload_version(
     Args:
         files: path, bytes, and the SHA-256 they must have (None: whatever arrives). A lone file is
             the model; of several, the one that ends in `.onnx` is, and one that ends in `.wasm` is
-            its processor.
+            its processor, which `processor-golden.npz` may say what to expect of.
         metadata: `notes`, `tags`, `source`, `metrics`, `parent` (a version string), `variant`,
             `requirements`, `preprocessing`, `postprocessing`, `roles` (path to role), `golden`
             (tolerances); all optional.
@@ -177,8 +177,11 @@ def choose_roles(paths: Sequence[str], given: Mapping[str, str]) -> dict[str, st
             guess = FileRole.LABELS
         elif path.endswith(".wasm"):
             guess = FileRole.PROCESSOR
+        elif path == PROCESSOR_GOLDEN_PATH:
+            guess = FileRole.GOLDEN
         roles[path] = given.get(path, guess)
-        if roles[path] not in _UPLOAD_ROLES:
+        is_golden = path == PROCESSOR_GOLDEN_PATH and roles[path] == FileRole.GOLDEN
+        if roles[path] not in _UPLOAD_ROLES and not is_golden:
             raise InvalidFieldError(f"{path!r} cannot have the role {roles[path]!r}")
     models = [path for path, role in roles.items() if role == FileRole.MODEL]
     if len(models) != 1:
@@ -191,6 +194,8 @@ def choose_roles(paths: Sequence[str], given: Mapping[str, str]) -> dict[str, st
             f"At most one file has the role processor; got {len(processors)}",
             {"files": processors},
         )
+    if FileRole.GOLDEN in roles.values() and not processors:
+        raise ManifestInvalidError(f"{PROCESSOR_GOLDEN_PATH!r} needs a processor beside it")
     return roles
 
 

@@ -67,8 +67,8 @@ def attach_variant(
     complete = complete_requirements(requirements or {})
     known = version.variants.filter(name=name).first()
     if known is not None:
-        have = set(known.files.exclude(role=FileRole.GOLDEN).values_list("path", "role", "blob_id"))
-        wanted = {(f.path, f.role, f.sha256) for f in specs if f.role != FileRole.GOLDEN}
+        have = set(known.files.exclude(path=GOLDEN_PATH).values_list("path", "role", "blob_id"))
+        wanted = {(f.path, f.role, f.sha256) for f in specs if f.path != GOLDEN_PATH}
         if have == wanted:
             return known
         raise ConflictError(f"{version} has a variant {name!r} already", {"variant": name})
@@ -133,7 +133,7 @@ def finish_variant(
     Runs in the caller's transaction; the variant's files but the golden one exist already.
     """
     version = variant.version
-    golden_file = variant.files.filter(role=FileRole.GOLDEN).first()
+    golden_file = variant.files.filter(path=GOLDEN_PATH, role=FileRole.GOLDEN).first()
     if golden_file is None and inspection.golden is not None:
         golden_file = VariantFile.objects.create(
             variant=variant, path=GOLDEN_PATH, role=FileRole.GOLDEN, blob=inspection.golden
@@ -183,7 +183,7 @@ def finish_variant(
 def _golden_of(variant: Variant | None) -> str | None:
     if variant is None:
         return None
-    file = variant.files.filter(role=FileRole.GOLDEN).first()
+    file = variant.files.filter(path=GOLDEN_PATH, role=FileRole.GOLDEN).first()
     return file.blob_id if file else None
 
 

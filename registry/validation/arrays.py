@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from registry.validation.rules import RuleError
 
 MAX_ARRAYS = 64
+MAX_PROCESSOR_ROWS = 64
 ANSWERS = ("y", "class_id", "confidence")
 """Arrays that are no inputs: the true label, and what a device answered."""
 
@@ -84,3 +85,35 @@ def check_dataset(arrays: dict[str, NDArray[Any]]) -> dict[str, Any]:
         for name, array in sorted(arrays.items())
     }
     return {"rows": rows, "arrays": described}
+
+
+def check_processor_golden(arrays: dict[str, NDArray[Any]], *, channels: int) -> None:
+    """Returns when the arrays say what a processor must answer to raw images.
+
+    `image` is uint8 `[rows, height, width, channels]`, `class_id` integers `[rows]`, and
+    `confidence`, when given, floats in [0, 1] of the same length.
+
+    Raises:
+        RuleError: an array is missing, unknown, or of another type or shape.
+    """
+    image, classes = arrays.get("image"), arrays.get("class_id")
+    unknown = sorted(set(arrays) - {"image", "class_id", "confidence"})
+    if image is None or classes is None or unknown:
+        raise RuleError(f"Expected 'image' and 'class_id' for a processor; got {sorted(arrays)}")
+    if image.dtype != np.uint8 or image.ndim != 4 or image.shape[3] != channels or not image.size:
+        raise RuleError(
+            f"'image' needs uint8 [rows, height, width, {channels}]; "
+            f"got {image.dtype} of {image.shape}"
+        )
+    rows = len(image)
+    if not 0 < rows <= MAX_PROCESSOR_ROWS:
+        raise RuleError(f"Expected 1 to {MAX_PROCESSOR_ROWS} images; got {rows}")
+    if classes.dtype.kind not in "iu" or classes.shape != (rows,):
+        raise RuleError(f"'class_id' needs {rows} integers; got {classes.dtype} of {classes.shape}")
+    confidence = arrays.get("confidence")
+    if confidence is not None and (
+        confidence.dtype.kind != "f"
+        or confidence.shape != (rows,)
+        or not ((confidence >= 0) & (confidence <= 1)).all()
+    ):
+        raise RuleError(f"'confidence' needs {rows} numbers from 0 to 1")

@@ -8,7 +8,7 @@ import onnx
 import onnxruntime
 from numpy.typing import NDArray
 
-from registry.validation.arrays import check_dataset, read_npz
+from registry.validation.arrays import check_dataset, check_processor_golden, read_npz
 from registry.validation.profile import apply_activation, build_profile
 from registry.validation.rules import (
     RuleError,
@@ -41,6 +41,9 @@ def inspect_model(folder: Path, job: dict[str, Any]) -> dict[str, Any]:
         with (folder / "files" / name).open("rb") as stream:
             check_processor(stream.read(MAX_MODULE_BYTES + 1))
         _check_takes_images(signature)
+    for name in job["processor_golden_paths"]:
+        golden = read_npz(folder / "files" / name, job["max_array_bytes"])
+        check_processor_golden(golden, channels=signature["inputs"][0]["shape"][1])
     _check_structure(path)
     session = load_session(path)
     dataset = None

@@ -119,6 +119,30 @@ def test_a_release_whose_processor_fails_is_blocked(
     assert ("failed", "processor_failed") in server.states()
 
 
+def make_processor_golden(images: Any, shift: int = 0) -> bytes:
+    session = onnxruntime.InferenceSession(DIGITS, providers=["CPUExecutionProvider"])
+    tensors = images.transpose(0, 3, 1, 2) / np.float32(255)
+    classes = session.run(None, {"input": tensors})[0].argmax(axis=1)
+    stream = io.BytesIO()
+    np.savez(stream, image=images, class_id=(classes + shift) % 10)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("shift", [0, 1])
+def test_golden_images_judge_the_processor(
+    agent: Agent, server: Server, images: Any, shift: int
+) -> None:
+    files = {
+        "classify.wasm": ("processor", read_packaged_guest()),
+        "processor-golden.npz": ("golden", make_processor_golden(images[:8], shift)),
+    }
+    digest = server.publish(DIGITS, golden=make_golden(), extra=files, labels=LABELS)
+    is_right = shift == 0
+    assert agent.sync() == ({MODEL} if is_right else set())
+    reason = agent.installer.state.model(MODEL).blocked.get(digest, "")
+    assert is_right or "0 of 8 golden images agree" in reason
+
+
 def test_a_device_without_the_sandbox_says_so_before_it_downloads(
     agent: Agent, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,9 +6,10 @@ import io
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from registry.exceptions import ManifestInvalidError
+from registry.exceptions import InvalidFieldError, ManifestInvalidError
 from registry.models import FileRole, VersionState
 from registry.services.uploads import choose_roles
 from registry.services.variants import attach_variant
@@ -23,13 +24,20 @@ IMAGE_MODEL = (ROOT / "demo" / "data" / "digits-cnn-1.0.0.onnx").read_bytes()
 LABELS = [str(digit) for digit in range(10)]
 
 
-def upload(processor: bytes, model: bytes = IMAGE_MODEL, labels: list[str] = LABELS):  # type: ignore[no-untyped-def]
+def upload(  # type: ignore[no-untyped-def]
+    processor: bytes,
+    model: bytes = IMAGE_MODEL,
+    labels: list[str] = LABELS,
+    golden: bytes | None = None,
+):
+    extra = [] if golden is None else [("processor-golden.npz", io.BytesIO(golden), None)]
     version = upload_version(
         model_slug=make_model(labels=labels).slug,
         version="1.0.0",
         files=[
             ("model.onnx", io.BytesIO(model), None),
             ("classify.wasm", io.BytesIO(processor), None),
+            *extra,
         ],
         actor="tester",
     )
@@ -87,3 +95,62 @@ def test_a_file_that_ends_in_wasm_is_a_processor_and_there_is_one() -> None:
     assert roles == {"a.onnx": FileRole.MODEL, "b.wasm": FileRole.PROCESSOR}
     with pytest.raises(ManifestInvalidError, match="At most one"):
         choose_roles(["a.onnx", "b.wasm", "c.wasm"], {})
+
+
+IMAGES = np.zeros((2, 9, 9, 1), np.uint8)
+
+
+def make_golden(**arrays: object) -> bytes:
+    return pack({"image": IMAGES, "class_id": np.array([1, 2]), **arrays})
+
+
+def pack(arrays: dict[str, object]) -> bytes:
+    stream = io.BytesIO()
+    np.savez(stream, **arrays)  # type: ignore[arg-type]
+    return stream.getvalue()
+
+
+def test_its_golden_images_are_signed_beside_the_models_own_vectors() -> None:
+    version = upload(PROCESSOR, golden=make_golden(confidence=np.array([0.5, 1.0])))
+    assert version.state == VersionState.READY, version.rejection_reason
+    source = version.variants.get()
+    manifest = json.loads(base64.b64decode(source.envelope["payload"]))
+    golden = [file["path"] for file in manifest["files"] if file["role"] == "golden"]
+    assert golden == ["golden.npz", "processor-golden.npz"]
+    assert manifest["golden"]["path"] == "golden.npz"
+    files = list(source.files.exclude(path="golden.npz").values_list("path", "role", "blob_id"))
+    smaller = attach_variant(
+        version=version, name="smaller", files=files, actor="tester", derived_from=source
+    )
+    assert smaller.files.filter(role=FileRole.GOLDEN).count() == 2
+    again = attach_variant(
+        version=version, name="smaller", files=files, actor="tester", derived_from=source
+    )
+    assert again.pk == smaller.pk
+
+
+@pytest.mark.parametrize(
+    ("golden", "reason"),
+    [
+        (b"no npz", "not a readable npz"),
+        (pack({"image": IMAGES}), "Expected 'image' and 'class_id'"),
+        (make_golden(more=np.zeros(2)), "Expected 'image' and 'class_id'"),
+        (make_golden(image=IMAGES.astype(np.float32)), "'image' needs uint8"),
+        (make_golden(image=np.zeros((2, 9, 9, 3), np.uint8)), "'image' needs uint8"),
+        (make_golden(image=np.zeros((0, 9, 9, 1), np.uint8)), "'image' needs uint8"),
+        (make_golden(image=np.zeros((65, 1, 1, 1), np.uint8)), "1 to 64 images"),
+        (make_golden(class_id=np.array([1])), "'class_id' needs 2 integers"),
+        (make_golden(class_id=np.array([1.0, 2.0])), "'class_id' needs 2 integers"),
+        (make_golden(confidence=np.array([0.5, np.nan])), "'confidence' needs 2 numbers"),
+    ],
+)
+def test_golden_images_of_another_form_reject_the_version(golden: bytes, reason: str) -> None:
+    version = upload(PROCESSOR, golden=golden)
+    assert version.state == VersionState.REJECTED and reason in version.rejection_reason
+
+
+def test_golden_images_need_a_processor_and_their_own_name() -> None:
+    with pytest.raises(ManifestInvalidError, match="needs a processor"):
+        choose_roles(["a.onnx", "processor-golden.npz"], {})
+    with pytest.raises(InvalidFieldError, match="cannot have the role"):
+        choose_roles(["a.onnx", "b.wasm", "other.npz"], {"other.npz": FileRole.GOLDEN})
