@@ -37,7 +37,8 @@ class GraphFacts:
 
     `weighted` counts nodes of the outer graph with FP32 weights by operator; `inner_weights` those
     inside branches and loops. `other_weight_types` are element types of weights that are neither
-    FP32 nor integers.
+    FP32 nor integers. `operators` are those of the outer graph that see anything of an input; what
+    hangs on constants alone is folded before it matters.
     """
 
     opset: int
@@ -53,6 +54,7 @@ class GraphFacts:
     weight_bytes: int = 0
     largest_activation_bytes: int = 0
     file_bytes: int = 0
+    operators: tuple[str, ...] = ()
 
 
 def read_facts(path: Path) -> GraphFacts:
@@ -96,7 +98,19 @@ def read_facts(path: Path) -> GraphFacts:
         weight_bytes=sum(_tensor_bytes(tensor) for tensor in graph.initializer),
         largest_activation_bytes=_largest_activation(model),
         file_bytes=path.stat().st_size,
+        operators=_operators_of_data(graph, initialized),
     )
+
+
+def _operators_of_data(graph: Any, initialized: set[str]) -> tuple[str, ...]:
+    reached = {item.name for item in graph.input if item.name not in initialized}
+    found = set()
+    for node in graph.node:
+        if reached & set(node.input):
+            reached.update(node.output)
+            is_plain = node.domain in ("", "ai.onnx")
+            found.add(node.op_type if is_plain else f"{node.domain}.{node.op_type}")
+    return tuple(sorted(found))
 
 
 def _names(nodes: list[Any], is_wanted: Any) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from compression.graph_facts import GraphFacts, TensorFacts
 from compression.recipe import Recipe, Step
+from compression.training.catalogue import find_untrainable, takes_images
 
 MIN_OPSET = 7
 MAX_DIMENSION = 2**31 - 1
@@ -152,6 +153,15 @@ def _check_step(step: Step, facts: GraphFacts) -> Iterator[str]:
         yield (
             f"{step.name} finds nothing to work on: no {', '.join(sorted(targets))} with FP32 "
             f"weights of its own{where}."
+        )
+    if step.name == "finetune.kd" and not facts.control_flow:
+        untrainable = find_untrainable(facts)
+        if untrainable:
+            yield f"finetune.kd has no rule to train through {', '.join(untrainable)}."
+    if step.name == "distill.student" and not takes_images(facts):
+        yield (
+            "distill.student takes the place of image classifiers, one FP32 input [N, C, H, W] "
+            "with known C and one FP32 output; this model has others."
         )
     if step.name == "convert.fp16" and not facts.weighted:
         yield "convert.fp16 finds no FP32 weights to halve."

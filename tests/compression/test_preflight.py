@@ -67,6 +67,18 @@ CASES = {
     "loop, pruned": ({"control_flow": ("Loop",)}, ("prune.structured",), "into Loop"),
     "weights": ({"weight_bytes": 2 * 1024**3}, STATIC, "bytes are needed"),
     "activation": ({"largest_activation_bytes": 3 * 1024**3}, STATIC, "bytes are needed"),
+    "untrainable": ({"operators": ("Conv", "LRN")}, ("finetune.kd",), "train through LRN."),
+    "student of a table": (with_input(None, 8), ("distill.student",), "image classifiers"),
+    "student of tokens": (
+        with_input(None, 3, 8, 8, dtype="int64"),
+        ("distill.student",),
+        "image classifiers",
+    ),
+    "student of two outputs": (
+        {"outputs": (TensorFacts("y", "float32", (None, 4)),) * 2},
+        ("distill.student",),
+        "image classifiers",
+    ),
     "twice": ({}, ("quantize.static", "quantize.weights"), "must be the last"),
     "prepared after": ({}, ("quantize.static", "prepare"), "must be the last"),
     "half first": ({}, ("convert.fp16", "quantize.static"), "must be the last"),
@@ -84,6 +96,8 @@ FINE = {
     "recurrent, dynamic": ({"weighted": {"LSTM": 1}}, ("quantize.dynamic",)),
     "table, weights": ({"weighted": {"Gather": 1}}, ("quantize.weights",)),
     "loop, static": ({"control_flow": ("Loop",)}, STATIC),
+    "untrainable, static": ({"operators": ("LRN",)}, STATIC),
+    "student of any size": (with_input(None, 3, None, None), ("distill.student",)),
     "free size": (with_input(None, 3, None, None), STATIC),
     "no shape known": ({"outputs": (TensorFacts("y", "float32", None),)}, STATIC),
 }
@@ -122,6 +136,7 @@ def test_facts_are_read_from_a_file(tmp_path):
     facts = read_facts(tmp_path / "model.onnx")
     assert facts.inputs == (TensorFacts("ids", "int64", (None, 12)),)
     assert facts.weighted == {"Gather": 1, "MatMul": 2}
+    assert {"Gather", "MatMul"} <= set(facts.operators)
     assert facts.weight_bytes == 4 * (200 * 16 + 16 * 32 + 32 * 4)
 
 

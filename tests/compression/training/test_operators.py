@@ -10,6 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from compression.exceptions import ModelUnsupportedError
 from compression.sessions import open_session
+from compression.training.catalogue import TRAINABLE_OPERATORS
 from compression.training.executor import GraphExecutor
 from compression.training.operators import OPERATORS
 
@@ -258,6 +259,10 @@ def test_a_form_without_a_rule_is_refused_before_anything_runs(name):
         model.graph.node[-1].output.append("indices")
     with pytest.raises(ModelUnsupportedError, match=reason):
         GraphExecutor(model)
+
+
+def test_what_preflight_knows_without_torch_is_what_there_is():
+    assert set(OPERATORS) == TRAINABLE_OPERATORS
 
 
 def test_every_operator_with_a_rule_is_compared_here():
