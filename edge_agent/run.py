@@ -187,6 +187,9 @@ class Runner:
                 "agent_version": __version__,
                 "running": self._running(),
                 "events": events,
+                "spool": self.agent.spool.stat(),
+                "drift": self.observer.drift_state(),
+                "latency": self._latency_rows(),
             }
         )
 
@@ -258,14 +261,17 @@ class Runner:
         if sessions:
             logger.debug("gave back %d KB of the runtime's code", release_code("onnxruntime") >> 10)
 
-    def write_runtime(self) -> None:
-        """For `status` only: no sync, for it is worth nothing after a restart."""
-        latency = {
+    def _latency_rows(self) -> dict[str, dict[str, float]]:
+        return {
             slug: slot.session.latency.stats()
             for slug, slot in self.agent.slots.items()
             if slot.session
         }
-        row = {"pid": os.getpid(), "providers": self._provider_rows(), "latency": latency}
+
+    def write_runtime(self) -> None:
+        """For `status` only: no sync, for it is worth nothing after a restart."""
+        row: dict[str, Any] = {"pid": os.getpid(), "providers": self._provider_rows()}
+        row["latency"] = self._latency_rows()
         row["drift"] = self.observer.drift_state()
         row["endpoint"] = self.endpoint.address if self.endpoint else ""
         temporary = self.agent.layout.runtime.with_suffix(".tmp")

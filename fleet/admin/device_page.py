@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -9,6 +10,13 @@ from django.utils import timezone
 
 from fleet import selectors
 from fleet.admin.base import release_names, release_words, selector_words
+from fleet.admin.device_resources import (
+    Report,
+    drift_rows,
+    event_rows,
+    provider_rows,
+    resource_rows,
+)
 from fleet.admin.forms import format_labels
 from fleet.assignment import Assignment
 from fleet.models import Deployment, Device, Installation
@@ -16,7 +24,15 @@ from fleet.models import Deployment, Device, Installation
 #: A device not heard from for this long counts as silent.
 FRESH = timedelta(minutes=10)
 HISTORY_ROWS = 30
-TELEMETRY_ROWS = 30
+TELEMETRY_ROWS = 120
+
+#: What other apps add to the page: each takes a device and gives what its template shows.
+PANELS: list[tuple[str, Callable[[Device], dict[str, Any]]]] = []
+
+
+def add_panel(template: str, gather: Callable[[Device], dict[str, Any]]) -> None:
+    """Shows `template` on every device's page with what `gather` says as `panel`."""
+    PANELS.append((template, gather))
 
 
 def page_context(device: Device) -> dict[str, Any]:
@@ -33,6 +49,7 @@ def page_context(device: Device) -> dict[str, Any]:
     }
     telemetry = list(device.telemetry.order_by("-id")[:TELEMETRY_ROWS])
     latest = telemetry[0] if telemetry else None
+    reports = [Report(row.received_at, row.resources, row.events) for row in reversed(telemetry)]
     return {
         "device": device,
         "now": timezone.now(),
@@ -49,8 +66,13 @@ def page_context(device: Device) -> dict[str, Any]:
         .select_related("model", "version", "variant", "rollout", "deployment")
         .order_by("-id")[:HISTORY_ROWS],
         "telemetry": latest,
-        "resources": _resource_rows(telemetry),
-        "providers": _provider_words(latest.providers if latest else {}),
+        "telemetry_since": telemetry[-1].received_at if telemetry else None,
+        "resources": resource_rows(reports),
+        "providers": provider_rows(latest.providers if latest else {}),
+        "drift": drift_rows(latest.drift if latest else {}),
+        "spool": latest.spool if latest else {},
+        "events": event_rows(reports),
+        "panels": [{"template": template, "panel": gather(device)} for template, gather in PANELS],
         "capabilities": sorted(device.capabilities.items()),
         "attributes": sorted(device.attributes.items()),
         "labels_text": format_labels(device.labels),
@@ -98,43 +120,4 @@ def _why(
     return (
         f"{words}; it is in the {desired.cohort} cohort of rollout {desired.rollout_id}, "
         f"so it keeps {desired.version}."
-    )
-
-
-def _resource_rows(telemetry: list[Any]) -> list[dict[str, Any]]:
-    """Each numeric resource with its latest value and its course, oldest first."""
-    rows: dict[str, list[float]] = {}
-    for report in reversed(telemetry):
-        for name, value in report.resources.items():
-            if isinstance(value, (int, float)) and not isinstance(value, bool):
-                rows.setdefault(name, []).append(float(value))
-    return [
-        {"name": name.replace("_", " "), "value": values[-1], "points": sparkline(values),
-         "n": len(values)}
-        for name, values in sorted(rows.items())
-    ]  # fmt: skip
-
-
-def _provider_words(providers: dict[str, Any]) -> list[dict[str, Any]]:
-    """Per model: the execution providers asked for and those that came up."""
-    if set(providers) & {"requested", "active"}:
-        providers = {"": providers}
-    rows = []
-    for slug, entry in sorted(providers.items()):
-        if isinstance(entry, dict):
-            requested, active = entry.get("requested") or [], entry.get("active") or []
-            rows.append({"model": slug, "requested": requested, "active": active})
-    return rows
-
-
-def sparkline(values: list[float], width: int = 90, height: int = 20) -> str:
-    """Points of an SVG polyline; empty below two values."""
-    if len(values) < 2:
-        return ""
-    low, high = min(values), max(values)
-    span = (high - low) or 1.0
-    step = width / (len(values) - 1)
-    return " ".join(
-        f"{index * step:.1f},{height - 2 - (value - low) / span * (height - 4):.1f}"
-        for index, value in enumerate(values)
     )

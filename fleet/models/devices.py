@@ -146,6 +146,11 @@ class Telemetry(models.Model):
     resources = models.JSONField(default=dict)
     providers = models.JSONField(default=dict)
     events = models.JSONField(default=list)
+    spool = models.JSONField(
+        default=dict, help_text="What waits on the device, and what was dropped or refused."
+    )
+    drift = models.JSONField(default=dict, help_text="Model slug to the device's own drift scores.")
+    latency = models.JSONField(default=dict, help_text="Model slug to recent latency in ms.")
 
     class Meta:
         ordering = ["-id"]

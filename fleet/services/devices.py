@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 from collections.abc import Mapping
@@ -27,6 +28,9 @@ logger = logging.getLogger(__name__)
 
 DEVICE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 KEPT_TELEMETRY = 200
+"""Reports kept of one device: over three hours at the agent's usual pace."""
+TELEMETRY_EVENTS = 200
+TELEMETRY_PART_BYTES = 64 * 1024
 
 #: Status to the statuses it may be set to by a person.
 STATUS_CHANGES: dict[str, frozenset[str]] = {
@@ -290,9 +294,12 @@ def record_telemetry(*, device: Device, report: Mapping[str, Any]) -> Telemetry:
     """The stored report; what it says of the device itself becomes the device's state."""
     row = Telemetry.objects.create(
         device=device,
-        resources=_mapping(report.get("resources")),
-        providers=_mapping(report.get("providers")),
-        events=list(report.get("events") or [])[:200],
+        resources=_bounded(report, "resources"),
+        providers=_bounded(report, "providers"),
+        spool=_bounded(report, "spool"),
+        drift=_bounded(report, "drift"),
+        latency=_bounded(report, "latency"),
+        events=_events(report.get("events")),
     )
     running = {
         str(model): str(digest)
@@ -335,6 +342,27 @@ def check_labels(labels: Mapping[str, Any]) -> dict[str, str]:
         if not isinstance(value, str) or len(name) > 64 or len(value) > 256:
             raise InvalidFleetInputError(f"The label {name!r} is not a short string")
     return {str(name): value for name, value in labels.items()}
+
+
+def _bounded(report: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """A part of a report that is an object; anything else counts as empty.
+
+    Raises:
+        InvalidFleetInputError: larger than anything an agent has to say.
+    """
+    value = _mapping(report.get(name))
+    size = len(json.dumps(value))
+    if size > TELEMETRY_PART_BYTES:
+        raise InvalidFleetInputError(
+            f"Telemetry: {name} has {size} bytes; at most {TELEMETRY_PART_BYTES} are taken"
+        )
+    return value
+
+
+def _events(value: Any) -> list[dict[str, Any]]:
+    items = value if isinstance(value, list) else []
+    rows = [dict(item) for item in items if isinstance(item, Mapping)]
+    return [row for row in rows[-TELEMETRY_EVENTS:] if len(json.dumps(row)) <= 2000]
 
 
 def _mapping(value: Any) -> dict[str, Any]:

@@ -1,5 +1,5 @@
 """Admin pages of the app."""
 
-from ingest.admin import drift, inbox, incidents
+from ingest.admin import device_panel, drift, inbox, incidents
 
-__all__ = ["drift", "inbox", "incidents"]
+__all__ = ["device_panel", "drift", "inbox", "incidents"]

@@ -2,6 +2,7 @@
 
 from datetime import datetime
 
+from fleet.models import Telemetry
 from ingest.models import DriftEvaluation, InboxBatch, Window
 
 ROWS_PER_STEP = 500
@@ -17,6 +18,7 @@ def prune_before(*, moment: datetime, is_dry_run: bool = False) -> dict[str, int
             received_at__lt=moment, state__in=[InboxBatch.State.DONE, InboxBatch.State.FAILED]
         ),
         "windows": Window.objects.filter(start__lt=moment),
+        "telemetry": Telemetry.objects.filter(received_at__lt=moment),
         "evaluations": DriftEvaluation.objects.filter(period_end__lt=moment),
     }
     removed = {}

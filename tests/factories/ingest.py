@@ -8,6 +8,7 @@ from typing import Any
 from django.utils import timezone
 
 from fleet.models import Device, Installation
+from ingest.bins import latency_bin
 from ingest.models import DriftEvaluation, Window
 from ingest.windows import WindowCounts
 from registry.models import Baseline, Model, Variant, Version, VersionState
@@ -132,4 +133,26 @@ def make_evaluation(variant: Variant, **over: Any) -> DriftEvaluation:
     fields.update(over)
     return DriftEvaluation.objects.create(
         model=variant.version.model, version=variant.version, **fields
+    )
+
+
+def make_window_of(
+    device: Device, version: Version, *, latency_ms: float, confidence: float, n: int = 100
+) -> Window:
+    """A window of now in which every record had this latency and confidence."""
+    counts = WindowCounts(
+        n=n,
+        latency_n=n,
+        latency_sum=n * latency_ms,
+        confidence_n=n,
+        confidence_sum=n * confidence,
+        latency={latency_bin(latency_ms): n},
+    )
+    return Window.objects.create(
+        device=device,
+        version=version,
+        start=timezone.now(),
+        seconds=3600,
+        n=n,
+        counts=counts.to_json(),
     )

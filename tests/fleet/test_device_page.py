@@ -1,0 +1,222 @@
+"""The page of one device: what it said of itself, in words, at a fixed price."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.test import Client
+from django.urls import reverse
+
+from fleet.admin.device_resources import (
+    HEIGHT,
+    Report,
+    describe_event,
+    drift_rows,
+    event_rows,
+    provider_rows,
+    resource_rows,
+    sparkline,
+)
+from fleet.models import Device, Telemetry
+from fleet.services import devices
+from tests.factories.fleet import DeviceClient, make_client, make_deployment
+from tests.factories.ingest import make_window_of
+
+pytestmark = pytest.mark.django_db
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+REPORT: dict[str, Any] = {
+    "resources": {"cpu_percent": 41.5, "memory_percent": 60.0, "disk_free_mb": 900.0},
+    "providers": {
+        "digits": {
+            "requested": ["openvino", "cpu"],
+            "active": ["cpu"],
+            "fallbacks": [
+                {"provider": "openvino", "kind": "missing", "detail": "not in this build"}
+            ],
+        }
+    },
+    "events": [
+        {"kind": "drift_raised", "metric": "class", "psi": 0.81, "model": "digits"},
+        {"kind": "resource_cleared", "metric": "cpu_percent", "value": 40.0, "limit": 95.0},
+    ],
+    "spool": {
+        "records": 12,
+        "events": 0,
+        "bytes": 40_000,
+        "uploaded": 500,
+        "rejected": 1,
+        "dropped": 37,
+        "dropped_full": 30,
+        "dropped_busy": 4,
+        "refused": 3,
+    },
+    "drift": {"digits": {"is_raised": True, "records": 640, "class": 0.81, "confidence": 0.1}},
+    "latency": {"digits": {"p50_ms": 1.0}},
+}
+
+
+@pytest.fixture
+def ada() -> Client:
+    client = Client()
+    client.force_login(User.objects.create_superuser("ada"))
+    return client
+
+
+@pytest.fixture
+def device() -> DeviceClient:
+    deployment = make_deployment()
+    client = make_client(attributes={"hardware_class": "pi5"})
+    client.install(deployment.model.slug)
+    return client
+
+
+def report(device: DeviceClient, **over: Any) -> Any:
+    return device.client.post(
+        "/api/devices/telemetry", {**REPORT, **over}, content_type="application/json"
+    )
+
+
+def read_page(ada: Client, device: DeviceClient) -> str:
+    answer = ada.get(reverse("admin:fleet_device_change", args=[device.device.pk]))
+    assert answer.status_code == 200
+    return answer.content.decode()
+
+
+def test_what_a_device_says_is_on_its_page(ada: Client, device: DeviceClient) -> None:
+    for cpu in (10.0, 90.0, 41.5):
+        assert (
+            report(device, resources={**REPORT["resources"], "cpu_percent": cpu}).status_code == 200
+        )
+    page = read_page(ada, device)
+    for words in (
+        "41.5 %",
+        "Processor: 3 reports from 10 to 90 %",
+        "requested openvino, cpu, active cpu",
+        "openvino · missing · not in this build",
+        "falls back",
+        "640 records since it started",
+        "class PSI 0.810",
+        "drift of class, PSI 0.81, model digits",
+        "cpu percent at 40.0, threshold 95.0",
+        "30 for want of space, 4 because the disk could not keep up, 3 set aside",
+        "Its own numbers beside its hardware class",
+    ):
+        assert words in page, words
+
+
+def test_the_page_of_a_device_that_said_nothing_says_so(ada: Client) -> None:
+    page = read_page(ada, make_client())
+    for words in ("No telemetry yet", "None reported yet", "Not reported yet", "None lately"):
+        assert words in page, words
+
+
+def test_the_page_costs_the_same_however_much_was_reported(
+    ada: Client, device: DeviceClient, django_assert_max_num_queries: Any
+) -> None:
+    with django_assert_max_num_queries(24) as few:
+        read_page(ada, device)
+    for _ in range(40):
+        report(device)
+    with django_assert_max_num_queries(24) as many:
+        read_page(ada, device)
+    assert len(many.captured_queries) <= len(few.captured_queries)
+
+
+@pytest.mark.parametrize(
+    "over",
+    [{"events": "none"}, {"events": [1, None, "x"]}, {"drift": [1]}, {"spool": None},
+     {"providers": {"digits": 7, "other": {"fallbacks": 3, "requested": "cpu"}}},
+     {"resources": {"cpu_percent": "hot", "memory_percent": None, "strange": True}},
+     {"drift": {"digits": {"is_raised": 1, "class": "much"}, "x": None}}],
+    ids=repr,
+)  # fmt: skip
+def test_strange_telemetry_is_taken_and_never_breaks_the_page(
+    ada: Client, device: DeviceClient, over: dict[str, Any]
+) -> None:
+    assert report(device, **over).status_code == 200
+    read_page(ada, device)
+
+
+def test_a_part_that_is_too_large_is_refused_and_nothing_is_stored(device: DeviceClient) -> None:
+    answer = report(device, drift={"digits": {str(n): 0.1 for n in range(10_000)}})
+    assert answer.status_code == 400
+    assert not Telemetry.objects.exists()
+
+
+def test_the_reports_of_a_device_are_bounded(
+    device: DeviceClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(devices, "KEPT_TELEMETRY", 20)
+    for _ in range(130):
+        devices.record_telemetry(device=device.device, report={"resources": {"cpu_percent": 1.0}})
+    assert 20 <= Telemetry.objects.filter(device=device.device).count() <= 20 + 50
+
+
+def test_a_device_is_shown_beside_the_others_of_its_hardware_class(
+    ada: Client, device: DeviceClient
+) -> None:
+    version = device.device.installations.latest("pk").version
+    make_window_of(device.device, version, latency_ms=10.0, confidence=0.9)
+    for number, hardware in enumerate(("pi5", "pi5", "jetson")):
+        other = make_client(attributes={"hardware_class": hardware}).device
+        make_window_of(other, version, latency_ms=20.0 + 1000 * (number == 2), confidence=0.5)
+    page = read_page(ada, device)
+    assert "2 others" in page
+    own, others = page.split("this device</td>")[1].split("2 others</td>")
+    assert "0.900" in own and "0.500" in others
+    assert Device.objects.filter(attributes__hardware_class="jetson").exists()
+    assert "1020" not in others
+
+
+# --- pure ---------------------------------------------------------------------------------------
+
+
+def make_reports(*values: Any) -> list[Report]:
+    return [Report(NOW, {"cpu_percent": value}, []) for value in values]
+
+
+def test_a_drawing_stays_in_its_box_and_needs_two_values() -> None:
+    assert sparkline([1.0]) == ""
+    points = [
+        pair.split(",")
+        for pair in sparkline([0.0, 250.0, 50.0], width=180, height=HEIGHT, top=100.0).split()
+    ]
+    assert [float(x) for x, _ in points] == [0.0, 90.0, 180.0]
+    assert all(0 <= float(y) <= HEIGHT for _, y in points)
+
+
+def test_a_percentage_is_drawn_from_nought_to_a_hundred() -> None:
+    low, high = resource_rows(make_reports(1.0, 2.0)), resource_rows(make_reports(90.0, 99.0))
+    assert low[0]["points"] != high[0]["points"]
+
+
+def test_reports_without_a_number_leave_a_gap_and_no_row() -> None:
+    assert resource_rows([]) == []
+    assert resource_rows(make_reports(None, "x", True)) == []
+    assert resource_rows(make_reports(5.0, None, 7.0))[0]["n"] == 2
+
+
+def test_the_newest_events_come_first_and_are_bounded() -> None:
+    reports = [
+        Report(NOW, {}, [{"kind": "drift_raised", "metric": str(n), "psi": 1}]) for n in range(50)
+    ]
+    rows = event_rows(reports)
+    assert len(rows) == 20
+    assert "drift of 49" in rows[0]["words"]
+
+
+@pytest.mark.parametrize(
+    ("event", "state"),
+    [({"kind": "drift_cleared"}, "cleared"), ({"kind": "resource_raised"}, "raised"),
+     ({"kind": "reboot_seen", "why": "power"}, "reboot seen"), ({}, "event")],
+)  # fmt: skip
+def test_events_are_told_by_their_state(event: dict[str, Any], state: str) -> None:
+    assert describe_event(event)["state"] == state
+
+
+def test_drift_and_providers_are_ranked_and_explained() -> None:
+    (row,) = drift_rows({"m": {"is_raised": False, "records": 3, "a": 0.1, "b": 0.5}})
+    assert row["scores"] == [("b", 0.5), ("a", 0.1)]
+    (row,) = provider_rows({"m": {"requested": ["cuda"], "active": [], "refusal": "strict"}})
+    assert row["reasons"] == ["refused to run: strict"]
