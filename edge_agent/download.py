@@ -1,5 +1,6 @@
 """Fetches one file of a release into `blobs/`, resuming what an earlier try left."""
 
+import hashlib
 import logging
 import re
 from collections.abc import Callable
@@ -20,7 +21,10 @@ from edge_agent.transport import Transport
 from edge_agent.trust import ManifestFile
 
 logger = logging.getLogger(__name__)
-CHUNK_BYTES = 64 << 10
+CHUNK_BYTES = 64 << 10, 1 << 20
+"""Least and most that is read, hashed and written at a time."""
+CHUNKS_PER_FILE = 64
+"""A connection that breaks costs at most one chunk: so much of a large file, or less."""
 
 
 class UrlExpiredError(DownloadError):
@@ -156,16 +160,20 @@ class Downloader:
                 raise DownloadError(
                     f"expected {file.size_bytes - have} bytes, server announces {declared}"
                 )
+            has_prefix, hasher = have > 0, hashlib.sha256()
+            least, most = CHUNK_BYTES
+            chunk_bytes = min(max(file.size_bytes // CHUNKS_PER_FILE, least), most)
             try:
-                for chunk in response.stream(CHUNK_BYTES, decode_content=False):
+                for chunk in response.stream(chunk_bytes, decode_content=False):
                     have += len(chunk)
                     progress.bytes_taken += len(chunk)
                     if have > file.size_bytes:
                         self.files.unlink(part)
                         raise LengthError(f"more than the declared {file.size_bytes} bytes")
-                    allowed = file.size_bytes * self.config.download_max_overhead + CHUNK_BYTES
+                    allowed = file.size_bytes * self.config.download_max_overhead + chunk_bytes
                     if progress.bytes_taken > allowed:
                         raise LengthError(f"took {progress.bytes_taken} bytes and is not whole")
+                    hasher.update(chunk)
                     self.files.append(part, chunk)
             except (HTTPError, OSError) as error:
                 raise TransferError(f"broke off after {have} bytes: {error}") from error
@@ -173,7 +181,9 @@ class Downloader:
             response.close()
         if have < file.size_bytes:
             raise DownloadError(f"expected {file.size_bytes} bytes, got {have}")
-        self._check(file)
+        # What went to the file was hashed on its way; only a resumed one is read again for its
+        # beginning, which another run of the agent has written.
+        self._check(file, None if has_prefix else hasher.hexdigest())
 
     def _check_range(self, content_range: str, have: int, file: ManifestFile) -> None:
         match = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+|\*)", content_range)
@@ -181,9 +191,10 @@ class Downloader:
             self.files.unlink(self.layout.part(file.sha256))
             raise DownloadError(f"asked from byte {have}, answered {content_range!r}")
 
-    def _check(self, file: ManifestFile) -> None:
+    def _check(self, file: ManifestFile, digest: str | None = None) -> None:
+        """Refuses a part that is not `file`; `digest` spares reading what was hashed already."""
         part = self.layout.part(file.sha256)
-        size, digest = self.files.size(part), self.files.digest(part)
+        size, digest = self.files.size(part), digest or self.files.digest(part)
         if size != file.size_bytes or digest != file.sha256:
             self.files.unlink(part)
             if size != file.size_bytes:

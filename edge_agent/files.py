@@ -78,6 +78,12 @@ class DiskFiles:
     def append(self, path: Path, data: bytes) -> None:
         with naming_full_disk(path), path.open("ab") as stream:
             stream.write(data)
+            if hasattr(os, "posix_fadvise"):
+                # Linux begins to write these pages out now, so that the sync at the end of a large
+                # file finds little left to do: the disk works while the network does.
+                stream.flush()
+                start = stream.tell() - len(data)
+                os.posix_fadvise(stream.fileno(), start, len(data), os.POSIX_FADV_DONTNEED)
 
     def copy_file(self, source: Path, target: Path) -> None:
         with naming_full_disk(target):
