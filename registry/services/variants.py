@@ -1,5 +1,6 @@
 """Variants: ways to run a version, each signed as a whole."""
 
+import io
 import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -24,11 +25,15 @@ from registry.manifest import (
 from registry.models import Blob, FileRole, Variant, VariantFile, Version, VersionState
 from registry.services.audit import record_event
 from registry.services.baselines import activate_baseline
+from registry.services.blobs import store_blob
 from registry.services.inspection import GOLDEN_PATH, FileSpec, Inspection, inspect_files
 from registry.signing import sign_envelope
 
 logger = logging.getLogger(__name__)
 
+BASELINE_PATH = "baseline.json"
+#: Files that are added here when the caller brings none.
+_ADDED = frozenset({GOLDEN_PATH, BASELINE_PATH})
 _OPEN_STATES = (VersionState.READY, VersionState.APPROVED, VersionState.DEPRECATED)
 
 
@@ -67,8 +72,8 @@ def attach_variant(
     complete = complete_requirements(requirements or {})
     known = version.variants.filter(name=name).first()
     if known is not None:
-        have = set(known.files.exclude(path=GOLDEN_PATH).values_list("path", "role", "blob_id"))
-        wanted = {(f.path, f.role, f.sha256) for f in specs if f.path != GOLDEN_PATH}
+        have = set(known.files.exclude(path__in=_ADDED).values_list("path", "role", "blob_id"))
+        wanted = {(f.path, f.role, f.sha256) for f in specs if f.path not in _ADDED}
         if have == wanted:
             return known
         raise ConflictError(f"{version} has a variant {name!r} already", {"variant": name})
@@ -148,6 +153,7 @@ def finish_variant(
             reason="Computed at upload",
             actor=actor,
         )
+        _add_baseline_file(variant, inspection.profile)
     manifest = build_manifest(
         model=version.model.slug,
         version=version.version,
@@ -178,6 +184,20 @@ def finish_variant(
     variant.envelope = sign_envelope(payload, MANIFEST_TYPE, signing_key("manifest"))
     variant.save(update_fields=["manifest_sha256", "envelope"])
     logger.info("Signed manifest %s of %s", variant.manifest_sha256, variant)
+
+
+def _add_baseline_file(variant: Variant, profile: Mapping[str, Any]) -> None:
+    """The profile as a file, for a device to judge its own drift by; its digest is that of the
+    baseline in the manifest."""
+    if variant.files.filter(path=BASELINE_PATH).exclude(role=FileRole.BASELINE).exists():
+        return
+    # One copied from the variant that this one was made of describes that one.
+    variant.files.filter(role=FileRole.BASELINE).delete()
+    content = canonical_bytes(profile)
+    blob = store_blob(stream=io.BytesIO(content), max_bytes=len(content))
+    VariantFile.objects.create(
+        variant=variant, path=BASELINE_PATH, role=FileRole.BASELINE, blob=blob
+    )
 
 
 def _golden_of(variant: Variant | None) -> str | None:

@@ -61,6 +61,8 @@ def test_a_validated_version_has_a_manifest_that_devices_can_verify() -> None:
     assert manifest["inputs"] == [{"name": "input", "dtype": "float32", "shape": ["batch", 4]}]
     baseline = selectors.active_baseline(variant)
     assert baseline is not None and manifest["baseline_sha256"] == baseline.sha256
+    (file,) = [row for row in manifest["files"] if row["role"] == "baseline"]
+    assert (file["path"], file["sha256"]) == ("baseline.json", baseline.sha256)
     assert baseline.profile["accuracy"] == version.metrics["accuracy"] == 1.0
     assert baseline.profile["n"] == 64
     assert sum(baseline.profile["confidence"]["counts"]) == 64
