@@ -134,7 +134,13 @@ def load_sets(
     order: dict[str, Any], scratch: Path, recipe: Recipe, original: Path
 ) -> tuple[Samples | None, Samples]:
     """The calibration set, if any, and the evaluation set, checked against graph and each other."""
-    specs = input_specs(open_session(original))
+    try:
+        session = open_session(original)
+    except Exception as error:  # every class of ONNX Runtime's binding derives from Exception alone
+        raise ModelUnsupportedError(
+            f"ONNX Runtime does not load the source: {str(error)[:500]}"
+        ) from error
+    specs = input_specs(session)
     evaluation = load_samples(scratch / order["evaluation"], specs)
     if order.get("calibration"):
         calibration = load_samples(scratch / order["calibration"], specs)

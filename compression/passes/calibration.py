@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from compression.arrays import Samples
 from compression.exceptions import DataSetUnusableError
 from compression.passes.context import Progress, ignore_progress
 
+MAX_CHUNK_BYTES = 256 * 1024**2
 METHODS = {
     "minmax": CalibrationMethod.MinMax,
     "percentile": CalibrationMethod.Percentile,
@@ -61,14 +63,16 @@ def calibrate(
     )
     calibrator.set_execution_providers(["CPUExecutionProvider"])
     fixed = _fixed_batch(model_path)
-    rows = fixed or min(parameters["chunk"], len(samples))
+    wanted = bound_chunk(model_path, parameters["chunk"])
+    rows = fixed or min(wanted, len(samples))
     if len(samples) < rows:
         raise DataSetUnusableError(
             f"Calibration needs at least {rows} rows, the batch size of the graph; "
             f"found {len(samples)}."
         )
-    chunk = max(rows, parameters["chunk"])
-    total = len(samples) - len(samples) % rows
+    chunk = max(rows, wanted)
+    # A graph with a fixed batch size cannot take the last few rows; any other can.
+    total = len(samples) - (len(samples) % fixed if fixed else 0)
     for start in range(0, total, chunk):
         stop = min(start + chunk, total)
         part = Samples({name: x[start:stop] for name, x in samples.inputs.items()}, None)
@@ -76,6 +80,25 @@ def calibrate(
         report_progress(stop, total)
     save_tensors_data(calibrator.compute_data(), str(cache_path))
     return cache_path
+
+
+def bound_chunk(model_path: Path, wanted: int) -> int:
+    """Rows at a time, at most `wanted`, whose activations together stay within 256 MiB.
+
+    Percentile and entropy keep every activation of a chunk until its histogram is made. Tensors
+    whose shape is not known do not count.
+    """
+    model = onnx.load(str(model_path), load_external_data=False)
+    try:
+        graph = onnx.shape_inference.infer_shapes(model).graph
+    except (RuntimeError, onnx.shape_inference.InferenceError):
+        return wanted
+    row_bytes = 0
+    for item in [*graph.input, *graph.value_info, *graph.output]:
+        dims = [dim.dim_value for dim in item.type.tensor_type.shape.dim][1:]
+        if dims and all(dim > 0 for dim in dims):
+            row_bytes += 4 * math.prod(dims)
+    return max(1, min(wanted, MAX_CHUNK_BYTES // max(row_bytes, 1)))
 
 
 def _digest(

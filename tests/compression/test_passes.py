@@ -4,15 +4,18 @@ import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
+from onnxruntime.quantization.calibrate import load_tensors_data
 
 from compression.arrays import Samples, check_disjoint
 from compression.exceptions import DataSetUnusableError, ModelUnsupportedError
 from compression.parameters import PASSES
+from compression.passes.calibration import bound_chunk, calibrate
 from compression.passes.context import PassContext
 from compression.passes.prepare import prepare_file
 from compression.passes.table import RUNNERS
 from compression.recipe import Target
 from tests.factories.compression import make_model, make_samples, run_model
+from tests.factories.topologies import GraphMaker
 
 
 @pytest.fixture(scope="module")
@@ -145,3 +148,32 @@ def test_sets_that_share_rows_are_refused():
     x, _ = make_samples(20, seed=1)
     with pytest.raises(DataSetUnusableError, match="share 5 rows"):
         check_disjoint(Samples({"x": x[:10]}, None), Samples({"x": x[5:]}, None))
+
+
+def test_calibration_takes_fewer_rows_at_a_time_where_activations_are_large(prepared, tmp_path):
+    graph = GraphMaker()
+    model = graph.model(graph.head(graph.relu(graph.conv("x", 3, 64)), 64))
+    for dim in model.graph.input[0].type.tensor_type.shape.dim[2:]:
+        dim.dim_value = 512
+    onnx.save(model, str(tmp_path / "large.onnx"))
+    assert bound_chunk(tmp_path / "large.onnx", 64) == 1
+    assert bound_chunk(prepared / "prepared.onnx", 64) == 64
+
+
+@pytest.mark.parametrize("method", ["minmax", "percentile", "entropy"])
+def test_calibration_in_chunks_finds_what_it_finds_at_once(method, prepared, tmp_path):
+    x, _ = make_samples(70, seed=21)
+    ranges = []
+    for chunk in (16, 128):
+        parameters = {"method": method, "percentile": 99.9, "chunk": chunk}
+        path = calibrate(
+            prepared / "prepared.onnx",
+            Samples({"x": x}, None),
+            tmp_path,
+            parameters=parameters,
+            is_symmetric=False,
+        )
+        loaded = load_tensors_data(path)
+        ranges.append([np.ravel(loaded[name].range_value) for name in sorted(loaded.keys())])
+    worst = max(np.abs(a - b).max() / np.ptp(b) for a, b in zip(*ranges, strict=True))
+    assert worst < {"minmax": 1e-6, "percentile": 0.15, "entropy": 0.4}[method]

@@ -3,6 +3,10 @@
 import json
 import time
 
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
 from compression.recipe import SCHEMA, parse_recipe
 from compression.supervisor import supervise
 from tests.factories.compression import make_model, make_samples, pack_npz
@@ -74,6 +78,35 @@ def test_a_file_that_is_no_model_is_an_error_with_its_reason(tmp_path):
     outcome, _ = run(tmp_path)
     assert (outcome.kind, outcome.code) == ("error", "model_unsupported")
     assert "not an ONNX model" in outcome.message
+
+
+def test_memory_asked_for_only_while_running_ends_in_a_reason(tmp_path):
+    """A few hundred bytes that no look at the graph tells from harmless ones."""
+    write_order(tmp_path)
+    model = make_model()
+    model.graph.initializer.extend(
+        [
+            numpy_helper.from_array(np.array(2.0**33, np.float32), "many"),
+            numpy_helper.from_array(np.array([1], np.int64), "one"),
+        ]
+    )
+    model.graph.node.extend(
+        [
+            helper.make_node("ReduceMax", ["x"], ["peak"], keepdims=0),
+            helper.make_node("Max", ["peak", "many"], ["size"]),
+            helper.make_node("Cast", ["size"], ["whole"], to=onnx.TensorProto.INT64),
+            helper.make_node("Reshape", ["whole", "one"], ["shape"]),
+            helper.make_node("Expand", ["peak", "shape"], ["filled"]),
+            helper.make_node("ReduceMin", ["filled"], ["least"], keepdims=0),
+            helper.make_node("Add", ["logits", "least"], ["y"]),
+        ]
+    )
+    model.graph.output[0].name = "y"
+    (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
+    outcome, events = run(tmp_path)
+    assert (outcome.kind, outcome.code) == ("error", "model_unsupported"), outcome.message
+    assert "does not run on the evaluation samples" in outcome.message
+    assert not events
 
 
 def test_the_child_is_given_no_secret(tmp_path, monkeypatch):
