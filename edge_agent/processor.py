@@ -12,7 +12,8 @@ import numpy as np
 from edge_agent.compiled import CompiledCache
 from edge_agent.config import SandboxConfig
 from edge_agent.exceptions import GuestError, GuestRefusedError, InputError
-from edge_agent.sandbox import ACTIVATIONS, GuestModel, Sandbox
+from edge_agent.guest_instance import ACTIVATIONS, GuestModel
+from edge_agent.sandbox import Sandbox
 from edge_agent.scores import ScoreReader, Scores
 from edge_agent.session import Inputs, ModelSession, Result
 

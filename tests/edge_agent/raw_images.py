@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from edge_agent.sandbox import GuestModel
+from edge_agent.guest_instance import GuestModel
 from edge_agent.scores import activate
 
 Array = np.ndarray[Any, Any]

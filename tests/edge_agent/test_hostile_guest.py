@@ -18,7 +18,8 @@ from edge_agent.exceptions import (
     GuestTimeoutError,
     GuestTrapError,
 )
-from edge_agent.sandbox import GuestModel, Sandbox
+from edge_agent.guest_instance import GuestModel
+from edge_agent.sandbox import Sandbox
 from edge_agent.wasi_nn import MAX_FREE_DIMENSION, fits_shape
 from tests.edge_agent.guests import DATA, IMPORTS, RUN, SETUP, answer_status, make_guest
 

@@ -15,8 +15,9 @@ from onnx import TensorProto, helper, numpy_helper
 from edge_agent.compiled import KEY_NAME, CompiledCache
 from edge_agent.config import SandboxConfig
 from edge_agent.exceptions import GuestError, GuestRefusedError, InputError
+from edge_agent.guest_instance import GuestModel
 from edge_agent.processor import read_packaged_guest
-from edge_agent.sandbox import GuestModel, Sandbox, describe_code
+from edge_agent.sandbox import Sandbox, describe_code
 from tests.edge_agent.guests import make_guest
 from tests.edge_agent.raw_images import classify_outside
 
