@@ -63,6 +63,7 @@ def estimate_progress(
     spent: Sequence[float],
     step_seconds: float,
     share: float | None,
+    bound_seconds: float | None = None,
 ) -> Estimate:
     """How far a running job is.
 
@@ -71,6 +72,7 @@ def estimate_progress(
         spent: seconds that each finished step took; its length is the index of the running step.
         step_seconds: how long the running step has been going.
         share: its own report of how far it is in [0, 1]; None when it says nothing.
+        bound_seconds: the time budget after which the running step ends at the latest.
     """
     index = len(spent)
     whole = sum(expected)
@@ -87,6 +89,8 @@ def estimate_progress(
         worked = finished + share * current
         pace = _pace(sum(spent) + step_seconds, worked)
         rest = step_seconds * (1 - share) / share if share > 0 else current * pace
+    if bound_seconds is not None:
+        rest = min(rest, max(bound_seconds - step_seconds, 0.0))
     fraction = (finished + share * current) / whole
     return Estimate(round(min(fraction, 1.0), 4), round(rest + later * pace, 1))
 

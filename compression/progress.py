@@ -3,7 +3,7 @@
 `Job.progress` holds what the worker last said; how far that is depends on when it is read.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypedDict
 
@@ -31,10 +31,19 @@ class Progress(TypedDict):
 class StepClock:
     """Kept by the worker: what each step was expected to take and has taken."""
 
-    def __init__(self, steps: Sequence[str], history: Sequence[dict[str, float]]) -> None:
+    def __init__(
+        self,
+        steps: Sequence[str],
+        history: Sequence[dict[str, float]],
+        budgets: Mapping[str, float] | None = None,
+    ) -> None:
+        """`budgets`: seconds after which a step ends on its own, by name."""
         self.steps = [*steps, EVALUATE]
         expected = expect_seconds(self.steps, history)
-        self.expected = [expected[name] for name in self.steps]
+        self.budgets = dict(budgets or {})
+        self.expected = [
+            min(expected[name], self.budgets.get(name, expected[name])) for name in self.steps
+        ]
         self.spent: list[float] = []
         self.started_at: datetime | None = None
         self.share: float | None = None
@@ -49,6 +58,7 @@ class StepClock:
         return {
             **{key: event.get(key) for key in ("index", "name", "done", "total")},
             "share": self.share,
+            "bound_seconds": self.budgets.get(event.get("name", "")),
             "step_eta_seconds": event.get("eta_seconds"),
             "expected_seconds": self.expected,
             "spent_seconds": [round(seconds, 2) for seconds in self.spent],
@@ -99,4 +109,5 @@ def _estimate(job: Job, stored: dict[str, Any], now: datetime) -> Estimate:
         spent=stored["spent_seconds"],
         step_seconds=max((now - started_at).total_seconds(), 0.0),
         share=stored.get("share"),
+        bound_seconds=stored.get("bound_seconds"),
     )

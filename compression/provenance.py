@@ -18,9 +18,11 @@ _FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "
 
 
 def library_versions(recipe: Recipe | None = None) -> dict[str, str]:
-    """Versions of the libraries whose output a variant depends on; PyTorch if a pass trains."""
+    """Versions of the libraries whose output a variant depends on; PyTorch if a pass may train."""
     versions = {name: importlib.metadata.version(name) for name in _LIBRARIES}
-    if recipe is not None and any(PASSES[step.name].trains for step in recipe.passes):
+    if recipe is not None and any(
+        PASSES[step.name].trains or step.name == "search.best" for step in recipe.passes
+    ):
         versions["torch"] = torch_version() or "missing"
     return versions
 

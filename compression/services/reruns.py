@@ -3,6 +3,9 @@
 from typing import Any
 
 from compression.models import Job
+from compression.parameters import PASSES
+
+_TIMED = ("mixed.search", "search.best")
 
 
 def compare_rerun(original: Job, report: dict[str, Any]) -> dict[str, Any]:
@@ -20,7 +23,7 @@ def compare_rerun(original: Job, report: dict[str, Any]) -> dict[str, Any]:
         "sha256": found,
         "is_identical": expected == found,
         "differences": differences,
-        "sentence": _sentence(expected == found, differences),
+        "sentence": _sentence(expected == found, differences, list_timed_passes(report)),
     }
 
 
@@ -43,9 +46,19 @@ def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     return found
 
 
-def _sentence(is_identical: bool, differences: list[str]) -> str:
+def list_timed_passes(report: dict[str, Any]) -> list[str]:
+    """The passes that stop by the clock or judge by latency: what they write can vary."""
+    return [
+        note["pass"]
+        for note in report["passes"]
+        if note["pass"] in _TIMED or PASSES[note["pass"]].trains
+    ]
+
+
+def _sentence(is_identical: bool, differences: list[str], timed: list[str]) -> str:
     if is_identical:
         return "The stored recipe gave the same bytes again."
-    if differences:
-        return "The bytes differ, and so do: " + "; ".join(differences) + "."
+    reasons = [*differences, *(f"{name} depends on how fast the machine was" for name in timed)]
+    if reasons:
+        return "The bytes differ; what explains it: " + "; ".join(reasons) + "."
     return "The bytes differ although libraries and processor are the same."

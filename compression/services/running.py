@@ -97,7 +97,12 @@ class _Run:
             # A rerun must do the work; its own steps still outlive a killed worker.
             realm="" if job.rerun_of_id is None else str(job.pk),
         )
-        self.clock = StepClock([step.name for step in self.recipe.passes], step_history(job))
+        budget = float(self.recipe.search.seconds)
+        self.clock = StepClock(
+            [step.name for step in self.recipe.passes],
+            step_history(job),
+            {"mixed.search": budget, "search.best": budget},
+        )
         self.log: list[dict[str, Any]] = []
         self.last_heartbeat = 0.0
         self.is_lost = False

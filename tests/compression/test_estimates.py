@@ -44,6 +44,13 @@ def test_a_step_that_says_nothing_never_claims_to_be_over():
     assert late.eta_seconds is not None and late.eta_seconds > 0
 
 
+def test_a_time_budget_bounds_what_is_left_of_a_step():
+    estimate = estimate_progress(
+        expected=[25.0], spent=[], step_seconds=10.0, share=0.1, bound_seconds=25.0
+    )
+    assert estimate.eta_seconds == 15.0
+
+
 @given(
     st.lists(st.floats(0.01, 1e4), min_size=1, max_size=8),
     st.integers(0, 8),

@@ -8,6 +8,7 @@ from django.core.management import CommandError, call_command
 from compression.exceptions import JobStateError
 from compression.models import Job, StepResult
 from compression.services.jobs import rerun_job
+from compression.services.reruns import compare_rerun
 from compression.services.running import run_job
 from compression.states import JobState
 from registry.models import Variant
@@ -63,3 +64,17 @@ def test_only_a_measured_job_can_be_run_again():
         rerun_job(original=job, actor="tester")
     with pytest.raises(CommandError, match="There is no job"):
         call_command("rerun_compression", "00000000-0000-0000-0000-000000000000")
+
+
+def make_report(name, sha256="a"):
+    environment = {"libraries": {"onnx": "1"}, "machine": "x86_64", "cpu_flags": []}
+    return {"passes": [{"pass": name, "sha256": sha256}], "environment": environment}
+
+
+def test_a_search_that_came_out_differently_is_explained_by_the_clock():
+    original = Job(report=make_report("search.best"))
+    found = compare_rerun(original, make_report("search.best", "b"))
+    assert found["is_identical"] is False
+    assert "search.best depends on how fast the machine was" in found["sentence"]
+    original = Job(report=make_report("prepare"))
+    assert "are the same" in compare_rerun(original, make_report("prepare", "b"))["sentence"]

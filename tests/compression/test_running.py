@@ -6,6 +6,7 @@ import time
 from datetime import timedelta
 
 import pytest
+from django.db import IntegrityError
 from django.utils import timezone
 
 from compression.exceptions import (
@@ -182,3 +183,11 @@ def test_a_job_of_a_killed_worker_goes_on_from_the_steps_that_are_cached(monkeyp
     job = run_job(job_id=job.pk)
     assert (job.state, job.attempts) == (JobState.PASSED, 2)
     assert all(note["is_cached"] for note in job.report["passes"])
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("state", ["failed_gate", "collapsed", "failed"])
+def test_the_database_keeps_what_did_not_pass_from_having_a_variant(state):
+    job = make_job(make_version())
+    with pytest.raises(IntegrityError, match="job_result_only_when_passed"):
+        Job.objects.filter(pk=job.pk).update(state=state, result_variant=job.source_variant)

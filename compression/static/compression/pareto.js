@@ -27,7 +27,8 @@
       },
       {
         x: points.map((p) => p.bytes), y: points.map((p) => p.quality), mode: "markers+text",
-        text: points.map((p) => (p.is_on_front ? "<b>" + p.name + "</b>" : p.name)),
+        // Of many points only the front is named; hovering names the rest.
+        text: points.map((p) => (p.is_on_front ? "<b>" + p.name + "</b>" : points.length > 8 ? "" : p.name)),
         textposition: "top center", cliponaxis: false,
         customdata: points.map(describe), hovertemplate: "%{customdata}<extra></extra>", showlegend: false,
         error_y: {
