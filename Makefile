@@ -8,7 +8,7 @@ JOBS ?= auto
 SERVERS := $(BIN)/python -m tests.servers --
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-check run test bench-agent bench-compress bench-agent-gpu lint format migrations native wasm wasm-check screenshots clean
+.PHONY: help install demo demo-check run test bench-agent soak-agent bench-compress bench-agent-gpu lint format migrations native wasm wasm-check screenshots clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 16
@@ -61,6 +61,9 @@ test: $(STAMP) .venv-s3 .venv-openvino ## run all tests against real servers
 GPU_PYTHON ?= $(BIN)/python
 bench-agent-gpu: $(STAMP) ## NVIDIA's providers: what runs where, and how fast; JSON last
 	PYTHONPATH=. $(GPU_PYTHON) -m benchmarks.agent_gpu
+
+soak-agent: $(STAMP) .venv-s3 ## kill the agent at random moments while a server counts (KILLS=200)
+	AVIARY_SOAK_KILLS=$(or $(KILLS),200) $(SERVERS) $(BIN)/python -m pytest -q -s tests/contract/test_kills.py
 
 bench-agent: $(STAMP) ## measure the edge agent; the last line is JSON (PARTS="spooling" for some)
 	$(BIN)/python -m benchmarks.agent $(PARTS)
