@@ -75,7 +75,7 @@ bench-agent: $(STAMP) ## measure the edge agent; the last line is JSON (PARTS="s
 	touch $@
 
 bench-compress: .venv-bench ## measure compression; the last line is JSON (MODELS="digits-resnet" for some)
-	.venv-bench/bin/python -m benchmarks.compress $(MODELS)
+	.venv-bench/bin/python -m benchmarks.compress $(MODELS) $(if $(BUDGET),--budget $(BUDGET))
 
 lint: $(STAMP) .venv-s3 ## ruff, mypy, import-linter, migrations, deployment checks
 	$(BIN)/ruff check .
