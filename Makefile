@@ -77,6 +77,13 @@ bench-agent: $(STAMP) ## measure the edge agent; the last line is JSON (PARTS="s
 bench-compress: .venv-bench ## measure compression; the last line is JSON (MODELS="digits-resnet" for some)
 	.venv-bench/bin/python -m benchmarks.compress $(MODELS) $(if $(BUDGET),--budget $(BUDGET))
 
+.PHONY: soak-agent-kill agent-matrix
+soak-agent-kill: $(STAMP) ## kill a real agent 500 times at random moments (KILLS=n); JSON last
+	$(BIN)/python -m benchmarks.agent_kill --kills $(or $(KILLS),500)
+
+agent-matrix: $(STAMP) agent-wheel ## install, enrol and classify with each Python found; JSON last
+	$(BIN)/python -m benchmarks.agent_matrix dist/aviary_edge_agent-*.whl
+
 lint: $(STAMP) .venv-s3 ## ruff, mypy, import-linter, migrations, deployment checks
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

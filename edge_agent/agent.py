@@ -74,6 +74,8 @@ class Agent:
         )
         self.installer = self._make_installer()
         self.slots: dict[str, ModelSlot] = {}
+        self.trouble: dict[str, str] = {}
+        """What does not work now, and why; an entry goes when it works again."""
         self.poll_after_s = 5.0
         self._etags: dict[str, str] = {}
 
@@ -103,11 +105,13 @@ class Agent:
             try:
                 if self.installer.apply(slug, answer):
                     changed.add(slug)
+                self.trouble.pop(f"model {slug}", None)
             except StopRequested:
                 raise
             except AgentError as error:
                 # Asking again must bring the whole answer, or the retry would be a 304.
                 self._etags.pop(slug, None)
+                self.trouble[f"model {slug}"] = f"{error.code}: {error}"
                 logger.error("model %s: %s: %s", slug, error.code, error)
         self.send_events()
         return changed
@@ -236,11 +240,12 @@ class Agent:
         if not date or not self.config.server_url.startswith("https://"):
             return
         try:
-            now = parsedate_to_datetime(date).isoformat()
+            now = parsedate_to_datetime(date)
         except ValueError:
             return
-        # In memory; it becomes durable with the next state that is saved.
-        self.installer.state.trusted_time = max(self.installer.state.trusted_time, now)
+        # Only the last one, and only in memory: a server whose clock was years ahead for a while
+        # must not make every later assignment look expired.
+        self.installer.server_time = now
 
     def _make_installer(self) -> Installer:
         credentials = self.client.credentials
@@ -372,6 +377,7 @@ def describe_state(config: Config) -> dict[str, Any]:
         "models": rows,
         "spool": read_spool_stat(config, layout),
         "providers": {"available": list_available(), "active": runtime.get("providers", {})},
+        "trouble": runtime.get("trouble", {}),
     }
 
 

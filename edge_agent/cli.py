@@ -12,17 +12,24 @@ from typing import Any
 
 from edge_agent import __version__
 from edge_agent.config import Config, load_config
+from edge_agent.enrolment import default_config_path, default_home, prepare_settings
 from edge_agent.exceptions import AgentError, ConfigurationError, LockedError
 from edge_agent.state import HomeLock, Layout
-
-DEFAULT_CONFIG = "/etc/aviary-agent/agent.toml"
 
 
 def main(argv: list[str] | None = None) -> int:
     """Runs one command; returns the exit status: 0 done, 1 failed, 2 wrong usage."""
     arguments = build_parser().parse_args(argv)
     try:
-        config = load_config(arguments.config)
+        if arguments.command is command_enroll:
+            config = prepare_settings(
+                arguments.config,
+                server_url=arguments.server,
+                device_id=arguments.device_id,
+                home=arguments.home,
+            )
+        else:
+            config = load_config(arguments.config)
         logging.basicConfig(
             level=config.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
         )
@@ -35,19 +42,31 @@ def main(argv: list[str] | None = None) -> int:
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="aviary-agent", description="Aviary's edge agent.")
     parser.add_argument("--version", action="version", version=__version__)
-    parser.add_argument("--config", default=DEFAULT_CONFIG, help="TOML file (%(default)s)")
+    parser.add_argument(
+        "--config", type=Path, default=default_config_path(), help="TOML file (%(default)s)"
+    )
     commands = parser.add_subparsers(required=True, metavar="command")
 
     def add(name: str, command: Any, help: str) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=help)
         # Also after the command, where people write it; SUPPRESS keeps the earlier value.
-        sub.add_argument("--config", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+        sub.add_argument("--config", type=Path, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
         sub.set_defaults(command=command)
         return sub
 
     add("run", command_run, "keep the best verified model running")
     enroll = add("enroll", command_enroll, "trade a join token for this device's credentials")
-    enroll.add_argument("--join-token", default="")
+    enroll.add_argument("--join-token", default="", help="or AVIARY_JOIN_TOKEN, unseen by others")
+    enroll.add_argument("--server", default="", help="writes the settings when there are none yet")
+    enroll.add_argument("--device-id", default="", help="default: host name and machine id, hashed")
+    enroll.add_argument("--home", default="", help=f"for new settings (default {default_home()})")
+    service = add("install-service", command_service, "run at boot, by systemd")
+    service.add_argument("--print", action="store_true", help="only show the unit")
+    factory = add("factory", command_factory, "releases shipped with the device")
+    factory.add_argument("action", choices=("add", "list"))
+    factory.add_argument("folder", type=Path, nargs="?", help="manifest, keys and files of one")
+    factory.add_argument("--current", action="store_true", help="add what runs now")
+    factory.add_argument("--model", default="")
     sync = add("sync", command_sync, "poll and install once")
     sync.add_argument("--once", action="store_true", help="accepted for clarity; always once")
     status = add("status", command_status, "what runs on this device")
@@ -105,9 +124,42 @@ def command_enroll(config: Config, arguments: argparse.Namespace) -> int:
     with HomeLock(Layout(config.home).lock):
         agent = Agent(config)
         try:
-            print(json.dumps({"device_id": config.device_id, "status": agent.enroll()}))
+            status = agent.enroll()
         finally:
             agent.close()
+    row = {"device_id": config.device_id, "status": status, "config": str(arguments.config)}
+    print(json.dumps(row))
+    return 0
+
+
+def command_service(config: Config, arguments: argparse.Namespace) -> int:
+    from edge_agent.service import install_unit, own_program, render_unit
+
+    text = render_unit(
+        program=own_program(), config_path=arguments.config.resolve(), home=config.home
+    )
+    print(text if arguments.print else "\n".join(install_unit(text)))
+    return 0
+
+
+def command_factory(config: Config, arguments: argparse.Namespace) -> int:
+    from edge_agent.factory import add_current, add_folder, find_releases, read_keys
+    from edge_agent.files import DiskFiles, make_dirs
+
+    files, layout = DiskFiles(), Layout(config.home)
+    if arguments.action == "add":
+        if arguments.current == bool(arguments.folder):
+            raise AgentError("factory add takes a folder, or --current")
+        with HomeLock(layout.lock):
+            for folder in layout.folders():
+                make_dirs(files, folder)
+            if arguments.current:
+                add_current(files, layout, _pick_model(config, arguments.model))
+            else:
+                add_folder(files, layout, arguments.folder)
+    for slug, (manifest, _) in find_releases(files, layout, read_keys(files, layout)).items():
+        row = {"model": slug, "version": manifest.version, "variant": manifest.variant}
+        print(json.dumps({**row, "manifest_sha256": manifest.digest}))
     return 0
 
 
@@ -146,6 +198,8 @@ def command_status(config: Config, arguments: argparse.Namespace) -> int:
             for fallback in providers["fallbacks"]:
                 print("    {provider}: {kind}: {detail}".format(**fallback))
     print(f"  spool: {status['spool']}")
+    for name, reason in status["trouble"].items():
+        print(f"  trouble: {name}: {reason}")
     return 0
 
 

@@ -19,6 +19,9 @@ T = TypeVar("T")
 class NetworkConfig:
     connect_timeout_s: float = 10.0
     read_timeout_s: float = 30.0
+    """The longest silence within an answer."""
+    answer_deadline_s: float = 60.0
+    """For the headers of any answer, and for the whole of one that is JSON."""
     answer_max_bytes: int = 1 << 20
     max_redirects: int = 3
     backoff_base_s: float = 1.0
@@ -32,6 +35,8 @@ class InstallConfig:
     max_tries: int = 3
     """Interrupted tries of one release before it is blocked."""
     download_attempts: int = 8
+    download_min_bytes_per_s: float = 1024.0
+    """A file that comes slower than this on the whole is given up, after `answer_deadline_s`."""
     download_max_overhead: float = 3.0
     """Bytes taken for one file may not pass this many times its size."""
     disk_reserve_bytes: int = 64 << 20

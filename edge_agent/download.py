@@ -3,8 +3,10 @@
 import hashlib
 import logging
 import re
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from edge_agent.config import InstallConfig
 from edge_agent.exceptions import (
@@ -163,8 +165,11 @@ class Downloader:
             has_prefix, hasher = have > 0, hashlib.sha256()
             least, most = CHUNK_BYTES
             chunk_bytes = min(max(file.size_bytes // CHUNKS_PER_FILE, least), most)
+            slowest_s = self.transport.config.answer_deadline_s + (
+                file.size_bytes / self.config.download_min_bytes_per_s
+            )
             try:
-                for chunk in response.stream(chunk_bytes, decode_content=False):
+                for chunk in read_pieces(response, chunk_bytes, slowest_s):
                     have += len(chunk)
                     progress.bytes_taken += len(chunk)
                     if have > file.size_bytes:
@@ -204,3 +209,27 @@ class Downloader:
     def _publish(self, file: ManifestFile) -> None:
         # `part/` is not synced: a name that comes back there is swept at the next start.
         publish(self.files, self.layout.part(file.sha256), self.layout.blob(file.sha256))
+
+
+def read_pieces(response: Any, size_bytes: int, slowest_s: float) -> Iterator[bytes]:
+    """The body in pieces of about `size_bytes`; what came before a fault still comes out.
+
+    Raises:
+        DownloadError: it has taken more than `slowest_s` seconds.
+    """
+    deadline, pending = time.monotonic() + slowest_s, bytearray()
+    try:
+        # What is there now, for a read of all would wait for the slowest byte.
+        while piece := response.read1(size_bytes, decode_content=False):
+            pending += piece
+            if time.monotonic() > deadline:
+                raise DownloadError(f"slower than {slowest_s:.0f} s for the file")
+            if len(pending) >= size_bytes:
+                yield bytes(pending)
+                pending.clear()
+    except Exception:
+        if pending:
+            yield bytes(pending)
+        raise
+    if pending:
+        yield bytes(pending)

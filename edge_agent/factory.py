@@ -13,7 +13,7 @@ from typing import Any
 
 from edge_agent.exceptions import BlobCorruptError, ConfigurationError, PublishedError
 from edge_agent.files import FileLayer, publish, write_atomic
-from edge_agent.state import Layout
+from edge_agent.state import Layout, StateStore
 from edge_agent.trust import (
     MANIFEST_TYPE,
     Manifest,
@@ -138,4 +138,27 @@ def add_folder(files: FileLayer, layout: Layout, folder: Path) -> Manifest:
         envelope=envelope,
         key_rows=key_rows,
         find=lambda file: folder / file.path,
+    )
+
+
+def add_current(files: FileLayer, layout: Layout, slug: str) -> Manifest:
+    """Adds the release of `slug` that runs now, with the keys this device enrolled with.
+
+    Raises:
+        ConfigurationError: nothing runs, or the device has not enrolled.
+    """
+    state = StateStore(files, layout).load()
+    current = state.models[slug].current if state and slug in state.models else None
+    credentials = files.read(layout.credentials)
+    if current is None or credentials is None:
+        raise ConfigurationError(f"model {slug} has no committed release on this device")
+    envelope = files.read(layout.manifest(current.manifest_sha256))
+    if envelope is None:
+        raise BlobCorruptError(f"manifest {current.manifest_sha256} is missing")
+    return add_release(
+        files,
+        layout,
+        envelope=envelope,
+        key_rows=json.loads(credentials)["trust_keys"],
+        find=lambda file: layout.blob(file.sha256),
     )

@@ -91,6 +91,8 @@ class Installer:
         self.holdings = Holdings(files, layout, device_id=device_id, trust_keys=trust_keys)
         self.store = StateStore(files, layout)
         self.state = AgentState()
+        self.server_time: datetime | None = None
+        """What the server's clock said last, when TLS vouched for it."""
         self._is_state_known = False
         try:
             state = self.store.load()
@@ -196,7 +198,7 @@ class Installer:
             device_id=self.device_id,
             model=slug,
             last=LastActed(model.counter, model.manifest_sha256, model.action),
-            trusted_time=_parse_time(self.state.trusted_time),
+            trusted_time=self._trusted_time(),
         )
         manifest = None
         if assignment.action == "install":
@@ -316,6 +318,9 @@ class Installer:
             # A transfer that broke off is no failure of the release, and is not reported as one.
             self._report(assignment.assignment_id, "failed", error.code, str(error))
             raise
+        # This release is here; what is left was begun for one that has been superseded.
+        for name in self.files.list(self.layout.parts):
+            self.files.unlink(self.layout.parts / name)
         write_atomic(
             self.files,
             self.layout.manifest(manifest.digest),
@@ -407,6 +412,12 @@ class Installer:
             del model.candidates[:1]
             self.save()
             self.try_trial(slug)
+
+    def _trusted_time(self) -> datetime | None:
+        known = _parse_time(self.state.trusted_time)
+        if self.server_time is None or known is None:
+            return known or self.server_time
+        return max(known, self.server_time)
 
     def _report(self, assignment_id: str, state: str, code: str, detail: str) -> None:
         """A report is a courtesy: failing to note it never undoes what happened."""

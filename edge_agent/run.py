@@ -125,19 +125,26 @@ class Runner:
         try:
             call()
         except AnswerError as error:
+            self._note_trouble(call, error)
             if error.server_code == "device_pending":
                 logger.info("waiting for a person to accept this device")
                 return self.agent.poll_after_s
             logger.warning("%s", error)
             return self._delay(error.retry_after_s)
         except TransferError as error:
+            self._note_trouble(call, error)
             logger.warning("%s", error)
             return self._delay(error.retry_after_s)
         except AgentError as error:
+            self._note_trouble(call, error)
             logger.error("%s: %s", error.code, error)
             return self._delay(None)
+        self.agent.trouble.pop(call.__name__.strip("_"), None)
         self._failures = 0
         return float(interval())
+
+    def _note_trouble(self, call: Any, error: AgentError) -> None:
+        self.agent.trouble[call.__name__.strip("_")] = f"{error.code}: {error}"
 
     def _delay(self, retry_after_s: float | None) -> float:
         self._failures += 1
@@ -272,6 +279,7 @@ class Runner:
         """For `status` only: no sync, for it is worth nothing after a restart."""
         row: dict[str, Any] = {"pid": os.getpid(), "providers": self._provider_rows()}
         row["latency"] = self._latency_rows()
+        row["trouble"] = dict(self.agent.trouble)
         row["drift"] = self.observer.drift_state()
         row["endpoint"] = self.endpoint.address if self.endpoint else ""
         temporary = self.agent.layout.runtime.with_suffix(".tmp")

@@ -3,6 +3,7 @@
 import functools
 import json
 import logging
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     import urllib3
 
 logger = logging.getLogger(__name__)
+CHUNK_BYTES = 64 << 10
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
@@ -36,9 +38,12 @@ class Transport:
         # no network, and nothing of it.
         import urllib3
 
+        from edge_agent.deadline import make_pool_manager
+
         config = self.config
         options: dict[str, Any] = {"ca_certs": config.ca_file} if config.ca_file else {}
-        return urllib3.PoolManager(
+        return make_pool_manager(
+            answer_deadline_s=config.answer_deadline_s,
             num_pools=4,
             maxsize=2,
             retries=False,
@@ -131,10 +136,18 @@ class Transport:
     def _read_bounded(self, response: "urllib3.response.BaseHTTPResponse") -> bytes:
         from urllib3.exceptions import HTTPError
 
-        limit = self.config.answer_max_bytes
+        limit, data = self.config.answer_max_bytes, b""
+        deadline = time.monotonic() + self.config.answer_deadline_s
         try:
-            data = response.read(limit + 1, decode_content=True)
-        except (HTTPError, OSError) as error:
+            # One piece at a time: a read of many would wait for all of them.
+            while chunk := response.read1(CHUNK_BYTES, decode_content=True):
+                data += chunk
+                if len(data) > limit:
+                    break
+                if time.monotonic() > deadline:
+                    response.close()
+                    raise TransferError(f"answer took over {self.config.answer_deadline_s} s")
+        except (HTTPError, OSError, MemoryError) as error:
             raise TransferError(f"answer broke off: {error}") from error
         if len(data) > limit:
             response.close()

@@ -4,13 +4,13 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from edge_agent.client import Credentials, DeviceClient, load_credentials
-from edge_agent.config import Config, InstallConfig
+from edge_agent.config import Config, InstallConfig, NetworkConfig
 from edge_agent.download import Downloader
 from edge_agent.exceptions import CounterError, NotEnrolledError
 from edge_agent.factory import add_folder
@@ -58,11 +58,11 @@ class FakeResponse:
         self.headers = {"Content-Length": str(len(data) - start)}
         if start:
             self.headers["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
-        self._data = data[start:]
+        middle = start + (len(data) - start) // 2
+        self._pieces = [piece for piece in (data[start:middle], data[middle:]) if piece]
 
-    def stream(self, _size: int, decode_content: bool) -> Iterator[bytes]:
-        middle = len(self._data) // 2
-        yield from (part for part in (self._data[:middle], self._data[middle:]) if part)
+    def read1(self, _size: int, decode_content: bool) -> bytes:
+        return self._pieces.pop(0) if self._pieces else b""
 
     def close(self) -> None:
         pass
@@ -70,6 +70,8 @@ class FakeResponse:
 
 class FakeTransport:
     """Blobs for the downloader, and an enrolment for the client."""
+
+    config = NetworkConfig()
 
     def open_stream(self, url: str, *, headers: dict[str, str], **_: Any) -> FakeResponse:
         match = re.match(r"bytes=(\d+)-", headers.get("Range", ""))

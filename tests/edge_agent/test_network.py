@@ -1,15 +1,20 @@
 """A hostile network, played by a real server: the device ends with the right bytes or with none."""
 
+import dataclasses
+import gzip
 import hashlib
 import json
+import threading
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from edge_agent.agent import Agent
 from edge_agent.backoff import backoff_delay_s
+from edge_agent.config import Config
 from edge_agent.exceptions import AnswerError, NotTheServerError, TransferError
 from edge_agent.spool import Row
 from tests.edge_agent.publisher import MODEL, Server, make_model
@@ -112,6 +117,9 @@ LASTING: dict[str, Hook] = {
     "a redirect loop": answer(302, b"", Location=BLOB),
     "a redirect to a file": answer(302, b"", Location="file:///etc/passwd"),
     "a redirect to nowhere": answer(302, b""),
+    "a redirect to another scheme": answer(301, b"", Location="ftp://127.0.0.1/model"),
+    "a redirect to a closed port": answer(307, b"", Location="http://127.0.0.1:9/model"),
+    "an error page of the right length": answer(200, bytes(len(MODEL_BYTES))),
     "hangs up at once": truncate,
 }
 
@@ -185,6 +193,28 @@ API_FAULTS: dict[str, tuple[Hook, type[Exception]]] = {
     ),
     "500 without a body": (answer(500, b""), AnswerError),
     "401": (answer(401, b"{}", Content_Type="application/json"), AnswerError),
+    "a bomb of zeros": (
+        answer(
+            200,
+            gzip.compress(bytes(50 << 20)),
+            Content_Type="application/json",
+            Content_Encoding="gzip",
+        ),
+        TransferError,
+    ),
+    "no gzip where gzip is announced": (
+        answer(200, b"{}", Content_Type="application/json", Content_Encoding="gzip"),
+        TransferError,
+    ),
+    "another content type": (answer(200, b"{}", Content_Type="text/plain"), NotTheServerError),
+    "a huge header": (
+        answer(200, b"{}", Content_Type="application/json", X_Huge="x" * 70_000),
+        TransferError,
+    ),
+    "a hundred and one headers": (
+        answer(200, b"{}", **{f"X_{number}": "x" for number in range(101)}),
+        TransferError,
+    ),
 }
 
 
@@ -293,3 +323,129 @@ def test_backoff_doubles_is_jittered_and_honours_the_server() -> None:
     delays = [backoff_delay_s(n, base_s=1, max_s=60, uniform=highest) for n in (1, 2, 3, 9, 10_000)]
     assert delays == [2, 4, 8, 60, 60]
     assert backoff_delay_s(1, base_s=1, max_s=60, retry_after_s=30, uniform=min) == 30
+
+
+class Trickle:
+    """Sends a byte every 20 ms for as long as somebody reads."""
+
+    def __init__(self, head: bytes, *, seconds: float = 20.0) -> None:
+        self.head = head
+        self.pieces = int(seconds / 0.02)
+        self.has_run_out = False
+        self.ended = threading.Event()
+
+    def __call__(self, request: Any) -> bool:
+        request.close_connection = True
+        try:
+            request.wfile.write(self.head)
+            for _ in range(self.pieces):
+                request.wfile.write(b"x")
+                time.sleep(0.02)
+            self.has_run_out = True
+        except OSError:
+            pass
+        finally:
+            self.ended.set()
+        return True
+
+
+TRICKLES = {
+    "headers": ("/api/models/latest", b"HTTP/1.1 200 OK\r\nX-Slow: "),
+    "an answer": (
+        "/api/models/latest",
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 900\r\n\r\n",
+    ),
+    "an answer without a length": (
+        "/api/models/latest",
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n",
+    ),
+    "a file": (
+        BLOB,
+        b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(MODEL_BYTES),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TRICKLES)
+def test_what_only_trickles_is_given_up_long_before_its_end(
+    agent: Agent, server: Server, config: Config, name: str
+) -> None:
+    pattern, head = TRICKLES[name]
+    network = dataclasses.replace(config.network, answer_deadline_s=0.3, read_timeout_s=60.0)
+    install = dataclasses.replace(config.install, download_min_bytes_per_s=1e6, download_attempts=1)
+    hurried = Agent(dataclasses.replace(config, network=network, install=install))
+    server.publish(MODEL_BYTES)
+    trickle = Trickle(head)
+    server.hooks.append((pattern, trickle))
+    try:
+        if pattern == BLOB:
+            assert hurried.sync() == set()
+            assert "slower than" in hurried.trouble[f"model {MODEL}"]
+        else:
+            with pytest.raises(TransferError):
+                hurried.sync()
+        assert trickle.ended.wait(10)
+        assert not trickle.has_run_out
+        server.hooks.clear()
+        assert hurried.sync() == {MODEL}
+        assert hurried.trouble == {}
+    finally:
+        hurried.close()
+
+
+@pytest.mark.parametrize(
+    "url", ["http://no-such-host.invalid", "http://127.0.0.1:9", "https://127.0.0.1:9", "nonsense"]
+)
+def test_an_address_nobody_answers_at_is_a_failed_transfer(config: Config, url: str) -> None:
+    agent = Agent(dataclasses.replace(config, server_url=url))
+    try:
+        with pytest.raises(TransferError):
+            agent.enroll()
+    finally:
+        agent.close()
+
+
+def test_a_redirect_to_another_host_carries_no_token(agent: Agent, server: Server) -> None:
+    other = Server()
+    try:
+        server.publish(MODEL_BYTES)
+        other.blobs = dict(server.blobs)
+        server.hooks.append(
+            (
+                "/blobs/",
+                lambda request: answer(302, b"", Location=other.url + request.path)(request),
+            )
+        )
+        server.hooks.append(
+            ("/events", answer(307, b"", Location=f"{other.url}/api/deployments/x/events"))
+        )
+        with pytest.raises(NotTheServerError):
+            agent.sync()
+        assert is_installed(agent), "a download may come from elsewhere"
+        assert {path for _, path, _ in other.requests} <= {
+            f"/blobs/{digest}" for digest in other.blobs
+        }
+        assert all("Authorization" not in headers for _, _, headers in other.requests)
+    finally:
+        other.close()
+
+
+def test_a_server_whose_clock_was_years_ahead_for_a_while_locks_nobody_out(
+    agent: Agent, server: Server
+) -> None:
+    server.publish(MODEL_BYTES)
+    agent.installer.server_time = datetime(2099, 1, 1, tzinfo=UTC)
+    assert agent.sync() == set()
+    assert "assignment_expired" in agent.trouble[f"model {MODEL}"]
+    agent.installer.server_time = datetime(2000, 1, 1, tzinfo=UTC)
+    assert agent.sync() == {MODEL}
+    assert "2099" not in agent.installer.state.trusted_time
+
+
+@pytest.mark.parametrize("year", [1970, 2099])
+def test_this_device_s_own_clock_decides_nothing(
+    agent: Agent, server: Server, monkeypatch: pytest.MonkeyPatch, year: int
+) -> None:
+    monkeypatch.setattr(time, "time", lambda: (year - 1970) * 31_557_600.0)
+    server.publish(MODEL_BYTES)
+    assert agent.sync() == {MODEL}
