@@ -345,6 +345,8 @@ def command_doctor(config: Config, arguments: argparse.Namespace) -> int:
     else:
         for check in checks:
             print(f"{'ok  ' if check.is_ok else 'FAIL'} {check.name}: {check.detail}")
+            if check.advice and not check.is_ok:
+                print(f"       {check.advice}")
     return 0 if all(check.is_ok for check in checks) else 1
 
 
