@@ -133,6 +133,10 @@ class DriftConfig:
     min_records: int = 100
     raise_psi: float = 0.5
     clear_psi: float = 0.25
+    raise_latency_ratio: float = 2.0
+    """Recent mean latency over that of the first `min_records`."""
+    raise_feature_z: float = 1.0
+    """Recent mean of a feature, in standard deviations of the baseline."""
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ class Observer:
         monitor = self._monitor_of(session) if self.config.drift.enabled else None
         if monitor is None or result.class_id is None or result.confidence is None:
             return
-        monitor.add(result.class_id, result.confidence, features)
+        monitor.add(result.class_id, result.confidence, features, result.latency_ms)
         if monitor.count % CHECK_EVERY == 0:
             event = monitor.check()
             if event:
@@ -72,7 +72,12 @@ class Observer:
 
     def drift_state(self) -> dict[str, Any]:
         return {
-            slug: {"is_raised": monitor.is_raised, "records": monitor.count, **monitor.scores()}
+            slug: {
+                "is_raised": monitor.is_raised,
+                "records": monitor.count,
+                **monitor.scores(),
+                "shifts": monitor.shifts(),
+            }
             for slug, (_, monitor) in list(self._drift.items())
             if monitor is not None
         }

@@ -74,7 +74,8 @@ def describe_event(event: Mapping[str, Any]) -> dict[str, str]:
     colour = {"raised": "danger", "cleared": "success"}.get(word, "info")
     metric = str(event.get("metric", "")).replace("_", " ")
     if kind.startswith("drift_"):
-        words = f"drift of {metric}, PSI {event.get('psi', '?')}"
+        value = f"PSI {event['psi']}" if "psi" in event else f"{event.get('value', '?')}"
+        words = f"drift of {metric}, {value}"
         if event.get("model"):
             words += f", model {event['model']}"
     elif kind.startswith("resource_"):
