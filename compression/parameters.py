@@ -120,7 +120,7 @@ PASSES: dict[str, PassInfo] = {
             **_TRAINING,
             "steps": Parameter("int", 1, 1_000_000, default=1600),
             "learning_rate": Parameter("float", 1e-7, 1.0, default=8e-3),
-            "width": Parameter("int", 2, 256, default=8),
+            "width": Parameter("int", 2, 256, default=None, is_nullable=True),
             "blocks": _choice("full", "full", "separable"),
         },
         needs_calibration=True,

@@ -8,7 +8,7 @@ from compression.passes.prepare import prepare_file
 from compression.training.course import hold_contest, make_lesson
 from compression.training.executor import GraphExecutor
 from compression.training.score import score_answers
-from compression.training.student import build_student, read_signature
+from compression.training.student import build_student, choose_width, read_signature
 
 
 def distill_student(context: PassContext) -> PassResult:
@@ -19,10 +19,15 @@ def distill_student(context: PassContext) -> PassResult:
     if not context.scoring.is_classifier:
         raise ModelUnsupportedError("distill.student takes the place of classifiers alone.")
     lesson = make_lesson(context)
+    signature = read_signature(original, lesson.classes)
+    is_separable = context.parameters["blocks"] == "separable"
+    width = context.parameters["width"] or choose_width(
+        original, signature, is_separable=is_separable
+    )
     student = build_student(
-        read_signature(original, lesson.classes),
-        width=context.parameters["width"],
-        is_separable=context.parameters["blocks"] == "separable",
+        signature,
+        width=width,
+        is_separable=is_separable,
         is_probability=lesson.is_probability,
         seed=context.seed,
     )
@@ -42,6 +47,7 @@ def distill_student(context: PassContext) -> PassResult:
     return PassResult(
         facts={
             "kept": contest.winner,
+            "width": width,
             "held_out": {"teacher": teacher.to_json(), **contest.to_json()},
             "rows": {"train": len(lesson.train), "held_out": len(lesson.held_out)},
         }

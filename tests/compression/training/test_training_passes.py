@@ -14,6 +14,7 @@ from compression.passes.context import PassContext
 from compression.passes.prepare import prepare_file
 from compression.passes.table import RUNNERS
 from compression.scoring import Scoring
+from compression.training.student import build_student, choose_width, read_signature
 from tests.factories.compression import CLASSES, SIDE, build, make_model, make_samples, run_model
 
 QUICK: dict[str, dict[str, Any]] = {
@@ -140,6 +141,22 @@ def test_a_student_takes_the_place_of_its_source(folder, tmp_path):
     assert set(facts["held_out"]) == {"teacher", "distilled", "control"}
     assert facts["kept"] in {"distilled", "control"}
     assert facts["rows"] == {"train": 240, "held_out": 60}
+
+
+@pytest.mark.parametrize("blocks", ["full", "separable"])
+def test_a_student_of_no_given_width_is_as_wide_as_its_share_of_the_source(blocks):
+    small = make_model()
+    large = make_model((64, 128, 256))
+    shape = read_signature(small, CLASSES)
+    is_separable = blocks == "separable"
+    narrow, wide = (
+        choose_width(model, shape, is_separable=is_separable) for model in (small, large)
+    )
+    assert 8 <= narrow < wide <= 64
+    student = build_student(
+        shape, width=wide, is_separable=is_separable, is_probability=False, seed=0
+    )
+    assert student.ByteSize() / 4 < large.ByteSize() / 12
 
 
 def test_a_student_of_probabilities_gives_probabilities(folder, tmp_path):
