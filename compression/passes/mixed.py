@@ -120,10 +120,13 @@ class _Search:
         return self.is_plan_good(dict.fromkeys(excluded, FP32))
 
     def is_plan_good(self, plan: dict[str, str]) -> bool:
-        """Whether the model of that plan loses little enough; False once trials are used up."""
+        """Whether the model of that plan loses little enough; False once nothing may be tried."""
         key = tuple(sorted(plan.items()))
         if key not in self.judged:
             if self.trials >= self.context.search.trials:
+                return False
+            if self._is_late() and any(self.judged.values()):
+                # What is known to be good already is kept, unimproved.
                 return False
             self._check_time()
             self.trials += 1
@@ -132,8 +135,8 @@ class _Search:
 
     def build(self, plan: dict[str, str], path: Path) -> bool:
         """Writes the model of the plan; False when a rung has nothing to change at its node."""
-        self._quantize(path, excluded=list(plan))
         lowered = {name: rung for name, rung in plan.items() if rung != FP32}
+        self._quantize(path, excluded=list(plan), is_final=not lowered)
         if not lowered:
             return True
         model = onnx.load(str(path))
@@ -153,7 +156,12 @@ class _Search:
         return plan
 
     def _quantize(
-        self, path: Path, *, excluded: list[str] | None = None, only: list[str] | None = None
+        self,
+        path: Path,
+        *,
+        excluded: list[str] | None = None,
+        only: list[str] | None = None,
+        is_final: bool = True,
     ) -> None:
         run_static(
             self.context.source,
@@ -163,6 +171,7 @@ class _Search:
             self.settings,
             excluded=excluded,
             only=only,
+            is_final=is_final,
         )
 
     def _is_file_good(self) -> bool:
@@ -183,8 +192,11 @@ class _Search:
     def _scores(self, path: Path, samples: Samples) -> NDArray:
         return self.context.scoring.score(path, samples, self.context.threads)
 
+    def _is_late(self) -> bool:
+        return time.monotonic() - self.started > self.context.search.seconds
+
     def _check_time(self) -> None:
-        if time.monotonic() - self.started > self.context.search.seconds:
+        if self._is_late():
             raise ModelUnsupportedError(
                 f"mixed.search used up its {self.context.search.seconds} seconds (search.seconds)."
             )

@@ -115,8 +115,13 @@ def run_static(
     excluded: list[str] | None = None,
     only: list[str] | None = None,
     overrides: dict[str, Any] | None = None,
+    is_final: bool = True,
 ) -> None:
-    """One call of the quantizer on ranges that were collected before."""
+    """One call of the quantizer on ranges that were collected before.
+
+    Args:
+        is_final: False keeps the names of tensors, which the ranges know them by.
+    """
     extra: dict[str, Any] = {
         "ActivationSymmetric": settings.is_symmetric,
         "WeightSymmetric": True,
@@ -138,7 +143,8 @@ def run_static(
         calibration_cache_path=str(cache),
         extra_options=extra,
     )
-    finish_file(destination)
+    if is_final:
+        finish_file(destination)
 
 
 def finish_file(path: Path) -> None:

@@ -15,7 +15,10 @@ from compression.passes.search_best import split_samples
 from compression.presets import get_preset
 from compression.recipe import merge_recipe, parse_recipe
 from compression.search.deadline import interrupt_after
+from compression.services.running import run_job
 from compression.sessions import open_session
+from compression.states import JobState
+from tests.factories.compression import make_job, make_version
 
 DEMO = Path(__file__).resolve().parent.parent.parent / "demo" / "data"
 QUICK = {"pass": "search.best", "max_ratio": 0.4, "train": False}
@@ -158,3 +161,16 @@ def test_a_pass_that_takes_too_long_is_interrupted_and_the_outer_timer_goes_on()
 def test_the_winner_is_a_valid_model(feasible):
     folder, report = feasible
     onnx.checker.check_model(str(folder / report["file"]))
+
+
+@pytest.mark.django_db
+def test_a_search_runs_as_a_job_and_its_winner_becomes_a_variant(settings, tmp_path):
+    settings.AVIARY_HOME = tmp_path
+    recipe = {
+        "passes": [{"pass": "prepare"}, {**QUICK, "max_ratio": 0.0}],
+        "search": {"seconds": 30, "objective": "size"},
+    }
+    job = run_job(job_id=make_job(make_version(), preset="best", recipe=recipe).pk)
+    assert job.state == JobState.PASSED, job.error or job.report["gates"]
+    assert job.result_variant.name == "best"
+    assert job.report["search"]["recommended"]
