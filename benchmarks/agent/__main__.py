@@ -1,6 +1,7 @@
 """`make bench-agent`: a table, then one last line of JSON with every figure by its key."""
 
 import json
+import os
 import sys
 import tempfile
 import time
@@ -69,6 +70,9 @@ def main(wanted: list[str]) -> int:
                 failed[name] = f"{type(error).__name__}: {error}"
         print(f"{name}: {time.monotonic() - started:.0f} s", file=sys.stderr)
     print_table(figures)
+    load, cores = os.getloadavg()[0], os.cpu_count() or 1
+    if load > 1.5 * cores:
+        print(f"load {load:.1f} on {cores} cores: others were busy, times are too long")
     for name, reason in failed.items():
         print(f"{name} could not be measured: {reason}", file=sys.stderr)
     print(json.dumps({figure.key: round(figure.value, 4) for figure in figures}))
