@@ -165,7 +165,10 @@ def measure_all(bench: Bench, wanted: set[str]) -> None:
     chosen = [item for name, item in subjects.items() if not wanted or name in wanted]
     for subject in chosen:
         if subject.is_trained:
-            bench.measure_recipes(subject, recipes.trained_recipes())
+            table = recipes.trained_recipes()
+            if subject.name == figures.HEADLINE_MODEL:
+                table |= recipes.training_recipes()
+            bench.measure_recipes(subject, table)
         elif subject.name == LARGE_MODEL:
             bench.measure_large_search(subject)
         if subject.name == figures.HEADLINE_MODEL:

@@ -59,7 +59,8 @@ def random_subjects(folder: Path) -> list[Subject]:
             if isinstance(module, nn.Conv2d):
                 # Keeps the scale of activations from layer to layer without batch norms.
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-                nn.init.zeros_(module.bias)
+                # Equal biases would be stored once, which a trained model's never are.
+                nn.init.normal_(module.bias, std=0.01)
         path = folder / f"{name}.onnx"
         export(network.eval(), path, (3, 224, 224))
         subjects.append(Subject(name, path, None, evaluation))

@@ -10,7 +10,7 @@ import pytest
 from benchmarks.compress import digits
 from benchmarks.compress.figures import Row, collect_figures, format_table, source_row
 from benchmarks.compress.poison import poison_model
-from benchmarks.compress.recipes import random_recipes, trained_recipes
+from benchmarks.compress.recipes import random_recipes, trained_recipes, training_recipes
 from compression.recipe import SCHEMA, parse_recipe
 from tests.factories.compression import run_model
 
@@ -97,7 +97,14 @@ def test_more_poison_than_a_model_can_take_is_refused(tmp_path):
         poison_model(MODELS / "digits-resnet.onnx", tmp_path / "poisoned.onnx")
 
 
-@pytest.mark.parametrize("passes", [*trained_recipes().values(), *random_recipes().values()])
+RECIPES = [
+    *trained_recipes().values(),
+    *training_recipes().values(),
+    *random_recipes().values(),
+]
+
+
+@pytest.mark.parametrize("passes", RECIPES)
 def test_every_recipe_of_the_benchmark_is_one_of_the_product(passes):
     recipe = parse_recipe({"schema": SCHEMA, "passes": passes})
     assert parse_recipe(recipe.to_json()) == recipe
