@@ -1,6 +1,6 @@
 """INT8 quantization: dynamic and static."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +76,18 @@ def quantize_statically(context: PassContext) -> PassResult:
         report_progress=context.report_progress,
     )
     excluded = list(parameters.get("exclude") or [])
-    run_static(context.source, context.destination, cache, parameters, settings, excluded=excluded)
+    try:
+        run_static(
+            context.source, context.destination, cache, parameters, settings, excluded=excluded
+        )
+    except (AttributeError, ValueError, KeyError):
+        # The QOperator writer gives up where a weight or a type is not known; QDQ then works.
+        if settings.format != "qoperator" or parameters.get("format"):
+            raise
+        settings = replace(settings, format="qdq")
+        run_static(
+            context.source, context.destination, cache, parameters, settings, excluded=excluded
+        )
     facts = {
         "samples": len(samples),
         "method": parameters["method"],
