@@ -221,9 +221,14 @@ def read_pieces(response: Any, size_bytes: int, slowest_s: float) -> Iterator[by
     try:
         # What is there now, for a read of all would wait for the slowest byte.
         while piece := response.read1(size_bytes, decode_content=False):
-            pending += piece
             if time.monotonic() > deadline:
+                pending += piece
                 raise DownloadError(f"slower than {slowest_s:.0f} s for the file")
+            if not pending and 2 * len(piece) >= size_bytes:
+                # A fast network fills pieces by itself; gathering them would copy every byte twice.
+                yield piece
+                continue
+            pending += piece
             if len(pending) >= size_bytes:
                 yield bytes(pending)
                 pending.clear()
