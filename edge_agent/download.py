@@ -1,6 +1,5 @@
 """Fetches one file of a release into `blobs/`, resuming what an earlier try left."""
 
-import hashlib
 import logging
 import re
 import time
@@ -18,6 +17,7 @@ from edge_agent.exceptions import (
     TransferError,
 )
 from edge_agent.files import FileLayer, publish
+from edge_agent.hashing import BackgroundHash
 from edge_agent.state import Layout
 from edge_agent.transport import Transport
 from edge_agent.trust import ManifestFile
@@ -127,8 +127,6 @@ class Downloader:
         self._publish(file)
 
     def _attempt(self, file: ManifestFile, url: str, progress: Progress) -> None:
-        from urllib3.exceptions import HTTPError
-
         part = self.layout.part(file.sha256)
         have = self.files.size(part) or 0
         if have > file.size_bytes:
@@ -162,12 +160,29 @@ class Downloader:
                 raise DownloadError(
                     f"expected {file.size_bytes - have} bytes, server announces {declared}"
                 )
-            has_prefix, hasher = have > 0, hashlib.sha256()
-            least, most = CHUNK_BYTES
-            chunk_bytes = min(max(file.size_bytes // CHUNKS_PER_FILE, least), most)
-            slowest_s = self.transport.config.answer_deadline_s + (
-                file.size_bytes / self.config.download_min_bytes_per_s
-            )
+            start = have
+            have, digest = self._take_body(response, file, progress, have)
+        finally:
+            response.close()
+        if have < file.size_bytes:
+            raise DownloadError(f"expected {file.size_bytes} bytes, got {have}")
+        # What went to the file was hashed on its way; only a resumed one is read again for its
+        # beginning, which another run of the agent has written.
+        self._check(file, None if start else digest)
+
+    def _take_body(
+        self, response: Any, file: ManifestFile, progress: Progress, have: int
+    ) -> tuple[int, str]:
+        """Appends the body to the part; its size now, and the digest of what came."""
+        from urllib3.exceptions import HTTPError
+
+        part = self.layout.part(file.sha256)
+        least, most = CHUNK_BYTES
+        chunk_bytes = min(max(file.size_bytes // CHUNKS_PER_FILE, least), most)
+        slowest_s = self.transport.config.answer_deadline_s + (
+            file.size_bytes / self.config.download_min_bytes_per_s
+        )
+        with BackgroundHash() as hasher:
             try:
                 for chunk in read_pieces(response, chunk_bytes, slowest_s):
                     have += len(chunk)
@@ -182,13 +197,7 @@ class Downloader:
                     self.files.append(part, chunk)
             except (HTTPError, OSError) as error:
                 raise TransferError(f"broke off after {have} bytes: {error}") from error
-        finally:
-            response.close()
-        if have < file.size_bytes:
-            raise DownloadError(f"expected {file.size_bytes} bytes, got {have}")
-        # What went to the file was hashed on its way; only a resumed one is read again for its
-        # beginning, which another run of the agent has written.
-        self._check(file, None if has_prefix else hasher.hexdigest())
+            return have, hasher.hexdigest()
 
     def _check_range(self, content_range: str, have: int, file: ManifestFile) -> None:
         match = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+|\*)", content_range)
