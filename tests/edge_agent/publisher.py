@@ -261,6 +261,9 @@ class Server:
                 self.send(request, 304, b"")
             else:
                 self.send_json(request, 200, self.answer, {"ETag": etag})
+        elif path == "/api/models/desired":
+            rows = [self.answer] if self.answer else []
+            self.send_json(request, 200, {"assignments": rows, "poll_after_s": 1})
         elif path.endswith("/events"):
             self.events += json.loads(body)
             self.send_json(request, 200, {"accepted": 1, "duplicates": 0})

@@ -210,5 +210,5 @@ def test_every_command_works_from_a_shell(server: Server, toml: Path) -> None:
     assert call(toml, "bench", "--runs", "1000000").stderr.startswith("configuration")
     checks = json.loads(call(toml, "doctor", "--json").stdout)
     assert {check["name"] for check in checks} >= {"disk", "fsync", "provider cpu", "server"}
-    assert all(check["is_ok"] for check in checks), checks
+    assert [check for check in checks if not check["is_ok"]] == []
     assert call(toml, "rollback").returncode == 1, "there is nothing to go back to"
