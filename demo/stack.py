@@ -34,12 +34,22 @@ print("TOKEN=" + AuthToken.objects.create(user)[1])
 class Stack:
     """Everything but the devices. `start` brings it up, `stop` ends what was started."""
 
-    def __init__(self, home: Path, services: Mapping[str, str] | None = None) -> None:
-        """`services`: environment variables of stores to use in place of the embedded ones."""
+    def __init__(
+        self, home: Path, services: Mapping[str, str] | None = None, *, port: int | None = None
+    ) -> None:
+        """Chooses the address.
+
+        Args:
+            services: environment variables of stores to use in place of the embedded ones.
+            port: where to serve; None takes 8000 if it is free. Stacks that may start at the same
+                time need ports of their own: the web server shares a port without a word.
+        """
         self.home = home
         self._services = dict(services or {})
         self.logs = home / "logs"
-        self.port = free_port() if is_listening(PREFERRED_PORT) else PREFERRED_PORT
+        if port is None:
+            port = free_port() if is_listening(PREFERRED_PORT) else PREFERRED_PORT
+        self.port = port
         self.url = f"http://127.0.0.1:{self.port}"
         self.password = ""
         self.token = ""

@@ -13,6 +13,7 @@ from demo.client import Api
 from demo.narration import Narrator
 from demo.stack import Stack
 from demo.story import CHAPTERS, Story
+from tests.servers.processes import free_port
 
 _STORES = (
     "S3_ENDPOINT_URL", "AVIARY_S3_BUCKET", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY",
@@ -47,7 +48,7 @@ def running_server(home: Path, kind: str) -> Iterator[LiveServer]:
     if "DATABASE_URL" in os.environ:
         services["DATABASE_URL"] = make_database(os.environ["DATABASE_URL"], f"aviary_live_{kind}")
         services["WHITENOISE_USE_FINDERS"] = "1"
-    stack = Stack(home, services)
+    stack = Stack(home, services, port=free_port())
     story: Story | None = None
     try:
         stack.start()

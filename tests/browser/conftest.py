@@ -39,7 +39,9 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
         yield server
 
 
-@pytest.fixture(scope="session")
+# Not for the session: while Playwright's event loop lives, Django refuses the database to every
+# later test of the same process.
+@pytest.fixture(scope="module")
 def page(live: LiveServer) -> Iterator[Page]:
     """One page, logged in as the administrator; its `errors` are gathered by the tests."""
     with sync_playwright() as playwright:
