@@ -22,7 +22,7 @@ from benchmarks.compress.chains import RANDOM_ROWS, THREADS, ChainRunner
 from benchmarks.compress.figures import Row
 from benchmarks.compress.peers import PEERS
 from benchmarks.compress.poison import poison_model
-from benchmarks.compress.subjects import Subject, digit_subjects, random_subjects
+from benchmarks.compress.subjects import Subject, demo_subject, digit_subjects, random_subjects
 from compression.arrays import input_specs, load_samples, random_samples
 from compression.evaluation import evaluate_variant
 from compression.exceptions import CompressionError
@@ -158,13 +158,15 @@ def measure_all(bench: Bench, wanted: set[str]) -> None:
     Raises:
         SystemExit: a name that is no model's.
     """
-    subjects = {item.name: item for item in digit_subjects(bench.folder)}
+    subjects = {item.name: item for item in (demo_subject(), *digit_subjects(bench.folder))}
     subjects |= {item.name: item for item in random_subjects(bench.folder)}
     if unknown := wanted - set(subjects):
         raise SystemExit(f"unknown models {sorted(unknown)}; there are {sorted(subjects)}")
     chosen = [item for name, item in subjects.items() if not wanted or name in wanted]
     for subject in chosen:
-        if subject.is_trained:
+        if subject.name == figures.DEMO_MODEL:
+            bench.measure_recipes(subject, recipes.demo_recipes())
+        elif subject.is_trained:
             table = recipes.trained_recipes()
             if subject.name == figures.HEADLINE_MODEL:
                 table |= recipes.training_recipes()
@@ -176,7 +178,8 @@ def measure_all(bench: Bench, wanted: set[str]) -> None:
     for subject in chosen:
         if not subject.is_trained:
             bench.measure_recipes(subject, recipes.random_recipes())
-        bench.measure_peers(subject)
+        if subject.name != figures.DEMO_MODEL:
+            bench.measure_peers(subject)
 
 
 if __name__ == "__main__":

@@ -46,7 +46,8 @@ class ChainRunner:
         """
         is_random = self.subject.calibration is None or random_rows is not None
         rows = random_rows or RANDOM_ROWS
-        data = {"allow_random": True, "min_calibration": rows} if is_random else {}
+        least = rows if is_random else self.subject.min_calibration
+        data = {"allow_random": is_random, "min_calibration": least}
         document = {
             "schema": SCHEMA,
             "passes": list(passes),

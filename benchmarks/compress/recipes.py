@@ -52,6 +52,12 @@ def training_recipes() -> dict[str, Passes]:
     }
 
 
+def demo_recipes() -> dict[str, Passes]:
+    """The presets as they are, on a model small enough for all of them to take seconds."""
+    names = ("static-int8", "prune40-int8", "prune40-kd-int8", "distilled-int8", "mixed")
+    return {name: preset(name) for name in names}
+
+
 def random_recipes() -> dict[str, Passes]:
     """Variants of the models of random weights: no figure of theirs depends on the data."""
     prune = {**PRUNE, "allocation": "uniform", "repair": False, "samples": 16}

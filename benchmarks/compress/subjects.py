@@ -14,6 +14,7 @@ from benchmarks.compress.train_models import MODELS, export
 
 SEED = 7
 PHOTOGRAPHS = 8
+DEMO_DATA = Path(__file__).resolve().parents[2] / "demo" / "data"
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Subject:
     model: Path
     calibration: Path | None
     evaluation: Path
+    min_calibration: int = 1000
 
     @property
     def is_trained(self) -> bool:
@@ -43,6 +45,18 @@ def digit_subjects(folder: Path) -> list[Subject]:
         Subject(name, MODELS / f"{name}.onnx", calibration, evaluation)
         for name in ("digits-mobilenet", "digits-resnet")
     ]
+
+
+def demo_subject() -> Subject:
+    """The model of the demonstration with its own 200 and 500 rows, checked against SHA256SUMS."""
+    check_sums(DEMO_DATA)
+    return Subject(
+        "demo-digits",
+        DEMO_DATA / "digits-cnn-1.1.0.onnx",
+        DEMO_DATA / "calibration.npz",
+        DEMO_DATA / "eval.npz",
+        min_calibration=100,
+    )
 
 
 def random_subjects(folder: Path) -> list[Subject]:
