@@ -134,15 +134,19 @@ class _Search:
         return self.judged[key]
 
     def build(self, plan: dict[str, str], path: Path) -> bool:
-        """Writes the model of the plan; False when a rung has nothing to change at its node."""
+        """Writes the model of the plan; False when a rung has nothing to change at its node.
+
+        A candidate is only run, so stripping and checking it is left out: it changes no answer.
+        """
         lowered = {name: rung for name, rung in plan.items() if rung != FP32}
-        self._quantize(path, excluded=list(plan), is_final=not lowered)
-        if not lowered:
-            return True
-        model = onnx.load(str(path))
-        changed = [apply_rung(model, name, rung, self.cache) for name, rung in lowered.items()]
-        onnx.save(model, str(path))
-        finish_file(path)
+        self._quantize(path, excluded=list(plan))
+        changed = []
+        if lowered:
+            model = onnx.load(str(path))
+            changed = [apply_rung(model, name, rung, self.cache) for name, rung in lowered.items()]
+            onnx.save(model, str(path))
+        if path != self.candidate:
+            finish_file(path)
         return all(changed)
 
     def lower(self, excluded: list[str]) -> dict[str, str]:
@@ -161,7 +165,6 @@ class _Search:
         *,
         excluded: list[str] | None = None,
         only: list[str] | None = None,
-        is_final: bool = True,
     ) -> None:
         run_static(
             self.context.source,
@@ -171,7 +174,7 @@ class _Search:
             self.settings,
             excluded=excluded,
             only=only,
-            is_final=is_final,
+            is_final=False,
         )
 
     def _is_file_good(self) -> bool:

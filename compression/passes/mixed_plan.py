@@ -3,6 +3,8 @@
 from collections.abc import Callable
 
 IsGood = Callable[[list[str]], bool]
+GROUP = 4
+"""Nodes that are admitted again together; one by one only where the group does harm."""
 
 
 def rank_nodes(divergence: dict[str, float], size: dict[str, int]) -> list[str]:
@@ -14,7 +16,8 @@ def find_excluded(ranked: list[str], is_good: IsGood) -> list[str] | None:
     """A small set of nodes to keep out of INT8, or None when not even all of them suffice.
 
     Doubles, then bisects the length of the prefix of `ranked` that makes the model good, then
-    admits again each node, least harmful first, that turns out not to be needed.
+    admits again the nodes, least harmful first, that turn out not to be needed: four at once where
+    none of them is, else each by itself.
 
     Args:
         ranked: most harmful first.
@@ -34,8 +37,14 @@ def find_excluded(ranked: list[str], is_good: IsGood) -> list[str] | None:
         else:
             low = middle
     excluded = list(ranked[:high])
-    for name in reversed(ranked[:high]):
-        fewer = [item for item in excluded if item != name]
-        if is_good(fewer):
-            excluded = fewer
+    for start in range(0, high, GROUP):
+        group = ranked[max(high - start - GROUP, 0) : high - start][::-1]
+        together = [item for item in excluded if item not in group]
+        if len(group) > 1 and is_good(together):
+            excluded = together
+            continue
+        for name in group:
+            fewer = [item for item in excluded if item != name]
+            if is_good(fewer):
+                excluded = fewer
     return excluded
