@@ -88,7 +88,7 @@ class AgentWheelView(APIView):
     authentication_classes: list[Any] = []
     permission_classes: list[Any] = []
 
-    @extend_schema(responses={(200, "application/zip"): bytes})
+    @extend_schema(operation_id="agent_wheel", responses={(200, "application/zip"): bytes})
     def get(self, request: Request, filename: str) -> HttpResponse:
         wheel = AgentWheel.objects.filter(filename=filename).first()
         if wheel is None:
