@@ -2,22 +2,22 @@
 
 from django.urls import path
 
-from compression import api
+from compression.api import jobs, tables
 
 urlpatterns = [
-    path("compression/presets/", api.PresetList.as_view(), name="preset-list"),
-    path("compression/jobs/", api.JobList.as_view(), name="job-list"),
-    path("compression/jobs/<uuid:pk>/", api.JobDetail.as_view(), name="job-detail"),
-    path("compression/jobs/<uuid:pk>/cancel/", api.JobCancel.as_view(), name="job-cancel"),
-    path("compression/jobs/<uuid:pk>/rerun/", api.JobRerun.as_view(), name="job-rerun"),
+    path("compression/presets/", jobs.PresetList.as_view(), name="preset-list"),
+    path("compression/jobs/", jobs.JobList.as_view(), name="job-list"),
+    path("compression/jobs/<uuid:pk>/", jobs.JobDetail.as_view(), name="job-detail"),
+    path("compression/jobs/<uuid:pk>/cancel/", jobs.JobCancel.as_view(), name="job-cancel"),
+    path("compression/jobs/<uuid:pk>/rerun/", jobs.JobRerun.as_view(), name="job-rerun"),
     path(
         "compression/jobs/<uuid:pk>/candidates/",
-        api.CandidateList.as_view(),
+        tables.CandidateList.as_view(),
         name="candidate-list",
     ),
     path(
         "compression/versions/<int:version_id>/variants/",
-        api.MeasuredVariantList.as_view(),
+        tables.MeasuredVariantList.as_view(),
         name="measured-variant-list",
     ),
 ]

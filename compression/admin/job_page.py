@@ -1,16 +1,15 @@
 """A job in words and table rows, for its page. Pure but for the row it is given."""
 
 import json
-from datetime import datetime
 from typing import Any
 
+from compression.admin.base import name_machine, write_seconds, write_share
 from compression.comparison import draw_points, mean_sparsity
 from compression.models import Job
 from compression.parameters import PASSES
 from compression.progress import Progress
 from compression.provenance import digest_json
 from compression.states import JobState
-from registry.admin.base import ago
 
 _VERDICTS = {
     JobState.PASSED: "Passed every gate and is a variant of the version.",
@@ -41,7 +40,7 @@ def describe_job(job: Job, progress: Progress) -> dict[str, Any]:
         "collapse_flags": report["variant"]["collapse_flags"] if report else [],
         "excluded": report.get("excluded", {}),
         "layers": sorted((report["variant"]["sparsity"] if report else {}).items()),
-        "measured_on": _machine(report),
+        "measured_on": name_machine(report),
         "origin": _list_origin(job, report) if report else [],
         **_describe_search(report.get("search")),
         "recipe_words": describe_recipe(job.recipe),
@@ -67,13 +66,6 @@ def describe_wait(progress: Progress) -> str:
     return ", ".join(words)
 
 
-def write_seconds(seconds: float) -> str:
-    """A rough length of time in words."""
-    if seconds < 90:
-        return f"{max(round(seconds), 1)} s"
-    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
 def describe_recipe(recipe: dict[str, Any]) -> str:
     """A recipe in a sentence."""
     titles = [PASSES[step["pass"]].title for step in recipe["passes"]]
@@ -89,21 +81,6 @@ def describe_recipe(recipe: dict[str, Any]) -> str:
     judged = f"Gates: {', '.join(gates)}." if gates else "No gate."
     seed, isa = recipe["data"]["seed"], recipe["target"]["isa"]
     return f"{steps[:1].upper()}{steps[1:]}. {judged} Seed {seed}, for {isa}."
-
-
-def describe_row(row: dict[str, Any]) -> dict[str, Any]:
-    """A row of the comparison with what its table says in words."""
-    share = None
-    if row["accuracy"] is not None:
-        share = {name: row[f"accuracy_{name}"] for name in ("low", "high")}
-        share["value"] = row["accuracy"]
-    at = datetime.fromisoformat(row["measured_at"]) if row["measured_at"] else None
-    return {
-        **row,
-        "state_label": "Source" if row["is_source"] else JobState(row["state"]).label,
-        "accuracy_words": f"{_share(share)}, n = {row['samples']:,}",
-        "measured_words": ago(at),
-    }
 
 
 def _describe_search(search: dict[str, Any] | None) -> dict[str, Any]:
@@ -123,11 +100,6 @@ def _describe_search(search: dict[str, Any] | None) -> dict[str, Any]:
     return {"search": described, "search_points": draw_points(judged or search["candidates"])}
 
 
-def _machine(report: dict[str, Any]) -> str:
-    environment = report.get("environment") or {}
-    return environment.get("cpu") or environment.get("machine", "")
-
-
 def _list_origin(job: Job, report: dict[str, Any]) -> list[tuple[str, str]]:
     """With what the variant was made, as the page lists it."""
     environment = report["environment"]
@@ -141,7 +113,7 @@ def _list_origin(job: Job, report: dict[str, Any]) -> list[tuple[str, str]]:
         ("Identity of the job", job.identity or "–"),
         ("Seed", str(data["seed"])),
         ("Libraries", ", ".join(f"{k} {v}" for k, v in environment["libraries"].items())),
-        ("Machine", f"{_machine(report)} ({environment['machine']})"),
+        ("Machine", f"{name_machine(report)} ({environment['machine']})"),
         ("CPU flags", " ".join(environment["cpu_flags"]) or "unknown"),
         ("Seconds", ", ".join(f"{n['pass']} {n['seconds']}" for n in report["passes"])),
     ]
@@ -193,11 +165,11 @@ def list_figures(report: dict[str, Any]) -> list[tuple[str, str, str]]:
     rows = [
         ("Bytes", f"{left['bytes']:,}", f"{right['bytes']:,} ({report['ratio']:.2f} × smaller)"),
         ("Compressed bytes", f"{left['compressed_bytes']:,}", f"{right['compressed_bytes']:,}"),
-        ("Accuracy", _share(left["accuracy"]), _share(right["accuracy"])),
+        ("Accuracy", write_share(left["accuracy"]), write_share(right["accuracy"])),
     ]
     if report["accuracy_drop_points"] is not None:
         rows.append(("Accuracy lost", "", f"{report['accuracy_drop_points']:.2f} points"))
-    rows.append(("Agreement with FP32", "", _share(right["agreement"])))
+    rows.append(("Agreement with FP32", "", write_share(right["agreement"])))
     if right["divergence_nats"] is not None:
         rows.append(("Divergence (KL)", "", f"{right['divergence_nats']:.5f} nats"))
     for name in ("p50", "p95", "p99"):
@@ -213,12 +185,6 @@ def list_figures(report: dict[str, Any]) -> list[tuple[str, str, str]]:
         ("Samples judged on", "", f"{report['samples']:,}"),
     ]
     return rows
-
-
-def _share(value: dict[str, Any] | None) -> str:
-    if value is None:
-        return "no labels"
-    return f"{value['value']:.2%} ({value['low']:.2%} to {value['high']:.2%})"
 
 
 def _zeros(sparsity: dict[str, float]) -> str:

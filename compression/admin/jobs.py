@@ -1,6 +1,5 @@
 """Compression in the admin: the list, a page per job with live progress, start and cancel."""
 
-from collections.abc import Sequence
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -11,17 +10,19 @@ from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
-from django.urls import URLPattern, path, reverse
+from django.urls import URLPattern, path
 from django.utils import timezone
 from django.views.decorators.http import require_POST
 from unfold.decorators import display
 
 from compression import selectors, tasks
-from compression.comparison import CANDIDATE_FIELDS, COMPARISON_FIELDS, draw_points, write_csv
+from compression.admin.base import download_csv, render_page, write_seconds
+from compression.admin.comparison_page import comparison_csv, comparison_page, comparison_picture
+from compression.admin.job_page import describe_job, describe_wait
+from compression.admin.start_page import start_page
+from compression.comparison import CANDIDATE_FIELDS
 from compression.exceptions import CompressionError
-from compression.forms import JobForm, VersionForm
 from compression.models import Job
-from compression.presentation import describe_job, describe_row, describe_wait, write_seconds
 from compression.progress import describe_progress
 from compression.services import jobs
 from compression.states import MEASURED_STATES, JobState
@@ -137,34 +138,7 @@ class JobAdmin(ListAdmin):
         """Starts a job: the version first, then what its model's data sets allow."""
         if not self.has_add_permission(request):
             raise Http404
-        chooser = VersionForm(request.GET if "version" in request.GET else None)
-        version = chooser.cleaned_data["version"] if chooser.is_valid() else None
-        form = None
-        if version is not None:
-            form = JobForm(request.POST or None, version=version)
-            if request.method == "POST" and form.is_valid():
-                try:
-                    submission = self._start(request, version, form.to_order())
-                except CompressionError as error:
-                    form.add_error(None, error.message)
-                else:
-                    messages.info(request, submission.sentence)
-                    return redirect(submission.job.get_absolute_url())
-        context = {
-            "form": form,
-            "chooser": chooser,
-            "version": version,
-            "has_versions": chooser.fields["version"].queryset.exists(),  # type: ignore[attr-defined]
-        }
-        return self._page(request, "job_form", "Compress a version", context)
-
-    def _start(
-        self, request: HttpRequest, version: Version, order: dict[str, Any]
-    ) -> jobs.Submission:
-        submission = jobs.submit_job(version=version, actor=request.user.get_username(), **order)
-        if not submission.is_known:
-            transaction.on_commit(partial(tasks.send_job, submission.job.pk), robust=True)
-        return submission
+        return start_page(self, request)
 
     def change_view(
         self,
@@ -175,7 +149,7 @@ class JobAdmin(ListAdmin):
     ) -> HttpResponse:
         """The job's page: verdict first, then figures, passes and recipe."""
         job = self._find(request, object_id)
-        return self._page(request, "job", str(job), self._job_context(request, job))
+        return render_page(self, request, "job", str(job), self._job_context(request, job))
 
     def live_view(self, request: HttpRequest, pk: UUID) -> HttpResponse:
         """The part of the job's page that changes while it runs."""
@@ -221,42 +195,25 @@ class JobAdmin(ListAdmin):
     def candidates_csv(self, request: HttpRequest, pk: UUID) -> HttpResponse:
         """The candidates of a search."""
         search = (self._find(request, pk).report or {}).get("search") or {}
-        return _download(f"candidates-{pk}", CANDIDATE_FIELDS, search.get("candidates", []))
+        return download_csv(f"candidates-{pk}", CANDIDATE_FIELDS, search.get("candidates", []))
 
     def version_csv(self, request: HttpRequest, version_id: int) -> HttpResponse:
         """The comparison of a version."""
-        version, rows = self._compare(request, version_id)
-        name = f"variants-{version.model.slug}-{version.version}"
-        return _download(name, COMPARISON_FIELDS, rows)
+        return comparison_csv(self._find_version(request, version_id))
 
     def picture_view(self, request: HttpRequest, version_id: int) -> HttpResponse:
-        """The Pareto picture alone, for a page of another app to load."""
-        version, rows = self._compare(request, version_id)
-        context = {
-            "version": version,
-            "rows": rows,
-            "points": draw_points(rows),
-            "is_picture_only": True,
-        }
-        return TemplateResponse(request, "compression/comparison.html", context)
+        """The Pareto picture alone."""
+        return comparison_picture(request, self._find_version(request, version_id))
 
     def version_view(self, request: HttpRequest, version_id: int) -> HttpResponse:
         """All measured variants of a version with the Pareto front."""
-        version, rows = self._compare(request, version_id)
-        context = {
-            "version": version,
-            "rows": [describe_row(row) for row in rows],
-            "points": draw_points(rows),
-        }
-        return self._page(request, "version", f"Variants of {version}", context)
+        return comparison_page(self, request, self._find_version(request, version_id))
 
-    def _compare(
-        self, request: HttpRequest, version_id: int
-    ) -> tuple[Version, list[dict[str, Any]]]:
+    def _find_version(self, request: HttpRequest, version_id: int) -> Version:
         version = Version.objects.select_related("model").filter(pk=version_id).first()
         if version is None or not self.has_view_permission(request):
             raise Http404
-        return version, selectors.measured_variants(version_id)
+        return version
 
     def _find(self, request: HttpRequest, pk: UUID | str) -> Job:
         if not self.has_view_permission(request):
@@ -280,26 +237,8 @@ class JobAdmin(ListAdmin):
             **describe_job(job, progress),
         }
 
-    def _page(
-        self, request: HttpRequest, name: str, title: str, context: dict[str, Any]
-    ) -> HttpResponse:
-        values = {
-            **self.admin_site.each_context(request),
-            "title": title,
-            "opts": self.opts,
-            "list_url": reverse("admin:compression_job_changelist"),
-            **context,
-        }
-        return TemplateResponse(request, f"compression/{name}.html", values)
-
 
 def _took(job: Job) -> float | None:
     if job.started_at is None or job.finished_at is None:
         return None
     return (job.finished_at - job.started_at).total_seconds()
-
-
-def _download(name: str, fields: Sequence[str], rows: list[dict[str, Any]]) -> HttpResponse:
-    response = HttpResponse(write_csv(fields, rows), content_type="text/csv; charset=utf-8")
-    response["Content-Disposition"] = f'attachment; filename="{name}.csv"'
-    return response

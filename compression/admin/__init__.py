@@ -1,0 +1,5 @@
+"""Admin pages of compression."""
+
+from compression.admin import jobs
+
+__all__ = ["jobs"]

@@ -1,0 +1,56 @@
+"""What every page of compression shares: its frame, downloads, and words for shares and times."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.urls import reverse
+from unfold.admin import ModelAdmin
+
+from compression.comparison import write_csv
+
+
+def render_page(
+    model_admin: ModelAdmin,
+    request: HttpRequest,
+    name: str,
+    title: str,
+    context: dict[str, Any],
+) -> HttpResponse:
+    """The template `compression/NAME.html` inside the frame of the admin."""
+    values = {
+        **model_admin.admin_site.each_context(request),
+        "title": title,
+        "opts": model_admin.opts,
+        "list_url": reverse("admin:compression_job_changelist"),
+        **context,
+    }
+    return TemplateResponse(request, f"compression/{name}.html", values)
+
+
+def download_csv(name: str, fields: Sequence[str], rows: list[dict[str, Any]]) -> HttpResponse:
+    """The rows as a file `NAME.csv`."""
+    response = HttpResponse(write_csv(fields, rows), content_type="text/csv; charset=utf-8")
+    response["Content-Disposition"] = f'attachment; filename="{name}.csv"'
+    return response
+
+
+def write_share(value: dict[str, Any] | None) -> str:
+    """A proportion with its 95 % interval, in percent."""
+    if value is None:
+        return "no labels"
+    return f"{value['value']:.2%} ({value['low']:.2%} to {value['high']:.2%})"
+
+
+def write_seconds(seconds: float) -> str:
+    """A rough length of time in words."""
+    if seconds < 90:
+        return f"{max(round(seconds), 1)} s"
+    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def name_machine(report: dict[str, Any]) -> str:
+    """The processor a report was measured on; its architecture where the name is unknown."""
+    environment = report.get("environment") or {}
+    return environment.get("cpu") or environment.get("machine", "")

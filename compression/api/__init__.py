@@ -1,0 +1,1 @@
+"""Compression's part of the persons' API."""
