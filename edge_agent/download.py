@@ -23,8 +23,8 @@ from edge_agent.transport import Transport
 from edge_agent.trust import ManifestFile
 
 logger = logging.getLogger(__name__)
-CHUNK_BYTES = 64 << 10, 1 << 20
-"""Least and most that is read, hashed and written at a time."""
+CHUNK_BYTES = 64 << 10, 512 << 10
+"""Least and most that is read, hashed and written at a time; more falls out of a core's cache."""
 CHUNKS_PER_FILE = 64
 """A connection that breaks costs at most one chunk: so much of a large file, or less."""
 

@@ -18,6 +18,8 @@ from edge_agent.exceptions import DiskFullError
 
 # No space, no quota, or past the largest size this process may write.
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+WRITE_OUT_BYTES = 8 << 20
+"""A file that grows is handed to the disk in steps of so much; asking for each piece costs more."""
 
 
 class FileLayer(Protocol):
@@ -78,12 +80,14 @@ class DiskFiles:
     def append(self, path: Path, data: bytes) -> None:
         with naming_full_disk(path), path.open("ab") as stream:
             stream.write(data)
-            if hasattr(os, "posix_fadvise"):
+            steps = stream.tell() // WRITE_OUT_BYTES
+            start = (stream.tell() - len(data)) // WRITE_OUT_BYTES
+            if steps > start and hasattr(os, "posix_fadvise"):
                 # Linux begins to write these pages out now, so that the sync at the end of a large
                 # file finds little left to do: the disk works while the network does.
                 stream.flush()
-                start = stream.tell() - len(data)
-                os.posix_fadvise(stream.fileno(), start, len(data), os.POSIX_FADV_DONTNEED)
+                start, end = start * WRITE_OUT_BYTES, steps * WRITE_OUT_BYTES
+                os.posix_fadvise(stream.fileno(), start, end - start, os.POSIX_FADV_DONTNEED)
 
     def copy_file(self, source: Path, target: Path) -> None:
         with naming_full_disk(target):
