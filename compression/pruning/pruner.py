@@ -1,0 +1,124 @@
+"""A graph with the importance of its channels, and how much of each group is to go."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import onnx
+from numpy.typing import NDArray
+
+from compression.arrays import Samples
+from compression.exceptions import ModelUnsupportedError
+from compression.passes.context import Progress, ignore_progress
+from compression.pruning.graph import PruningGraph
+from compression.pruning.importance import rank_group, weigh_axes
+from compression.pruning.selection import STEPS, allocate_ratios, choose_classes
+from compression.pruning.surgery import Pruned, count_kept, drop_classes
+from compression.sessions import open_session, run_samples
+from compression.statistics import mean_divergence
+
+PROBE_ROWS = 256
+
+
+@dataclass
+class Pruner:
+    """The graph with its importances, and what narrowing a group alone would cost.
+
+    Attributes:
+        samples: calibration samples; the first `PROBE_ROWS` weigh the channels.
+        align: the multiple of kept widths.
+        min_keep: no group gets narrower than this.
+
+    Raises:
+        ModelUnsupportedError: no channel of the graph can be removed.
+    """
+
+    graph: PruningGraph
+    samples: Samples
+    align: int
+    min_keep: int = 8
+    threads: int = 1
+    report_progress: Progress = ignore_progress
+    importances: list[dict[int, float]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._probe = self.samples.head(PROBE_ROWS)
+        values = weigh_axes(self.graph, self._probe, self.threads)
+        groups = self.graph.find_groups()
+        self.importances = [rank_group(self.graph, group, values) for group in groups]
+        if not self.importances:
+            reasons = ", ".join(sorted(self.graph.table.pin_reasons)) or "no convolution found"
+            raise ModelUnsupportedError(f"No channel of this model can be removed ({reasons}).")
+        self._reference = self._scores(self.graph.model)
+        self._alone: dict[tuple[int, float], tuple[float, int]] = {}
+        self._tried: dict[frozenset[int], tuple[float, int]] = {}
+
+    def spread_ratio(self, ratio: float) -> list[float]:
+        """One ratio per group for as few parameters as `ratio` for all would leave.
+
+        The target is that of exact widths: aligned ones are all rounded up, and a wide multiple
+        would leave half of what was to go.
+        """
+        uniform = [ratio] * len(self.importances)
+        if len(self.importances) < 2:
+            return uniform
+        return self.reach_size(
+            self.count_parameters, count_kept(self.graph, self.choose(uniform, align=1))
+        )
+
+    def reach_size(self, size_of: Callable[[set[int]], int], target: float) -> list[float]:
+        """One ratio per group that bring a size down to `target` where it hurts least.
+
+        Args:
+            size_of: the size left by dropping classes; never more for dropping more.
+        """
+        for index in range(len(self.importances)):
+            for step in STEPS[1:]:
+                self._narrow(index, step)
+            self.report_progress(index + 1, len(self.importances))
+        return allocate_ratios(
+            len(self.importances),
+            target,
+            cost_of=lambda index, step: self._narrow(index, step)[0],
+            parameters_of=lambda ratios: size_of(self.choose(ratios)),
+            saving_of=lambda index, step: self._narrow(index, step)[1],
+        )
+
+    def count_parameters(self, dropped: set[int]) -> int:
+        """The parameters left without the dropped classes."""
+        return count_kept(self.graph, dropped)
+
+    def choose(self, ratios: list[float], align: int | None = None) -> set[int]:
+        """The classes that go when each group is narrowed by its ratio."""
+        multiple = align or self.align
+        return choose_classes(self.importances, ratios, align=multiple, min_keep=self.min_keep)
+
+    def prune(self, ratios: list[float]) -> Pruned:
+        """The graph without those classes."""
+        return drop_classes(self.graph, self.choose(ratios))
+
+    def _narrow(self, index: int, step: float) -> tuple[float, int]:
+        """Divergence and parameters saved with one group alone narrowed."""
+        if step == 0.0:
+            return 0.0, 0
+        if (index, step) not in self._alone:
+            ratios = [0.0] * len(self.importances)
+            ratios[index] = step
+            self._alone[index, step] = self._try(self.choose(ratios))
+        return self._alone[index, step]
+
+    def _try(self, dropped: set[int]) -> tuple[float, int]:
+        saved = count_kept(self.graph, set()) - count_kept(self.graph, dropped)
+        if not saved:
+            return 0.0, 0
+        key = frozenset(dropped)
+        if key not in self._tried:
+            model = drop_classes(self.graph, dropped, is_checked=False).model
+            cost = mean_divergence(self._reference, self._scores(model))
+            # Alignment makes neighbouring steps drop the same classes.
+            self._tried[key] = (cost, saved)
+        return self._tried[key]
+
+    def _scores(self, model: onnx.ModelProto) -> NDArray:
+        session = open_session(model.SerializeToString(), threads=self.threads)
+        first = run_samples(session, self._probe, [session.get_outputs()[0].name])[0]
+        return first.reshape(len(first), -1)
