@@ -16,7 +16,17 @@ from rest_framework.response import Response
 
 from fleet import serializers as shapes
 from fleet import tasks
-from fleet.models import CalibrationBuild, Deployment, Device, Installation, JoinToken, Rollout
+from fleet.filters import DeviceFilter, DeviceIncidentFilter
+from fleet.models import (
+    CalibrationBuild,
+    Deployment,
+    Device,
+    DeviceIncident,
+    Installation,
+    JoinToken,
+    Rollout,
+)
+from fleet.selectors import prefetch_firing
 from fleet.services import deployments, devices, rollouts, samples
 
 
@@ -78,10 +88,10 @@ class JoinTokenViewSet(mixins.CreateModelMixin, viewsets.ReadOnlyModelViewSet[Jo
 class DeviceViewSet(mixins.CreateModelMixin, viewsets.ReadOnlyModelViewSet[Device]):
     """Devices, by their id; what they run, and what people decide about them."""
 
-    queryset = Device.objects.all()
+    queryset = Device.objects.prefetch_related(prefetch_firing())
     serializer_class = shapes.DeviceSerializer
     permission_classes = PERMISSIONS
-    filterset_fields = {"status": ["exact"], "device_id": ["exact", "startswith"]}
+    filterset_class = DeviceFilter
     lookup_field = "device_id"
     lookup_value_regex = r"[A-Za-z0-9._:-]+"
 
@@ -175,6 +185,15 @@ class DeviceViewSet(mixins.CreateModelMixin, viewsets.ReadOnlyModelViewSet[Devic
     @action(detail=True, methods=["post"], url_path="forbid-sampling")
     def forbid_sampling(self, request: Request, device_id: str) -> Response:
         return self._set_sampling(request, False)
+
+
+class DeviceIncidentViewSet(viewsets.ReadOnlyModelViewSet[DeviceIncident]):
+    """What devices themselves found wrong: drift on the device, and its resources."""
+
+    queryset = DeviceIncident.objects.select_related("device")
+    serializer_class = shapes.DeviceIncidentSerializer
+    permission_classes = PERMISSIONS
+    filterset_class = DeviceIncidentFilter
 
 
 class CalibrationBuildViewSet(

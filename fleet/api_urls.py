@@ -8,6 +8,7 @@ router = DefaultRouter()
 router.include_root_view = False
 router.register("join-tokens", api.JoinTokenViewSet)
 router.register("devices", api.DeviceViewSet)
+router.register("device-incidents", api.DeviceIncidentViewSet)
 router.register("deployments", api.DeploymentViewSet)
 router.register("rollouts", api.RolloutViewSet)
 router.register("installations", api.InstallationViewSet)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from django.db.models import Count, Max
+from django.db.models import Count, Exists, Max, OuterRef, Prefetch, QuerySet
 
 from fleet.assignment import (
     CANARY,
@@ -18,7 +18,7 @@ from fleet.assignment import (
     matches,
     pick_variant,
 )
-from fleet.models import Device, Installation, ModelCounter, Rollout
+from fleet.models import Device, DeviceIncident, Installation, ModelCounter, Rollout
 from fleet.plans import rollout_plan
 from registry.models import Model
 
@@ -37,6 +37,17 @@ class ActiveRollout(NamedTuple):
     stage_started_at: datetime | None
     #: Versions that stable devices run now: what the canary is compared with.
     deployment_id: int
+
+
+def with_firing(devices: QuerySet[Device], *kinds: str) -> QuerySet[Device]:
+    """Those of `devices` on which an incident of one of `kinds` fires."""
+    firing = DeviceIncident.objects.firing().filter(device=OuterRef("pk"), kind__in=kinds)
+    return devices.filter(Exists(firing))
+
+
+def prefetch_firing() -> Prefetch[Any]:
+    """What fires on each device, as `firing`, in one query for all of them."""
+    return Prefetch("incidents", DeviceIncident.objects.firing(), to_attr="firing")
 
 
 def device_facts(device: Device, model: str) -> DeviceFacts:

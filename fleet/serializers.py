@@ -11,6 +11,7 @@ from fleet.models import (
     CalibrationBuild,
     Deployment,
     Device,
+    DeviceIncident,
     Gate,
     Installation,
     JoinToken,
@@ -59,13 +60,42 @@ class JoinTokenSerializer(serializers.ModelSerializer[JoinToken]):
         read_only_fields = ["uses", "revoked_at", "created_at"]
 
 
+class DeviceIncidentSerializer(serializers.ModelSerializer[DeviceIncident]):
+    device = serializers.SlugRelatedField[DeviceIncident](slug_field="device_id", read_only=True)
+    model = serializers.CharField(source="model_slug", read_only=True)
+    is_firing = serializers.BooleanField(read_only=True)
+
+    class Meta:
+        model = DeviceIncident
+        fields = [
+            "id", "device", "kind", "model", "metric", "value", "worst", "threshold",
+            "manifest_sha256", "is_firing", "opened_at", "reported_at", "resolved_at",
+        ]  # fmt: skip
+
+
+class FiringSerializer(DeviceIncidentSerializer):
+    """An incident that has not ended, on a device known from what is around it."""
+
+    class Meta(DeviceIncidentSerializer.Meta):
+        fields = ["id", "kind", "model", "metric", "value", "threshold", "opened_at"]
+
+
 class DeviceSerializer(serializers.ModelSerializer[Device]):
+    firing = serializers.SerializerMethodField(help_text="What the device itself finds wrong.")
+
+    @extend_schema_field(FiringSerializer(many=True))
+    def get_firing(self, device: Device) -> Any:
+        rows = getattr(device, "firing", None)  # a list has looked them up for all its rows
+        if rows is None:
+            rows = device.incidents.firing()
+        return FiringSerializer(rows, many=True).data
+
     class Meta:
         model = Device
         fields = [
             "id", "device_id", "status", "labels", "attributes", "capabilities", "agent_version",
             "running", "quarantined", "pins", "is_sampling_allowed", "poll_count", "last_seen_at",
-            "created_at",
+            "created_at", "firing",
         ]  # fmt: skip
         read_only_fields = [
             "status", "attributes", "capabilities", "agent_version", "running", "quarantined",

@@ -6,14 +6,16 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
+from django.db.models import F
 from django.utils import timezone
 
 from fleet import selectors
 from fleet.admin.base import release_names, release_words, selector_words
+from fleet.admin.device_drift import drift_rows
 from fleet.admin.device_resources import (
     Report,
-    drift_rows,
     event_rows,
+    incident_words,
     provider_rows,
     resource_rows,
 )
@@ -24,6 +26,7 @@ from fleet.models import Deployment, Device, Installation
 #: A device not heard from for this long counts as silent.
 FRESH = timedelta(minutes=10)
 HISTORY_ROWS = 30
+INCIDENT_ROWS = 30
 TELEMETRY_ROWS = 120
 
 #: What other apps add to the page: each takes a device and gives what its template shows.
@@ -50,6 +53,11 @@ def page_context(device: Device) -> dict[str, Any]:
     telemetry = list(device.telemetry.order_by("-id")[:TELEMETRY_ROWS])
     latest = telemetry[0] if telemetry else None
     reports = [Report(row.received_at, row.resources, row.events) for row in reversed(telemetry)]
+    # Those that fire come first: they have no end yet.
+    found = device.incidents.order_by(F("resolved_at").desc(nulls_first=True), "-opened_at")
+    incidents: list[dict[str, Any]] = [
+        {"incident": row, **incident_words(row.kind, row.metric)} for row in found[:INCIDENT_ROWS]
+    ]
     return {
         "device": device,
         "now": timezone.now(),
@@ -69,7 +77,9 @@ def page_context(device: Device) -> dict[str, Any]:
         "telemetry_since": telemetry[-1].received_at if telemetry else None,
         "resources": resource_rows(reports),
         "providers": provider_rows(latest.providers if latest else {}),
-        "drift": drift_rows(latest.drift if latest else {}),
+        "drift": drift_rows([row.drift for row in reversed(telemetry)]),
+        "incidents": incidents,
+        "firing": [row for row in incidents if row["incident"].is_firing],
         "spool": latest.spool if latest else {},
         "events": event_rows(reports),
         "panels": [{"template": template, "panel": gather(device)} for template, gather in PANELS],

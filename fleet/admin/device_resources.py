@@ -6,6 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from fleet.admin.device_drift import metric_unit
+from fleet.admin.sparklines import read_number, sparkline
+
 #: Resource to its name for people, its unit, and the scale of its drawing: None for its own range.
 RESOURCES: dict[str, tuple[str, str, float | None]] = {
     "cpu_percent": ("Processor", "%", 100.0),
@@ -36,7 +39,9 @@ def resource_rows(reports: Sequence[Report]) -> list[dict[str, Any]]:
     known = [*RESOURCES, *sorted(set(reports[-1].resources) - set(RESOURCES))]
     for name in known:
         values = [
-            value for report in reports if (value := _number(report.resources, name)) is not None
+            value
+            for report in reports
+            if (value := read_number(report.resources, name)) is not None
         ]
         if not values:
             continue
@@ -70,43 +75,32 @@ def event_rows(reports: Sequence[Report]) -> list[dict[str, Any]]:
 def describe_event(event: Mapping[str, Any]) -> dict[str, str]:
     """State, colour and words of an event as the agent sends it; unknown kinds as they are."""
     kind = str(event.get("kind") or event.get("code") or "event")
-    word = "raised" if kind.endswith("_raised") else "cleared" if kind.endswith("_cleared") else ""
-    colour = {"raised": "danger", "cleared": "success"}.get(word, "info")
-    metric = str(event.get("metric", "")).replace("_", " ")
-    if kind.startswith("drift_"):
-        value = f"PSI {event['psi']}" if "psi" in event else f"{event.get('value', '?')}"
-        words = f"drift of {metric}, {value}"
-        if event.get("model"):
-            words += f", model {event['model']}"
-    elif kind.startswith("resource_"):
-        words = f"{metric} at {event.get('value', '?')}, threshold {event.get('limit', '?')}"
+    subject, _, state = kind.rpartition("_")
+    colour = {"firing": "danger", "resolved": "success"}.get(state, "info")
+    metric = str(event.get("metric", ""))
+    figures = f"{_short(event.get('value'))}, threshold {_short(event.get('threshold'))}"
+    if subject == "drift" and colour != "info":
+        words = f"drift of {event.get('model') or 'a model'}: {metric} {figures}"
+    elif subject == "resource" and colour != "info":
+        name, unit, _ = RESOURCES.get(metric, (metric, "", None))
+        words = f"{name}: {figures} {unit}"
     else:
         rest = {key: value for key, value in event.items() if key not in ("kind", "at")}
         words = ", ".join(f"{key}: {value}" for key, value in rest.items())
-    return {"state": word or kind.replace("_", " "), "colour": colour, "words": words[:300]}
+        state = kind.replace("_", " ")
+    return {"state": state, "colour": colour, "words": words[:300]}
 
 
-def drift_rows(drift: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Per model: whether the device itself sees drift, over how many records, and its scores."""
-    rows = []
-    for slug, entry in sorted(drift.items()):
-        if not isinstance(entry, Mapping):
-            continue
-        scores = {
-            str(name): float(value)
-            for name, value in entry.items()
-            if name not in ("is_raised", "records") and _number(entry, name) is not None
-        }
-        ranked = sorted(scores.items(), key=lambda item: -item[1])
-        rows.append(
-            {
-                "model": slug,
-                "is_raised": entry.get("is_raised") is True,
-                "records": entry.get("records", 0),
-                "scores": ranked[:6],
-            }
-        )
-    return rows
+def incident_words(kind: str, metric: str) -> dict[str, str]:
+    """Name and unit of what an incident is about."""
+    if kind == "resource":
+        name, unit, _ = RESOURCES.get(metric, (metric, "", None))
+        return {"name": name, "unit": unit}
+    return {"name": metric, "unit": metric_unit(metric)}
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, int | float) else str(value or "unknown")[:40]
 
 
 def provider_rows(providers: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -134,28 +128,6 @@ def provider_rows(providers: Mapping[str, Any]) -> list[dict[str, Any]]:
             }
         )
     return rows
-
-
-def sparkline(
-    values: Sequence[float], *, width: int = 90, height: int = 20, top: float | None = None
-) -> str:
-    """Points of an SVG polyline; from 0 to `top`, else over the values' own range; empty below
-    two values."""
-    if len(values) < 2:
-        return ""
-    low, high = (0.0, max(top, max(values))) if top is not None else (min(values), max(values))
-    span = (high - low) or 1.0
-    step = width / (len(values) - 1)
-    return " ".join(
-        f"{index * step:.1f},{height - 2 - (value - low) / span * (height - 4):.1f}"
-        for index, value in enumerate(values)
-    )
-
-
-def _number(values: Mapping[str, Any], name: str) -> float | None:
-    value = values.get(name)
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if is_number and value is not None else None
 
 
 def _words(value: Any) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
-from django.db.models import Q, QuerySet
+from django.db.models import Q, QuerySet, prefetch_related_objects
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
 from django.template.response import TemplateResponse
@@ -30,7 +30,8 @@ from fleet.admin.base import (
 )
 from fleet.admin.device_page import FRESH, page_context
 from fleet.admin.forms import format_labels, parse_labels
-from fleet.models import Device
+from fleet.models import Device, DeviceIncident
+from fleet.selectors import prefetch_firing, with_firing
 from registry.exceptions import AviaryError
 
 #: Act to the status it sets and the statuses it may be taken in.
@@ -42,12 +43,17 @@ STATUS_ACTS = {
 }
 
 
+#: Kinds of incidents that fire on a device, to the theme's colour.
+FIRING_COLOURS = {"drift": "danger", "drift+resource": "danger", "resource": "warning", "": "info"}
+
+
 class DeviceChangeList(ChangeList):
-    """Rows that know the releases they run, looked up once for the page."""
+    """Rows that know what they run and what fires on them, looked up once for the page."""
 
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
         rows: list[Any] = list(self.result_list)  # type: ignore[has-type]
+        prefetch_related_objects(rows, prefetch_firing())
         names = release_names(digest for row in rows for digest in row.running.values())
         for row in rows:
             row.release_names = names
@@ -88,12 +94,28 @@ class QuarantineFilter(admin.SimpleListFilter):
         return queryset.exclude(quarantined=[]) if self.value() == "yes" else queryset
 
 
+class FiringFilter(admin.SimpleListFilter):
+    """Devices by what they themselves find wrong."""
+
+    title = "fires on the device"
+    parameter_name = "firing"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("drift", "Drift"), ("resource", "Resources"), ("any", "Anything")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Device]) -> QuerySet[Device]:
+        kinds = DeviceIncident.Kind.values if self.value() == "any" else [str(self.value())]
+        return with_firing(queryset, *kinds) if self.value() else queryset
+
+
 @admin.register(Device)
 class DeviceAdmin(ModelAdmin):
     """Every device; one's page shows what it runs and why."""
 
-    list_display = ["device_id", "status_label", "label_words", "runs", "seen", "agent_version"]
-    list_filter = ["status", SeenFilter, QuarantineFilter, "agent_version"]
+    list_display = [
+        "device_id", "status_label", "label_words", "runs", "fires", "seen", "agent_version",
+    ]  # fmt: skip
+    list_filter = ["status", FiringFilter, SeenFilter, QuarantineFilter, "agent_version"]
     list_select_related: ClassVar[Any] = False  # a device's row has no foreign key
     search_fields = ["device_id", "labels", "attributes"]
     search_help_text = "An id, a label's value, or name=value such as site=lyon"
@@ -141,6 +163,11 @@ class DeviceAdmin(ModelAdmin):
             for slug, digest in sorted(row.running.items())
         ]
         return ", ".join(words) or "nothing reported"
+
+    @display(description="Fires", label=FIRING_COLOURS)
+    def fires(self, row: Any) -> tuple[str, str]:
+        kinds = sorted({incident.kind for incident in row.firing})
+        return ("+".join(kinds), " and ".join(kinds).capitalize()) if kinds else ("", "–")
 
     @display(description="Last seen", ordering="last_seen_at")
     def seen(self, row: Device) -> SafeString:

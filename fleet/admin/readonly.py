@@ -5,13 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin
+from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.admin import TabularInline
 from unfold.decorators import display
 
 from fleet.admin.base import STATE_COLOURS, VERDICT_COLOURS, ReadOnlyAdmin, relative_time
-from fleet.models import GateEvaluation, Installation, InstallationEvent
+from fleet.admin.device_resources import incident_words
+from fleet.models import DeviceIncident, GateEvaluation, Installation, InstallationEvent
 
 
 class InstallationEventInline(TabularInline):
@@ -83,3 +87,86 @@ class GateEvaluationAdmin(ReadOnlyAdmin):
     @display(description="At", ordering="at")
     def evaluated(self, row: GateEvaluation) -> SafeString:
         return relative_time(row.at)
+
+
+class ResolvedFilter(admin.SimpleListFilter):
+    """Incidents of devices by whether they are over."""
+
+    title = "state"
+    parameter_name = "state"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("firing", "Firing"), ("resolved", "Resolved")]
+
+    def queryset(
+        self, request: HttpRequest, queryset: QuerySet[DeviceIncident]
+    ) -> QuerySet[DeviceIncident]:
+        if self.value() not in ("firing", "resolved"):
+            return queryset
+        return queryset.filter(resolved_at__isnull=self.value() == "firing")
+
+
+@admin.register(DeviceIncident)
+class DeviceIncidentAdmin(ReadOnlyAdmin):
+    """What devices themselves found wrong, the newest first."""
+
+    list_display = [
+        "what", "device_link", "state_label", "value_shown", "threshold_shown", "opened",
+        "resolved",
+    ]  # fmt: skip
+    list_filter = [ResolvedFilter, "kind", "model_slug", "metric"]
+    list_select_related = ["device"]
+    search_fields = ["device__device_id", "model_slug", "metric"]
+    show_full_result_count = False
+    list_before_template = "fleet/list_hint.html"
+    empty_hint = (
+        "A device reports here when its records drift from the baseline of its release, or when "
+        "memory, disk, processor or temperature stay past a threshold."
+    )
+    fields = [
+        "what", "device_link", "kind", "model_slug", "state_label", "value_shown", "worst",
+        "threshold_shown", "manifest_sha256", "opened", "reported", "resolved",
+    ]  # fmt: skip
+    readonly_fields = [
+        "what", "device_link", "state_label", "value_shown", "threshold_shown", "opened",
+        "reported", "resolved",
+    ]  # fmt: skip
+
+    @display(description="Incident", ordering="metric")
+    def what(self, row: DeviceIncident) -> str:
+        name = incident_words(row.kind, row.metric)["name"]
+        return f"{name} of {row.model_slug}" if row.model_slug else name
+
+    @display(description="Device", ordering="device")
+    def device_link(self, row: DeviceIncident) -> SafeString:
+        address = reverse("admin:fleet_device_change", args=[row.device_id])
+        return format_html('<a class="fl-link underline" href="{}">{}</a>', address, row.device)
+
+    @display(description="State", label={"Firing": "danger", "Resolved": "success"})
+    def state_label(self, row: DeviceIncident) -> str:
+        return "Firing" if row.is_firing else "Resolved"
+
+    @display(description="Value", ordering="value")
+    def value_shown(self, row: DeviceIncident) -> str:
+        return _figure(row, row.value)
+
+    @display(description="Threshold", ordering="threshold")
+    def threshold_shown(self, row: DeviceIncident) -> str:
+        return _figure(row, row.threshold)
+
+    @display(description="Since", ordering="opened_at")
+    def opened(self, row: DeviceIncident) -> SafeString:
+        return relative_time(row.opened_at)
+
+    @display(description="Last reported", ordering="reported_at")
+    def reported(self, row: DeviceIncident) -> SafeString:
+        return relative_time(row.reported_at)
+
+    @display(description="Resolved", ordering="resolved_at")
+    def resolved(self, row: DeviceIncident) -> SafeString:
+        return relative_time(row.resolved_at, never="no")
+
+
+def _figure(row: DeviceIncident, value: float | None) -> str:
+    unit = incident_words(row.kind, row.metric)["unit"]
+    return "–" if value is None else f"{value:.4g} {unit}".rstrip()

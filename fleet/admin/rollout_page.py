@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from fleet import selectors
 from fleet.admin.base import selector_words
-from fleet.admin.device_resources import sparkline
+from fleet.admin.sparklines import sparkline
 from fleet.models import Gate, GateEvaluation, Installation, Rollout, RolloutStage
 from fleet.policy import Action, decide_rollout
 

@@ -3,6 +3,7 @@
 from fleet.models.agent_wheels import AgentWheel
 from fleet.models.deployments import Deployment, ModelCounter
 from fleet.models.devices import Device, DeviceCredential, JoinToken, Quarantine, Telemetry
+from fleet.models.incidents import DeviceIncident
 from fleet.models.installations import Installation, InstallationEvent
 from fleet.models.rollouts import Gate, GateEvaluation, Rollout, RolloutEvent, RolloutStage
 from fleet.models.samples import CalibrationBuild, SampleBatch
@@ -13,6 +14,7 @@ __all__ = [
     "Deployment",
     "Device",
     "DeviceCredential",
+    "DeviceIncident",
     "Gate",
     "GateEvaluation",
     "Installation",

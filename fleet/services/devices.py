@@ -22,6 +22,7 @@ from fleet.exceptions import (
 )
 from fleet.models import Device, DeviceCredential, JoinToken, Quarantine, Telemetry
 from fleet.polls import bump_epoch
+from fleet.services.incidents import follow_incidents
 from registry.services.audit import record_event
 
 logger = logging.getLogger(__name__)
@@ -311,6 +312,7 @@ def record_telemetry(*, device: Device, report: Mapping[str, Any]) -> Telemetry:
     locked.running = {**locked.running, **running}
     locked.last_seen_at = row.received_at
     locked.save(update_fields=["agent_version", "running", "last_seen_at"])
+    follow_incidents(device=locked, reported=report.get("incidents"), now=row.received_at)
     if row.pk % 50 == 0:
         kept = Telemetry.objects.filter(device=device).order_by("-id")[:KEPT_TELEMETRY]
         oldest = min(kept.values_list("id", flat=True), default=0)

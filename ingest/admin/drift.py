@@ -160,6 +160,7 @@ class DriftEvaluationAdmin(ReadOnlyAdmin):
                 drift_page.heatmap(model, chosen["version_id"], slice_name) if chosen else {}
             ),
             "rows": rows,
+            "devices_firing": drift_page.devices_firing(model),
             "breaches": [row for row in rows if row.status in DriftEvaluation.BREACHES],
         }
         return TemplateResponse(request, "ingest/drift_model.html", context)

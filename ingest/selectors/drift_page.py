@@ -5,6 +5,7 @@ from typing import Any
 
 from django.db.models import Max
 
+from fleet.models import DeviceIncident
 from ingest.models import DriftEvaluation, Incident
 from registry.models import Model
 
@@ -41,6 +42,12 @@ def model_summaries() -> list[dict[str, Any]]:
             }
         )
     return sorted(rows, key=lambda row: _SEVERITY[row["worst"]])
+
+
+def devices_firing(model: Model) -> int:
+    """How many devices find, each by itself, that their records of `model` drift."""
+    firing = DeviceIncident.objects.firing().filter(kind="drift", model_slug=model.slug)
+    return firing.values("device").distinct().count()
 
 
 def versions_judged(model: Model) -> list[Any]:

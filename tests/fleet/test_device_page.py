@@ -8,16 +8,16 @@ from django.contrib.auth.models import User
 from django.test import Client
 from django.urls import reverse
 
+from fleet.admin.device_drift import drift_rows
 from fleet.admin.device_resources import (
     HEIGHT,
     Report,
     describe_event,
-    drift_rows,
     event_rows,
     provider_rows,
     resource_rows,
-    sparkline,
 )
+from fleet.admin.sparklines import sparkline
 from fleet.models import Device, Telemetry
 from fleet.services import devices
 from tests.factories.fleet import DeviceClient, make_client, make_deployment
@@ -37,8 +37,9 @@ REPORT: dict[str, Any] = {
         }
     },
     "events": [
-        {"kind": "drift_raised", "metric": "class", "psi": 0.81, "model": "digits"},
-        {"kind": "resource_cleared", "metric": "cpu_percent", "value": 40.0, "limit": 95.0},
+        {"kind": "drift_firing", "metric": "prediction_psi", "value": 0.81, "threshold": 0.5,
+         "model": "digits"},
+        {"kind": "resource_resolved", "metric": "cpu_percent", "value": 40.0, "threshold": 95.0},
     ],
     "spool": {
         "records": 12,
@@ -51,9 +52,23 @@ REPORT: dict[str, Any] = {
         "dropped_busy": 4,
         "refused": 3,
     },
-    "drift": {"digits": {"is_raised": True, "records": 640, "class": 0.81, "confidence": 0.1}},
+    "drift": {
+        "digits": {
+            "status": "firing",
+            "records": 640,
+            "min_records": 100,
+            "metrics": {
+                "confidence_psi": {"value": 0.1, "threshold": 0.5, "resolves_below": 0.25},
+                "prediction_psi": {"value": 0.81, "threshold": 0.5, "resolves_below": 0.25},
+            },
+        }
+    },
+    "incidents": [
+        {"kind": "drift", "model": "digits", "metric": "prediction_psi", "value": 0.81,
+         "threshold": 0.5, "for_s": 7200.0}
+    ],
     "latency": {"digits": {"p50_ms": 1.0}},
-}
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -95,10 +110,13 @@ def test_what_a_device_says_is_on_its_page(ada: Client, device: DeviceClient) ->
         "requested openvino, cpu, active cpu",
         "openvino · missing · not in this build",
         "falls back",
-        "640 records since it started",
-        "class PSI 0.810",
-        "drift of class, PSI 0.81, model digits",
-        "cpu percent at 40.0, threshold 95.0",
+        "640 records since the release started here",
+        "0.810 PSI",
+        "prediction_psi: 3 reports from 0.810 to 0.810 PSI",
+        "drift of digits: prediction_psi 0.81, threshold 0.5",
+        "Processor: 40, threshold 95 %",
+        "2 hours ago",
+        "The whole fleet&#x27;s drift of digits".replace("&#x27;", "'"),
         "30 for want of space, 4 because the disk could not keep up, 3 set aside",
         "Its own numbers beside its hardware class",
     ):
@@ -107,7 +125,13 @@ def test_what_a_device_says_is_on_its_page(ada: Client, device: DeviceClient) ->
 
 def test_the_page_of_a_device_that_said_nothing_says_so(ada: Client) -> None:
     page = read_page(ada, make_client())
-    for words in ("No telemetry yet", "None reported yet", "Not reported yet", "None lately"):
+    for words in (
+        "No telemetry yet",
+        "None reported yet",
+        "Not reported yet",
+        "None in the reports kept",
+        "None: the device has found neither drift nor a resource past its threshold",
+    ):
         assert words in page, words
 
 
@@ -128,7 +152,9 @@ def test_the_page_costs_the_same_however_much_was_reported(
     [{"events": "none"}, {"events": [1, None, "x"]}, {"drift": [1]}, {"spool": None},
      {"providers": {"digits": 7, "other": {"fallbacks": 3, "requested": "cpu"}}},
      {"resources": {"cpu_percent": "hot", "memory_percent": None, "strange": True}},
-     {"drift": {"digits": {"is_raised": 1, "class": "much"}, "x": None}}],
+     {"drift": {"digits": {"status": "firing", "metrics": {"a": 1, "b": {"value": "x"},
+      "c": {"value": 1.0, "threshold": 0}}}, "x": None, "y": {"status": []}}},
+     {"incidents": "all"}, {"incidents": [None, {"kind": "mood"}, {"kind": "drift"}]}],
     ids=repr,
 )  # fmt: skip
 def test_strange_telemetry_is_taken_and_never_breaks_the_page(
@@ -199,24 +225,44 @@ def test_reports_without_a_number_leave_a_gap_and_no_row() -> None:
 
 def test_the_newest_events_come_first_and_are_bounded() -> None:
     reports = [
-        Report(NOW, {}, [{"kind": "drift_raised", "metric": str(n), "psi": 1}]) for n in range(50)
+        Report(NOW, {}, [{"kind": "drift_firing", "metric": str(n), "value": 1}]) for n in range(50)
     ]
     rows = event_rows(reports)
     assert len(rows) == 20
-    assert "drift of 49" in rows[0]["words"]
+    assert "drift of a model: 49" in rows[0]["words"]
 
 
 @pytest.mark.parametrize(
     ("event", "state"),
-    [({"kind": "drift_cleared"}, "cleared"), ({"kind": "resource_raised"}, "raised"),
+    [({"kind": "drift_resolved"}, "resolved"), ({"kind": "resource_firing"}, "firing"),
      ({"kind": "reboot_seen", "why": "power"}, "reboot seen"), ({}, "event")],
 )  # fmt: skip
 def test_events_are_told_by_their_state(event: dict[str, Any], state: str) -> None:
     assert describe_event(event)["state"] == state
 
 
-def test_drift_and_providers_are_ranked_and_explained() -> None:
-    (row,) = drift_rows({"m": {"is_raised": False, "records": 3, "a": 0.1, "b": 0.5}})
-    assert row["scores"] == [("b", 0.5), ("a", 0.1)]
+def make_drift(**values: float) -> dict[str, Any]:
+    metrics = {name: {"value": value, "threshold": 0.5} for name, value in values.items()}
+    return {"m": {"status": "healthy", "records": 300, "metrics": metrics}}
+
+
+def test_metrics_of_drift_are_ranked_and_drawn_under_their_threshold() -> None:
+    (row,) = drift_rows([make_drift(prediction_psi=0.2), make_drift(prediction_psi=0.4, b=0.1)])
+    assert row["label"] == "Healthy"
+    assert [metric["name"] for metric in row["metrics"]] == ["prediction_psi", "b"]
+    first = row["metrics"][0]
+    assert (first["unit"], first["n"], first["low"], first["high"]) == ("PSI", 2, 0.2, 0.4)
+    assert not first["is_past"]
+    heights = [float(pair.split(",")[1]) for pair in first["points"].split()]
+    assert heights[0] > heights[1] > first["line_y"], "it rises towards the threshold"
+
+
+def test_a_release_without_a_baseline_is_no_reference_and_no_report_is_no_row() -> None:
+    (row,) = drift_rows([{"m": {"status": "no_reference", "records": 0, "metrics": {}}}])
+    assert (row["label"], row["metrics"]) == ("No reference", [])
+    assert drift_rows([]) == []
+
+
+def test_providers_are_explained() -> None:
     (row,) = provider_rows({"m": {"requested": ["cuda"], "active": [], "refusal": "strict"}})
     assert row["reasons"] == ["refused to run: strict"]
