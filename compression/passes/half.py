@@ -11,6 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from compression.arrays import Samples
 from compression.passes.context import PassContext, PassResult
+from compression.passes.finish import finish_model
 from compression.passes.prepare import name_nodes
 from compression.sessions import batch_rows, open_session
 
@@ -28,7 +29,7 @@ def convert_fp16(context: PassContext) -> PassResult:
     excluded = dict.fromkeys(context.parameters.get("exclude") or [], "named in the recipe")
     if context.calibration is not None:
         excluded |= find_overflow(model, context.calibration.head(64), context.threads)
-    onnx.save(to_fp16(model, set(excluded)), str(context.destination))
+    finish_model(to_fp16(model, set(excluded)), context.destination)
     return PassResult(excluded)
 
 

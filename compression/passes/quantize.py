@@ -4,14 +4,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import onnx
 from onnxruntime.quantization import QuantFormat, QuantType, quantize_dynamic, quantize_static
 
-from compression.compaction import compact_model
 from compression.exceptions import DataSetUnusableError
 from compression.passes.calibration import METHODS, calibrate
 from compression.passes.context import PassContext, PassResult
-from compression.structure import strip_metadata
+from compression.passes.finish import finish_file
 
 TYPES = {
     "quint8": QuantType.QUInt8,
@@ -156,10 +154,3 @@ def run_static(
     )
     if is_final:
         finish_file(destination)
-
-
-def finish_file(path: Path) -> None:
-    """Strips metadata, shortens names and checks that the file is a valid model."""
-    model = compact_model(strip_metadata(onnx.load(str(path))))
-    onnx.checker.check_model(model)
-    onnx.save(model, str(path))

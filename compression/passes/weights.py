@@ -10,8 +10,9 @@ from onnx import helper, numpy_helper
 
 from compression.exceptions import ModelUnsupportedError
 from compression.passes.context import PassContext, PassResult
+from compression.passes.finish import finish_model
 from compression.passes.modernize import raise_opset
-from compression.structure import attributes_of, strip_metadata
+from compression.structure import attributes_of
 from registry.validation.rules import default_opset
 
 OPSET_FOR_INT16 = 21
@@ -30,9 +31,7 @@ def quantize_weights(context: PassContext) -> PassResult:
     stored = store_weights(model, weight_axes(model, excluded), bits)
     if not stored:
         raise ModelUnsupportedError("quantize.weights found no weight worth storing smaller.")
-    strip_metadata(model)
-    onnx.checker.check_model(model)
-    onnx.save(model, str(context.destination))
+    finish_model(model, context.destination)
     facts = {"bits": bits, "tensors": stored}
     return PassResult(dict.fromkeys(excluded, "named in the recipe"), facts)
 

@@ -67,3 +67,19 @@ def test_a_graph_with_branches_is_left_as_it_is():
     model = make(branches)
     before = model.SerializeToString(deterministic=True)
     assert compact_model(model).SerializeToString(deterministic=True) == before
+
+
+def test_attributes_that_say_what_holds_anyway_and_unused_operator_sets_go():
+    def convolutions(g):
+        x = g.add("Conv", "x", g.random(6, 3, 3, 3), pads=[0, 0, 0, 0], strides=[1, 1], group=1)
+        x = g.add("Conv", x, g.random(6, 6, 3, 3), pads=[1, 1, 1, 1], strides=[2, 2])
+        return g.add("Flatten", x, axis=1)
+
+    model = make(convolutions)
+    model.opset_import.append(onnx.helper.make_opsetid("org.example.unused", 1))
+    small = compact_model(onnx.ModelProto.FromString(model.SerializeToString()))
+    kept = [{item.name for item in node.attribute} for node in small.graph.node]
+    assert kept == [set(), {"pads", "strides"}, set()]
+    assert [item.domain for item in small.opset_import] == [""]
+    for left, right in zip(run_outputs(small, X), run_outputs(model, X), strict=True):
+        assert np.array_equal(left, right)
