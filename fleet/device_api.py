@@ -46,6 +46,9 @@ class EnrolSerializer(serializers.Serializer[Any]):
     join_token = serializers.CharField(max_length=256)
     attributes = serializers.DictField(child=serializers.CharField(max_length=256), default=dict)
     capabilities = serializers.DictField(default=dict)
+    enrolment_nonce = serializers.CharField(
+        min_length=32, max_length=128, allow_blank=True, default=""
+    )
 
 
 class EnrolView(APIView):

@@ -79,6 +79,9 @@ class DeviceCredential(models.Model):
 
     device = models.ForeignKey(Device, on_delete=models.CASCADE, related_name="credentials")
     digest = models.CharField(max_length=64, unique=True)
+    nonce_digest = models.CharField(
+        max_length=64, blank=True, help_text="Of the secret that a repeated enrolment must bring."
+    )
     created_at = models.DateTimeField(auto_now_add=True)
     revoked_at = models.DateTimeField(null=True, blank=True)
 

@@ -94,11 +94,17 @@ def enrol_device(
     join_token: str,
     attributes: Mapping[str, Any] | None = None,
     capabilities: Mapping[str, Any] | None = None,
+    enrolment_nonce: str = "",
 ) -> tuple[Device, str]:
     """The enrolled device and its token, which is shown this once.
 
     A device that a person registered beforehand, without credentials, is taken over with the
     status it was given.
+
+    Args:
+        enrolment_nonce: a secret the device keeps until it holds its token. Who brings the same
+            one again, because the answer was lost, gets another token in place of the lost one
+            and uses no join token up. Empty for agents that know no nonce.
 
     Raises:
         JoinTokenError: unknown, expired, revoked or used up; asked first, so that ids cannot be
@@ -106,6 +112,10 @@ def enrol_device(
         DeviceExistsError: the id is taken.
     """
     now = timezone.now()
+    nonce_digest = digest_of(enrolment_nonce) if enrolment_nonce else ""
+    lost = find_lost_answer(device_id=device_id, nonce_digest=nonce_digest)
+    if lost is not None:
+        return lost.device, repeat_enrolment(lost)
     digest = digest_of(join_token)
     # One conditional update claims a use: two devices cannot both take the last one.
     claimed = JoinToken.objects.filter(
@@ -143,7 +153,7 @@ def enrol_device(
         device.generation += 1
         device.save()
     secret, secret_digest = new_secret("avd")
-    DeviceCredential.objects.create(device=device, digest=secret_digest)
+    DeviceCredential.objects.create(device=device, digest=secret_digest, nonce_digest=nonce_digest)
     record_event(
         actor=f"device:{device_id}",
         action="device.enrolled",
@@ -151,6 +161,40 @@ def enrol_device(
         summary=f"{device_id} enrolled with join token {token.name}: {device.status}",
     )
     return device, secret
+
+
+def find_lost_answer(*, device_id: str, nonce_digest: str) -> DeviceCredential | None:
+    """The locked device's credential that was given for this nonce and never used, or None.
+
+    A device that has called with its token holds it: from then on the nonce is worth nothing.
+    """
+    if not nonce_digest:
+        return None
+    device = Device.objects.select_for_update().filter(device_id=device_id).first()
+    if device is None or device.status in Device.TERMINAL_STATUSES:
+        return None
+    found = device.credentials.filter(nonce_digest=nonce_digest, revoked_at__isnull=True).first()
+    if found is None or (device.last_seen_at and device.last_seen_at > found.created_at):
+        return None
+    return found
+
+
+def repeat_enrolment(lost: DeviceCredential) -> str:
+    """A token in place of the one whose answer never arrived, which stops working."""
+    lost.revoked_at = timezone.now()
+    lost.save(update_fields=["revoked_at"])
+    secret, digest = new_secret("avd")
+    DeviceCredential.objects.create(
+        device=lost.device, digest=digest, nonce_digest=lost.nonce_digest
+    )
+    touch_device(lost.device)
+    record_event(
+        actor=f"device:{lost.device}",
+        action="device.enrolment_repeated",
+        obj=lost.device,
+        summary=f"{lost.device} asked again for the answer to its enrolment",
+    )
+    return secret
 
 
 @transaction.atomic
