@@ -3,6 +3,8 @@
 import gzip
 import json
 import platform
+import re
+import secrets
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -14,6 +16,8 @@ from edge_agent.files import FileLayer, write_atomic
 from edge_agent.state import Layout
 from edge_agent.transport import Answer, Transport
 from edge_agent.trust import TrustKey, parse_trust_keys
+
+NONCE = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -55,12 +59,18 @@ class DeviceClient:
         self.credentials = credentials
 
     def enroll(self, capabilities: dict[str, Any], files: FileLayer, layout: Layout) -> str:
-        """Trades the join token for credentials, which are stored; returns the status."""
+        """Trades the join token for credentials, which are stored; returns the status.
+
+        A power cut between the server's answer and the store costs nothing: the nonce was durable
+        before the call, and whoever brings it again is answered again.
+        """
+        nonce = keep_nonce(files, layout)
         body = {
             "device_id": self.config.device_id,
             "join_token": self.config.read_join_token(),
             "attributes": self.config.attributes,
             "capabilities": capabilities,
+            "enrolment_nonce": nonce,
         }
         row = self._call("POST", "/api/devices/enroll", body=body, is_anonymous=True).body
         if not isinstance(row, dict) or not row.get("token"):
@@ -75,6 +85,8 @@ class DeviceClient:
         )
         stored = {"device_id": self.config.device_id, "token": row["token"], "trust_keys": keys}
         write_atomic(files, layout.credentials, json.dumps(stored).encode())
+        # Not synced: a nonce that comes back has no use once the token was used.
+        files.unlink(layout.nonce)
         return str(row.get("status", ""))
 
     def get_latest(self, model: str, *, etag: str, running_digest: str) -> Answer:
@@ -146,6 +158,16 @@ class DeviceClient:
         return self.transport.call(
             method, self.config.server_url.rstrip("/") + path, headers=sent, body=body
         )
+
+
+def keep_nonce(files: FileLayer, layout: Layout) -> str:
+    """The nonce of an enrolment under way, or a new one; durable before it is used."""
+    known = (files.read(layout.nonce) or b"").decode("ascii", "replace")
+    if NONCE.fullmatch(known):
+        return known
+    nonce = secrets.token_hex(32)
+    write_atomic(files, layout.nonce, nonce.encode())
+    return nonce
 
 
 def describe_capabilities(providers: list[str], features: list[str]) -> dict[str, Any]:

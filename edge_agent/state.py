@@ -59,6 +59,7 @@ class Layout:
         self.lock = home / "lock"
         self.state = home / "state.json"
         self.credentials = home / "credentials.json"
+        self.nonce = home / "enrolment-nonce"
         self.runtime = home / "runtime.json"
         self.spool = home / "spool.db"
         self.blobs = home / "blobs"

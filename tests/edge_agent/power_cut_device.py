@@ -12,7 +12,7 @@ from typing import Any
 from edge_agent.client import Credentials, DeviceClient, load_credentials
 from edge_agent.config import Config, InstallConfig, NetworkConfig
 from edge_agent.download import Downloader
-from edge_agent.exceptions import CounterError, NotEnrolledError
+from edge_agent.exceptions import AnswerError, CounterError, NotEnrolledError
 from edge_agent.factory import add_folder
 from edge_agent.files import make_dirs
 from edge_agent.install import Installer, SelfTestResult
@@ -69,7 +69,7 @@ class FakeResponse:
 
 
 class FakeTransport:
-    """Blobs for the downloader, and an enrolment for the client."""
+    """Blobs for the downloader."""
 
     config = NetworkConfig()
 
@@ -77,9 +77,21 @@ class FakeTransport:
         match = re.match(r"bytes=(\d+)-", headers.get("Range", ""))
         return FakeResponse(BLOBS[url.rsplit("/", 1)[1]], int(match[1]) if match else 0)
 
-    def call(self, method: str, url: str, **_: Any) -> Answer:
-        body = {"token": "secret", "status": "accepted", "trust_keys": make_trust_rows()}
-        return Answer(201, {}, body)
+
+class Registrar:
+    """The server of an enrolment: one device, whose id is taken by the first nonce."""
+
+    config = NetworkConfig()
+
+    def __init__(self, memory: dict[str, str]) -> None:
+        self.memory = memory
+
+    def call(self, method: str, url: str, *, body: bytes, **_: Any) -> Answer:
+        nonce = json.loads(body)["enrolment_nonce"]
+        if self.memory.setdefault("nonce", nonce) != nonce:
+            raise AnswerError(409, "device_exists", "the id is taken")
+        keys = make_trust_rows()
+        return Answer(201, {}, {"token": "secret", "status": "accepted", "trust_keys": keys})
 
 
 class Device:
@@ -292,17 +304,21 @@ def ship_release() -> Story:
 
 
 def enrol() -> Story:
-    """A device trades its join token, which is then used up, for credentials."""
+    """A device trades its join token for credentials; its id is taken from the first call on."""
 
     def act(disk: SimulatedDisk) -> None:
         Device(disk)
-        config = Config(device_id=DEVICE, server_url="http://server", home=LAYOUT.home)
-        transport: Any = FakeTransport()
-        DeviceClient(config, transport, None).enroll({}, disk, LAYOUT)
+        if read(disk) is None:
+            config = Config(device_id=DEVICE, server_url="http://server", home=LAYOUT.home)
+            transport: Any = Registrar(disk.server)
+            DeviceClient(config, transport, None).enroll({}, disk, LAYOUT)
 
     def check(disk: SimulatedDisk) -> None:
         read(disk)
-        act(disk)
+        try:
+            act(disk)
+        except AnswerError as error:
+            raise AssertionError("the id is taken, and no token is here") from error
         left = read(disk.after_power_cut("none"))
         assert left is not None, "the credentials are lost"
         assert left.token == "secret"

@@ -28,6 +28,8 @@ class SimulatedDisk:
         self.durable_data: dict[int, bytes] = {}
         self.folders = {Path("/")}
         self.durable_folders = {Path("/")}
+        self.server: dict[str, str] = {}
+        """What a server remembers of the device: no power cut of the device reaches it."""
         self.operations = 0
         self.cut_at: int | None = None
         self._next = 0
@@ -48,6 +50,7 @@ class SimulatedDisk:
         disk = SimulatedDisk(self.ignored_syncs)
         disk.seen_syncs = self.seen_syncs
         disk._next = self._next
+        disk.server = dict(self.server)
         for folder in sorted(self.folders):
             is_kept = folder in self.durable_folders or surviving in ("all", folder.parent.name)
             if is_kept and (folder.parent in disk.folders):
@@ -78,6 +81,7 @@ class SimulatedDisk:
         disk.names, disk.durable_names = dict(self.names), dict(self.durable_names)
         disk.data, disk.durable_data = dict(self.data), dict(self.durable_data)
         disk.folders, disk.durable_folders = set(self.folders), set(self.durable_folders)
+        disk.server = dict(self.server)
         return disk
 
     def damage(self, path: Path) -> None:

@@ -25,6 +25,7 @@ SYNCS = {
     ("fsync", "holdings.take_factory_release"): "a fall back to the factory's",
     ("fsync", "factory.add_release"): "a release put into the factory",
     ("fsync", "client.enroll"): "an enrolment",
+    ("fsync", "client.keep_nonce"): "an enrolment",
     ("fsync_dir", "download._publish"): "a good release",
     ("fsync_dir", "install._install"): "a good release",
     ("fsync_dir", "install._accept"): "a lost state",
@@ -32,6 +33,7 @@ SYNCS = {
     ("fsync_dir", "holdings.take_factory_release"): "a fall back to the factory's",
     ("fsync_dir", "factory.add_release"): "a release put into the factory",
     ("fsync_dir", "client.enroll"): "an enrolment",
+    ("fsync_dir", "client.keep_nonce"): "an enrolment",
     ("fsync_dir", "files.make_dirs"): "a good release",
 }
 
