@@ -4,9 +4,7 @@ Latency is compared as a ratio to FP32, which every job times in turns with its 
 different machines and hours then stand on one scale.
 """
 
-import csv
-import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 #: In the order of the table and of its CSV.
@@ -21,8 +19,6 @@ CANDIDATE_FIELDS = (
     "name", "bytes", "accuracy", "accuracy_drop_points", "agreement", "p50_ms", "p95_ms",
     "judged_on", "is_feasible", "is_on_front", "reason",
 )  # fmt: skip
-#: Everything a spreadsheet would run as a formula.
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
 def source_row(report: Mapping[str, Any], **extra: Any) -> dict[str, Any]:
@@ -129,17 +125,6 @@ def draw_points(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return points
 
 
-def write_csv(fields: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
-    """The rows as CSV; texts that a spreadsheet would run as a formula are defused."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer)
-    writer.writerow(fields)
-    for row in rows:
-        writer.writerow([_defuse(row.get(name)) for name in fields])
-    return buffer.getvalue()
-
-
-def _defuse(value: Any) -> Any:
-    if isinstance(value, str) and value.startswith(_FORMULA_STARTS):
-        return f"'{value}"
-    return value
+def pick_fields(fields: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> Iterator[list[Any]]:
+    """The rows as lists in the order of `fields`; what a row lacks is None."""
+    return ([row.get(name) for name in fields] for row in rows)

@@ -1,14 +1,11 @@
-"""What every page of compression shares: its frame, downloads, and words for shares and times."""
+"""What every page of compression shares: its frame, and words for shares and times."""
 
-from collections.abc import Sequence
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from unfold.admin import ModelAdmin
-
-from compression.comparison import write_csv
 
 
 def render_page(
@@ -27,13 +24,6 @@ def render_page(
         **context,
     }
     return TemplateResponse(request, f"compression/{name}.html", values)
-
-
-def download_csv(name: str, fields: Sequence[str], rows: list[dict[str, Any]]) -> HttpResponse:
-    """The rows as a file `NAME.csv`."""
-    response = HttpResponse(write_csv(fields, rows), content_type="text/csv; charset=utf-8")
-    response["Content-Disposition"] = f'attachment; filename="{name}.csv"'
-    return response
 
 
 def write_share(value: dict[str, Any] | None) -> str:

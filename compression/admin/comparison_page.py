@@ -4,14 +4,16 @@ from datetime import datetime
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
 from django.template.response import TemplateResponse
 from unfold.admin import ModelAdmin
 
 from compression import selectors
-from compression.admin.base import download_csv, render_page, write_share
-from compression.comparison import COMPARISON_FIELDS, draw_points
+from compression.admin.base import render_page, write_share
+from compression.comparison import COMPARISON_FIELDS, draw_points, pick_fields
 from compression.states import JobState
-from registry.admin.base import ago
+from registry.admin.base import csv_response
+from registry.admin.columns import ago
 from registry.models import Version
 
 
@@ -40,10 +42,11 @@ def comparison_picture(request: HttpRequest, version: Version) -> HttpResponse:
     return TemplateResponse(request, "compression/comparison.html", context)
 
 
-def comparison_csv(version: Version) -> HttpResponse:
+def comparison_csv(version: Version) -> HttpResponseBase:
     """The comparison as a file, with every field."""
     name = f"variants-{version.model.slug}-{version.version}"
-    return download_csv(name, COMPARISON_FIELDS, selectors.measured_variants(version.pk))
+    rows = pick_fields(COMPARISON_FIELDS, selectors.measured_variants(version.pk))
+    return csv_response(name, COMPARISON_FIELDS, rows)
 
 
 def describe_row(row: dict[str, Any]) -> dict[str, Any]:

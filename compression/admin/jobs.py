@@ -8,6 +8,7 @@ from django.contrib import admin, messages
 from django.db import transaction
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
@@ -16,28 +17,29 @@ from django.views.decorators.http import require_POST
 from unfold.decorators import display
 
 from compression import selectors, tasks
-from compression.admin.base import download_csv, render_page, write_seconds
+from compression.admin.base import render_page, write_seconds
 from compression.admin.comparison_page import comparison_csv, comparison_page, comparison_picture
 from compression.admin.job_page import describe_job, describe_wait
 from compression.admin.start_page import start_page
-from compression.comparison import CANDIDATE_FIELDS
+from compression.comparison import CANDIDATE_FIELDS, pick_fields
 from compression.exceptions import CompressionError
 from compression.models import Job
 from compression.progress import describe_progress
 from compression.services import jobs
 from compression.states import MEASURED_STATES, JobState
-from registry.admin.base import ListAdmin, ago
+from registry.admin.base import ListAdmin, csv_response
+from registry.admin.columns import ago, state_column, time_column
 from registry.models import Version
 
-_COLOURS = {
-    JobState.QUEUED: "info",
-    JobState.RUNNING: "info",
-    JobState.PASSED: "success",
-    JobState.FAILED_GATE: "warning",
-    JobState.COLLAPSED: "danger",
-    JobState.FAILED: "danger",
-    JobState.TIMED_OUT: "danger",
-    JobState.CANCELLED: "warning",
+_COLOURS: dict[str, str] = {
+    JobState.QUEUED.label: "info",
+    JobState.RUNNING.label: "info",
+    JobState.PASSED.label: "success",
+    JobState.FAILED_GATE.label: "warning",
+    JobState.COLLAPSED.label: "danger",
+    JobState.FAILED.label: "danger",
+    JobState.TIMED_OUT.label: "danger",
+    JobState.CANCELLED.label: "warning",
 }
 
 
@@ -65,9 +67,7 @@ class JobAdmin(ListAdmin):
     search_fields = ["variant_name", "version__version", "version__model__slug", "error"]
     date_hierarchy = "created_at"
 
-    @display(description="State", ordering="state", label=_COLOURS)
-    def state_label(self, obj: Job) -> tuple[str, str]:
-        return obj.state, obj.get_state_display()
+    state_label = state_column("State", "state", _COLOURS)
 
     @display(description="Smaller by")
     def ratio(self, obj: Job) -> str:
@@ -87,9 +87,7 @@ class JobAdmin(ListAdmin):
             return describe_wait(describe_progress(obj, now=timezone.now()))
         return "–" if took is None else f"took {write_seconds(took)}"
 
-    @display(description="Made", ordering="created_at")
-    def made(self, obj: Job) -> str:
-        return ago(obj.created_at)
+    made = time_column("Made", "created_at")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Job]:
         return super().get_queryset(request).select_related("version__model").defer("log")
@@ -97,10 +95,7 @@ class JobAdmin(ListAdmin):
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
         """The list, with a sentence about what is going on."""
         running, queued = Job.objects.running().count(), Job.objects.queued().count()
-        context = {
-            "has_jobs": bool(running or queued) or Job.objects.exists(),
-            "active_words": f"{running} running, {queued} queued.",
-        }
+        context = {"active_words": f"{running} running, {queued} queued."}
         return super().changelist_view(request, {**(extra_context or {}), **context})
 
     def get_urls(self) -> list[URLPattern]:
@@ -192,12 +187,13 @@ class JobAdmin(ListAdmin):
         transaction.on_commit(partial(tasks.send_job, job.pk), robust=True)
         return redirect(job.get_absolute_url())
 
-    def candidates_csv(self, request: HttpRequest, pk: UUID) -> HttpResponse:
+    def candidates_csv(self, request: HttpRequest, pk: UUID) -> HttpResponseBase:
         """The candidates of a search."""
         search = (self._find(request, pk).report or {}).get("search") or {}
-        return download_csv(f"candidates-{pk}", CANDIDATE_FIELDS, search.get("candidates", []))
+        rows = pick_fields(CANDIDATE_FIELDS, search.get("candidates", []))
+        return csv_response(f"candidates-{pk}", CANDIDATE_FIELDS, rows)
 
-    def version_csv(self, request: HttpRequest, version_id: int) -> HttpResponse:
+    def version_csv(self, request: HttpRequest, version_id: int) -> HttpResponseBase:
         """The comparison of a version."""
         return comparison_csv(self._find_version(request, version_id))
 

@@ -15,9 +15,10 @@ from rest_framework.response import Response
 
 from compression import selectors
 from compression.api.permissions import JobPermissions
-from compression.comparison import CANDIDATE_FIELDS, COMPARISON_FIELDS, write_csv
+from compression.comparison import CANDIDATE_FIELDS, COMPARISON_FIELDS, pick_fields
 from compression.models import Job
 from registry.models import Version
+from registry.spreadsheets import write_lines
 
 
 class CsvRenderer(BaseRenderer):
@@ -33,7 +34,7 @@ class CsvRenderer(BaseRenderer):
         view = (renderer_context or {}).get("view")
         if not isinstance(data, list) or view is None:  # an error has the one shape of errors
             return json.dumps(data)
-        return write_csv(view.csv_fields, data)
+        return "".join(write_lines(view.csv_fields, pick_fields(view.csv_fields, data)))
 
 
 class TableView(generics.GenericAPIView[Job]):

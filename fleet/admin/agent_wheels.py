@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from django.contrib import admin
-from unfold.decorators import display
 
-from fleet.admin.base import ReadOnlyAdmin, relative_time
 from fleet.models import AgentWheel
+from registry.admin.base import ReadOnlyAdmin
+from registry.admin.columns import digest_column, size_column, time_column
 
 
 @admin.register(AgentWheel)
@@ -17,17 +17,10 @@ class AgentWheelAdmin(ReadOnlyAdmin):
     list_filter = ["version"]
     list_select_related = ["blob"]
     search_fields = ["filename", "blob__sha256"]
-    list_before_template = "fleet/list_hint.html"
+    csv_fields = ["filename", "version", "blob_id", "blob__size_bytes", "published_at"]
     empty_hint = "Builds of the edge agent. `manage.py publish_agent WHEEL` adds one."
 
-    @display(description="SHA-256")
-    def sha256(self, row: AgentWheel) -> str:
-        return str(row.blob_id)
+    sha256 = digest_column("SHA-256", "blob_id")
+    size = size_column("blob__size_bytes")
 
-    @display(description="Size")
-    def size(self, row: AgentWheel) -> str:
-        return f"{row.blob.size_bytes / 1024:.0f} KiB"
-
-    @display(description="Published", ordering="published_at")
-    def published(self, row: AgentWheel) -> str:
-        return relative_time(row.published_at)
+    published = time_column("Published", "published_at")

@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import datetime
-from itertools import chain
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from django.contrib import messages
-from django.http import HttpRequest, StreamingHttpResponse
-from django.utils import timezone
-from django.utils.html import format_html
-from django.utils.safestring import SafeString
-from django.utils.timesince import timesince
-from unfold.admin import ModelAdmin
+from django.http import HttpRequest
 
 from registry.exceptions import AviaryError
 from registry.models import Variant
@@ -51,35 +42,6 @@ STATE_COLOURS = {
     "Regressed": "danger",
 }
 VERDICT_COLOURS = {"PASS": "success", "FAIL": "danger", "INCONCLUSIVE": "warning"}
-
-
-class ReadOnlyAdmin(ModelAdmin):
-    """A table that people look at and do not change."""
-
-    list_per_page = 50
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-
-def relative_time(moment: datetime | None, *, never: str = "never") -> SafeString:
-    """A time as "3 minutes ago", with the absolute one on hover."""
-    if moment is None:
-        return format_html("{}", never)
-    now = timezone.now()
-    words = f"in {timesince(now, moment)}" if moment > now else f"{timesince(moment, now)} ago"
-    return format_html(
-        '<time datetime="{}" title="{}">{}</time>',
-        moment.isoformat(),
-        timezone.localtime(moment).strftime("%Y-%m-%d %H:%M:%S %Z"),
-        words,
-    )
 
 
 def selector_words(selector: dict[str, Any] | None) -> str:
@@ -129,24 +91,3 @@ def call_service(
 def actor_of(request: HttpRequest) -> str:
     """The name under which this person's acts are recorded."""
     return request.user.get_username()
-
-
-def csv_response(
-    name: str, header: Sequence[str], rows: Iterable[Sequence[Any]]
-) -> StreamingHttpResponse:
-    """A download of rows, streamed; texts a spreadsheet would run as formulas are defused."""
-
-    def lines() -> Iterator[str]:
-        for row in chain([header], rows):
-            buffer = io.StringIO()
-            csv.writer(buffer).writerow(
-                f"'{cell}" if isinstance(cell, str) and cell[:1] in "=+-@\t" and cell else cell
-                for cell in row
-            )
-            yield buffer.getvalue()
-
-    return StreamingHttpResponse(
-        lines(),
-        content_type="text/csv; charset=utf-8",
-        headers={"Content-Disposition": f'attachment; filename="{name}.csv"'},
-    )

@@ -12,18 +12,22 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from unfold.admin import ModelAdmin
 from unfold.decorators import display
 
-from fleet.admin.base import STATE_COLOURS, actor_of, call_service, relative_time, selector_words
+from fleet.admin.base import STATE_COLOURS, actor_of, call_service, selector_words
 from fleet.admin.forms import DeploymentForm
 from fleet.models import Deployment
+from registry.admin.base import ListAdmin
+from registry.admin.columns import state_column, time_column
 from registry.exceptions import AviaryError
 
 
 @admin.register(Deployment)
-class DeploymentAdmin(ModelAdmin):
-    """Added, changed and retired through the services, so that plans follow at once."""
+class DeploymentAdmin(ListAdmin):
+    """Added, changed and retired through the services, so that plans follow at once.
+
+    Retired, not deleted: installations and rollouts point at it.
+    """
 
     form = DeploymentForm
     list_display = [
@@ -32,13 +36,12 @@ class DeploymentAdmin(ModelAdmin):
     list_filter = ["state", "model"]
     list_select_related = ["model", "stable_version"]
     search_fields = ["name", "model__slug", "stable_version__version"]
-    actions = ["retire_selected", "reactivate_selected"]
-    list_before_template = "fleet/list_hint.html"
+    actions = ["retire_selected", "reactivate_selected", "export_csv"]
+    csv_fields = [
+        "name", "model__slug", "selector", "stable_version__version", "state", "priority",
+        "updated_at",
+    ]  # fmt: skip
     empty_hint = "What parts of the fleet run: a model, a selector and a stable version. Add one."
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        # Retired, not deleted: installations and rollouts point at it.
-        return False
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Deployment]:
         return super().get_queryset(request).prefetch_related("rollouts")
@@ -54,9 +57,7 @@ class DeploymentAdmin(ModelAdmin):
     def stable(self, row: Deployment) -> str:
         return row.stable_version.version if row.stable_version else "none"
 
-    @display(description="State", ordering="state", label=STATE_COLOURS)
-    def state_label(self, row: Deployment) -> str:
-        return row.get_state_display()
+    state_label = state_column("State", "state", STATE_COLOURS)
 
     @display(description="Rollout")
     def rollout(self, row: Deployment) -> SafeString | str:
@@ -67,9 +68,7 @@ class DeploymentAdmin(ModelAdmin):
         words = f"{live[0].pk}: {live[0].get_state_display()}"
         return format_html('<a class="text-primary-600" href="{}">{}</a>', url, words)
 
-    @display(description="Changed", ordering="updated_at")
-    def updated(self, row: Deployment) -> SafeString:
-        return relative_time(row.updated_at)
+    updated = time_column("Changed", "updated_at")
 
     def get_form(self, request: HttpRequest, obj: Any = None, **kwargs: Any) -> Any:
         form = super().get_form(request, obj, **kwargs)

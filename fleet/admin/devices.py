@@ -13,25 +13,17 @@ from django.shortcuts import get_object_or_404
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
-from django.utils.safestring import SafeString
 from django.views.decorators.http import require_POST
-from unfold.admin import ModelAdmin
 from unfold.decorators import display
 from unfold.views import ChangeList
 
-from fleet.admin.base import (
-    STATE_COLOURS,
-    actor_of,
-    call_service,
-    csv_response,
-    relative_time,
-    release_names,
-    release_words,
-)
+from fleet.admin.base import STATE_COLOURS, actor_of, call_service, release_names, release_words
 from fleet.admin.device_page import FRESH, page_context
 from fleet.admin.forms import format_labels, parse_labels
 from fleet.models import Device, DeviceIncident
 from fleet.selectors import prefetch_firing, with_firing
+from registry.admin.base import ListAdmin, csv_response
+from registry.admin.columns import state_column, time_column
 from registry.exceptions import AviaryError
 
 #: Act to the status it sets and the statuses it may be taken in.
@@ -109,7 +101,7 @@ class FiringFilter(admin.SimpleListFilter):
 
 
 @admin.register(Device)
-class DeviceAdmin(ModelAdmin):
+class DeviceAdmin(ListAdmin):
     """Every device; one's page shows what it runs and why."""
 
     list_display = [
@@ -119,17 +111,11 @@ class DeviceAdmin(ModelAdmin):
     list_select_related: ClassVar[Any] = False  # a device's row has no foreign key
     search_fields = ["device_id", "labels", "attributes"]
     search_help_text = "An id, a label's value, or name=value such as site=lyon"
-    list_per_page = 50
-    show_full_result_count = False
-    list_before_template = "fleet/list_hint.html"
     empty_hint = "Devices appear here when their agent enrols; add a join token to let them in."
     actions = ["accept_selected", "suspend_selected", "clear_selected", "export_selected"]
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         # Devices enrol with a join token; they are not typed in.
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
@@ -148,9 +134,7 @@ class DeviceAdmin(ModelAdmin):
                 plain.append(word)
         return super().get_search_results(request, queryset, " ".join(plain))
 
-    @display(description="Status", ordering="status", label=STATE_COLOURS)
-    def status_label(self, row: Device) -> str:
-        return row.get_status_display()
+    status_label = state_column("Status", "status", STATE_COLOURS)
 
     @display(description="Labels")
     def label_words(self, row: Device) -> str:
@@ -169,9 +153,7 @@ class DeviceAdmin(ModelAdmin):
         kinds = sorted({incident.kind for incident in row.firing})
         return ("+".join(kinds), " and ".join(kinds).capitalize()) if kinds else ("", "–")
 
-    @display(description="Last seen", ordering="last_seen_at")
-    def seen(self, row: Device) -> SafeString:
-        return relative_time(row.last_seen_at)
+    seen = time_column("Last seen", "last_seen_at", never="never")
 
     # --- acts ---------------------------------------------------------------------------------
 

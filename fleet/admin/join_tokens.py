@@ -11,20 +11,20 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.utils import timezone
-from django.utils.safestring import SafeString
-from unfold.admin import ModelAdmin
 from unfold.decorators import display
 
-from fleet.admin.base import actor_of, call_service, relative_time
+from fleet.admin.base import actor_of, call_service
 from fleet.admin.forms import JoinTokenForm, format_labels
 from fleet.device_files import wheel_url
 from fleet.models import AgentWheel, JoinToken
+from registry.admin.base import ListAdmin
+from registry.admin.columns import time_column
 
 AGENT_HOME = "/opt/aviary-agent"
 
 
 @admin.register(JoinToken)
-class JoinTokenAdmin(ModelAdmin):
+class JoinTokenAdmin(ListAdmin):
     """Tokens that let devices enrol; one is never changed, only revoked."""
 
     form = JoinTokenForm
@@ -32,16 +32,16 @@ class JoinTokenAdmin(ModelAdmin):
     list_filter = ["is_auto_accept", "expires_at"]
     list_select_related = ["created_by"]
     search_fields = ["name"]
-    actions = ["revoke_selected"]
-    list_before_template = "fleet/list_hint.html"
+    actions = ["revoke_selected", "export_csv"]
+    csv_fields = [
+        "name", "labels", "is_auto_accept", "uses", "max_uses", "created_at", "expires_at",
+        "revoked_at",
+    ]  # fmt: skip
     empty_hint = "Secrets that let devices enrol. Add one, and give it to an agent."
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         # A token is not edited; the permission still guards revoking.
         return obj is None and super().has_change_permission(request)
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
 
     @display(
         description="State",
@@ -62,9 +62,7 @@ class JoinTokenAdmin(ModelAdmin):
     def label_words(self, row: JoinToken) -> str:
         return format_labels(row.labels) or "–"
 
-    @display(description="Expires", ordering="expires_at")
-    def expires(self, row: JoinToken) -> SafeString:
-        return relative_time(row.expires_at)
+    expires = time_column("Expires", "expires_at")
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         from fleet.services.devices import create_join_token

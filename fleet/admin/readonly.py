@@ -13,9 +13,11 @@ from django.utils.safestring import SafeString
 from unfold.admin import TabularInline
 from unfold.decorators import display
 
-from fleet.admin.base import STATE_COLOURS, VERDICT_COLOURS, ReadOnlyAdmin, relative_time
+from fleet.admin.base import STATE_COLOURS, VERDICT_COLOURS
 from fleet.admin.device_resources import incident_words
 from fleet.models import DeviceIncident, GateEvaluation, Installation, InstallationEvent
+from registry.admin.base import ReadOnlyAdmin
+from registry.admin.columns import state_column, time_column
 
 
 class InstallationEventInline(TabularInline):
@@ -39,20 +41,20 @@ class InstallationAdmin(ReadOnlyAdmin):
     list_filter = ["state", "cohort", "model", "deployment"]
     list_select_related = ["device", "model", "version", "variant"]
     search_fields = ["device__device_id", "assignment_id", "manifest_sha256", "code"]
+    csv_fields = [
+        "device__device_id", "model__slug", "version__version", "variant__name", "state", "cohort",
+        "code", "attempts", "offered_at", "updated_at",
+    ]  # fmt: skip
+    empty_hint = "No installation yet. One appears when a device is offered a release."
     inlines = [InstallationEventInline]
-    show_full_result_count = False
 
     @display(description="Release", ordering="version")
     def release(self, row: Installation) -> str:
         return f"{row.model.slug} {row.version.version} · {row.variant.name}"
 
-    @display(description="State", ordering="state", label=STATE_COLOURS)
-    def state_label(self, row: Installation) -> str:
-        return row.get_state_display()
+    state_label = state_column("State", "state", STATE_COLOURS)
 
-    @display(description="Updated", ordering="updated_at")
-    def updated(self, row: Installation) -> SafeString:
-        return relative_time(row.updated_at)
+    updated = time_column("Updated", "updated_at")
 
 
 @admin.register(GateEvaluation)
@@ -66,7 +68,11 @@ class GateEvaluationAdmin(ReadOnlyAdmin):
     list_filter = ["verdict", "gate__metric"]
     list_select_related = ["gate__rollout"]
     search_fields = ["gate__metric", "gate__rollout__id"]
-    show_full_result_count = False
+    csv_fields = [
+        "gate__rollout_id", "gate__metric", "stage_index", "verdict", "value", "threshold",
+        "control_value", "devices", "samples", "at",
+    ]  # fmt: skip
+    empty_hint = "No gate has answered yet. The gates of a rollout are asked while it runs."
 
     @display(description="Rollout", ordering="gate__rollout")
     def rollout(self, row: GateEvaluation) -> str:
@@ -84,9 +90,7 @@ class GateEvaluationAdmin(ReadOnlyAdmin):
     def verdict_label(self, row: GateEvaluation) -> str:
         return row.verdict.replace("_", " ").upper()
 
-    @display(description="At", ordering="at")
-    def evaluated(self, row: GateEvaluation) -> SafeString:
-        return relative_time(row.at)
+    evaluated = time_column("At", "at")
 
 
 class ResolvedFilter(admin.SimpleListFilter):
@@ -117,8 +121,10 @@ class DeviceIncidentAdmin(ReadOnlyAdmin):
     list_filter = [ResolvedFilter, "kind", "model_slug", "metric"]
     list_select_related = ["device"]
     search_fields = ["device__device_id", "model_slug", "metric"]
-    show_full_result_count = False
-    list_before_template = "fleet/list_hint.html"
+    csv_fields = [
+        "device__device_id", "kind", "model_slug", "metric", "value", "threshold",
+        "manifest_sha256", "opened_at", "reported_at", "resolved_at",
+    ]  # fmt: skip
     empty_hint = (
         "A device reports here when its records drift from the baseline of its release, or when "
         "memory, disk, processor or temperature stay past a threshold."
@@ -154,17 +160,9 @@ class DeviceIncidentAdmin(ReadOnlyAdmin):
     def threshold_shown(self, row: DeviceIncident) -> str:
         return _figure(row, row.threshold)
 
-    @display(description="Since", ordering="opened_at")
-    def opened(self, row: DeviceIncident) -> SafeString:
-        return relative_time(row.opened_at)
-
-    @display(description="Last reported", ordering="reported_at")
-    def reported(self, row: DeviceIncident) -> SafeString:
-        return relative_time(row.reported_at)
-
-    @display(description="Resolved", ordering="resolved_at")
-    def resolved(self, row: DeviceIncident) -> SafeString:
-        return relative_time(row.resolved_at, never="no")
+    opened = time_column("Since", "opened_at")
+    reported = time_column("Last reported", "reported_at")
+    resolved = time_column("Resolved", "resolved_at", never="no")
 
 
 def _figure(row: DeviceIncident, value: float | None) -> str:

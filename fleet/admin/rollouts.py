@@ -10,15 +10,15 @@ from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
-from django.utils.safestring import SafeString
-from unfold.admin import ModelAdmin
 from unfold.decorators import display
 
-from fleet.admin.base import STATE_COLOURS, actor_of, call_service, csv_response, relative_time
+from fleet.admin.base import STATE_COLOURS, actor_of, call_service
 from fleet.admin.rollout_form import RolloutFormMixin
 from fleet.admin.rollout_page import effect_words, find_rollout, page_context
 from fleet.models import Rollout
 from fleet.transitions import is_allowed
+from registry.admin.base import ListAdmin, csv_response
+from registry.admin.columns import state_column, time_column
 
 #: The steps a person may take, in the order of the buttons, with what is said when one is done.
 STEPS = {
@@ -34,7 +34,7 @@ CONFIRMED_STEPS = frozenset({"advance", "abort"})
 
 
 @admin.register(Rollout)
-class RolloutAdmin(RolloutFormMixin, ModelAdmin):
+class RolloutAdmin(RolloutFormMixin, ListAdmin):
     """Every rollout; one's page shows its stages, gates and devices."""
 
     list_display = ["name", "state_label", "stage", "deployment", "why", "started", "created_by"]
@@ -43,14 +43,8 @@ class RolloutAdmin(RolloutFormMixin, ModelAdmin):
         "deployment", "target_version__model", "previous_version", "created_by",
     ]  # fmt: skip
     search_fields = ["id", "deployment__name", "target_version__version", "reason"]
-    list_per_page = 50
-    show_full_result_count = False
-    list_before_template = "fleet/list_hint.html"
     empty_hint = "Moves of a deployment to another version, stage by stage. Add one to begin."
     actions = [f"{step}_selected" for step in STEPS] + ["export_selected"]
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
 
     def has_step_permission(self, request: HttpRequest, step: str = "") -> bool:
         """Approving asks for its own permission; all else for changing."""
@@ -68,9 +62,7 @@ class RolloutAdmin(RolloutFormMixin, ModelAdmin):
     def name(self, row: Rollout) -> str:
         return f"{row.pk} · {versions_words(row)}"
 
-    @display(description="State", ordering="state", label=STATE_COLOURS)
-    def state_label(self, row: Rollout) -> str:
-        return row.get_state_display()
+    state_label = state_column("State", "state", STATE_COLOURS)
 
     @display(description="Stage", ordering="current_stage")
     def stage(self, row: Rollout) -> str:
@@ -80,9 +72,7 @@ class RolloutAdmin(RolloutFormMixin, ModelAdmin):
     def why(self, row: Rollout) -> str:
         return row.reason or "–"
 
-    @display(description="Started", ordering="started_at")
-    def started(self, row: Rollout) -> SafeString:
-        return relative_time(row.started_at, never="not yet")
+    started = time_column("Started", "started_at", never="not yet")
 
     # --- steps on several ---------------------------------------------------------------------
 

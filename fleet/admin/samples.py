@@ -10,10 +10,8 @@ from django.contrib import admin
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse
-from django.template.defaultfilters import filesizeformat
 from django.urls import reverse
 from django.utils.html import format_html
-from django.utils.safestring import SafeString
 from unfold.decorators import display
 from unfold.widgets import (
     UnfoldAdminDateWidget,
@@ -23,12 +21,13 @@ from unfold.widgets import (
 )
 
 from fleet import tasks
-from fleet.admin.base import ReadOnlyAdmin, actor_of, relative_time
+from fleet.admin.base import actor_of
 from fleet.admin.forms import SelectorField, format_selector
 from fleet.models import CalibrationBuild, SampleBatch
 from fleet.models.samples import MIN_CALIBRATION_ROWS
 from fleet.services.samples import KEPT, request_calibration
-from registry.admin.base import form_page
+from registry.admin.base import ReadOnlyAdmin, form_page
+from registry.admin.columns import size_column, time_column
 from registry.models import DataSet, DataSetKind, Model
 from registry.stratification import MAX_ROWS
 
@@ -71,7 +70,10 @@ class CalibrationBuildAdmin(ReadOnlyAdmin):
     list_filter = ["state", "model"]
     list_select_related = ["model", "dataset"]
     search_fields = ["name", "model__slug", "error"]
-    list_before_template = "fleet/list_hint.html"
+    csv_fields = [
+        "name", "model__slug", "state", "rows", "dataset__rows", "created_by", "created_at",
+        "finished_at", "error",
+    ]  # fmt: skip
     empty_hint = (
         "A calibration set can be made of inputs that devices really met: allow devices to send "
         "samples on their pages, switch sampling on in their agents, then add an order here."
@@ -120,13 +122,9 @@ class CalibrationBuildAdmin(ReadOnlyAdmin):
     def by(self, row: CalibrationBuild) -> str:
         return row.created_by
 
-    @display(description="Ordered", ordering="created_at")
-    def ordered(self, row: CalibrationBuild) -> SafeString:
-        return relative_time(row.created_at)
+    ordered = time_column("Ordered", "created_at")
 
-    @display(description="Finished", ordering="finished_at")
-    def finished(self, row: CalibrationBuild) -> SafeString:
-        return relative_time(row.finished_at)
+    finished = time_column("Finished", "finished_at")
 
     def add_view(
         self,
@@ -166,8 +164,9 @@ class SampleBatchAdmin(ReadOnlyAdmin):
     list_filter = ["model", "received_at"]
     list_select_related = ["device", "model"]
     search_fields = ["device__device_id", "model__slug", "manifest_sha256"]
-    show_full_result_count = False
-    list_before_template = "fleet/list_hint.html"
+    csv_fields = [
+        "device__device_id", "model__slug", "manifest_sha256", "size_bytes", "received_at",
+    ]  # fmt: skip
     empty_hint = (
         "Devices send sampled inputs when a person allows them to, on the device's page. They are "
         f"kept for {KEPT.days} days."
@@ -179,10 +178,6 @@ class SampleBatchAdmin(ReadOnlyAdmin):
     def release(self, row: SampleBatch) -> str:
         return row.manifest_sha256[:12] or "–"
 
-    @display(description="Size", ordering="size_bytes")
-    def size(self, row: SampleBatch) -> str:
-        return filesizeformat(row.size_bytes)
+    size = size_column("size_bytes")
 
-    @display(description="Received", ordering="received_at")
-    def received(self, row: SampleBatch) -> SafeString:
-        return relative_time(row.received_at)
+    received = time_column("Received", "received_at")

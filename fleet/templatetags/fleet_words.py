@@ -16,9 +16,9 @@ register = template.Library()
 @register.filter
 def ago(moment: datetime | None) -> SafeString:
     """A time relative to now, with the absolute one on hover."""
-    from fleet.admin.base import relative_time
+    from registry.admin import columns
 
-    return relative_time(moment)
+    return columns.ago(moment, never="never")
 
 
 @register.filter

@@ -1,21 +1,20 @@
 """Drift pages: a model's heatmap and ranking, and the story of one metric."""
 
-import csv
-import io
-from collections.abc import Iterable, Sequence
 from typing import Any
 
 from django.contrib import admin
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from unfold.admin import ModelAdmin
 from unfold.decorators import display
 
-from ingest.admin.inbox import ReadOnlyAdmin
 from ingest.models import DriftEvaluation, DriftPolicy
 from ingest.selectors import drift_page
+from registry.admin.base import ReadOnlyAdmin, csv_response
+from registry.admin.columns import state_column
 from registry.models import Model
 
 STATUS_COLOURS = {
@@ -41,20 +40,6 @@ TABLE_FIELDS = (
     "period_start",
     "period_end",
 )
-
-
-def csv_response(name: str, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> HttpResponse:
-    """A download of `rows`; texts that a spreadsheet would run as a formula are defused."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer)
-    writer.writerow(header)
-    for row in rows:
-        writer.writerow(
-            [f"'{v}" if isinstance(v, str) and v[:1] in ("=", "+", "-", "@") else v for v in row]
-        )
-    response = HttpResponse(buffer.getvalue(), content_type="text/csv; charset=utf-8")
-    response["Content-Disposition"] = f'attachment; filename="{name}.csv"'
-    return response
 
 
 @admin.register(DriftPolicy)
@@ -84,11 +69,10 @@ class DriftEvaluationAdmin(ReadOnlyAdmin):
     list_filter = ["status", "model", "metric"]
     list_select_related = ["version__model"]
     search_fields = ["metric", "slice", "version__version", "model__slug"]
+    csv_fields = ["model__slug", "version__version", *TABLE_FIELDS]
     date_hierarchy = "period_end"
 
-    @display(description="Status", ordering="status", label=STATUS_COLOURS)
-    def status_label(self, row: DriftEvaluation) -> str:
-        return row.get_status_display()
+    status_label = state_column("Status", "status", STATUS_COLOURS)
 
     @display(description="Value", ordering="value")
     def value_shown(self, row: DriftEvaluation) -> str:
@@ -165,7 +149,7 @@ class DriftEvaluationAdmin(ReadOnlyAdmin):
         }
         return TemplateResponse(request, "ingest/drift_model.html", context)
 
-    def model_csv(self, request: HttpRequest, slug: str) -> HttpResponse:
+    def model_csv(self, request: HttpRequest, slug: str) -> HttpResponseBase:
         """The ranked table as CSV."""
         model, _, chosen = self._model_and_version(request, slug)
         rows = drift_page.ranked(model, chosen["version_id"]) if chosen else []
@@ -224,13 +208,13 @@ class DriftEvaluationAdmin(ReadOnlyAdmin):
         }
         return TemplateResponse(request, "ingest/drift_detail.html", context)
 
-    def bins_csv(self, request: HttpRequest, pk: int) -> HttpResponse:
+    def bins_csv(self, request: HttpRequest, pk: int) -> HttpResponseBase:
         """The bins of one judgement as CSV."""
         bins = drift_page.bin_rows(self._evaluation(request, pk))
         names = ("name", "reference_count", "current_count", "reference", "current", "contribution")
         return csv_response(f"bins-{pk}", names, ([item[n] for n in names] for item in bins))
 
-    def history_csv(self, request: HttpRequest, pk: int) -> HttpResponse:
+    def history_csv(self, request: HttpRequest, pk: int) -> HttpResponseBase:
         """The judgements of the same metric over time as CSV."""
         past = drift_page.history(self._evaluation(request, pk))
         return csv_response(

@@ -11,9 +11,10 @@ from django.utils import timezone
 from unfold.admin import ModelAdmin, TabularInline
 from unfold.decorators import action, display
 
-from ingest.admin.inbox import ReadOnlyAdmin
 from ingest.models import AlertRule, Incident, IncidentEvent
 from ingest.services.incidents import acknowledge_incident, mute_incident
+from registry.admin.base import ReadOnlyAdmin
+from registry.admin.columns import state_column
 from registry.exceptions import AviaryError
 
 STATUS_COLOURS = {
@@ -64,7 +65,12 @@ class IncidentAdmin(ReadOnlyAdmin):
     search_fields = ["metric", "slice", "model__slug", "version__version"]
     date_hierarchy = "opened_at"
     inlines = [IncidentEventInline]
-    actions = ["acknowledge_selected", "mute_selected"]
+    csv_fields = [
+        "model__slug", "version__version", "metric", "slice", "status", "severity", "value",
+        "threshold", "opened_at", "fired_at", "resolved_at", "acknowledged_by", "muted_until",
+    ]  # fmt: skip
+    empty_hint = "No incident. One opens when drift or an alert rule's metric is above its limit."
+    actions = ["acknowledge_selected", "mute_selected", "export_csv"]
     actions_detail = ["acknowledge_one", "open_evaluation"]
     exclude = ["recent", "calm", "before_no_data", "variant_key"]
 
@@ -84,9 +90,7 @@ class IncidentAdmin(ReadOnlyAdmin):
     def threshold_shown(self, row: Incident) -> str:
         return "–" if row.threshold is None else f"{row.threshold:.3f}"
 
-    @display(description="Status", ordering="status", label=STATUS_COLOURS)
-    def status_label(self, row: Incident) -> str:
-        return row.get_status_display()
+    status_label = state_column("Status", "status", STATUS_COLOURS)
 
     @display(
         description="Severity",

@@ -5,11 +5,11 @@ from typing import Any
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
-from django.template.defaultfilters import filesizeformat
 from unfold.admin import TabularInline
 from unfold.decorators import display
 
-from registry.admin.base import ReadOnlyAdmin, ago, copyable
+from registry.admin.base import ReadOnlyAdmin
+from registry.admin.columns import digest_column, size_column, time_column
 from registry.models import Blob, Variant, VariantFile
 
 
@@ -31,13 +31,9 @@ class FileInline(TabularInline):
         files: QuerySet[VariantFile] = super().get_queryset(request)
         return files.select_related("blob")
 
-    @display(description="Size")
-    def size(self, file: VariantFile) -> str:
-        return filesizeformat(file.blob.size_bytes)
+    size = size_column("blob__size_bytes")
 
-    @display(description="SHA-256")
-    def digest(self, file: VariantFile) -> str:
-        return copyable(file.blob_id)
+    digest = digest_column("SHA-256", "blob_id")
 
 
 @admin.register(Variant)
@@ -67,13 +63,9 @@ class VariantAdmin(ReadOnlyAdmin):
     def promotable(self, variant: Variant) -> str:
         return "Promotable" if variant.is_promotable else "Held back"
 
-    @display(description="Manifest")
-    def digest(self, variant: Variant) -> str:
-        return copyable(variant.manifest_sha256)
+    digest = digest_column("Manifest", "manifest_sha256")
 
-    @display(description="Created", ordering="created_at")
-    def created(self, variant: Variant) -> str:
-        return ago(variant.created_at)
+    created = time_column("Created", "created_at")
 
 
 @admin.register(VariantFile)
@@ -88,13 +80,9 @@ class VariantFileAdmin(ReadOnlyAdmin):
     fields = ["variant", "path", "role", "size", "digest"]
     readonly_fields = ["size", "digest"]
 
-    @display(description="Size", ordering="blob__size_bytes")
-    def size(self, file: VariantFile) -> str:
-        return filesizeformat(file.blob.size_bytes)
+    size = size_column("blob__size_bytes")
 
-    @display(description="SHA-256")
-    def digest(self, file: VariantFile) -> str:
-        return copyable(file.blob_id)
+    digest = digest_column("SHA-256", "blob_id")
 
 
 @admin.register(Blob)
@@ -111,10 +99,6 @@ class BlobAdmin(ReadOnlyAdmin):
     def digest(self, blob: Blob) -> str:
         return blob.sha256
 
-    @display(description="Size", ordering="size_bytes")
-    def size(self, blob: Blob) -> str:
-        return filesizeformat(blob.size_bytes)
+    size = size_column("size_bytes")
 
-    @display(description="Stored", ordering="stored_at")
-    def stored(self, blob: Blob) -> str:
-        return ago(blob.stored_at)
+    stored = time_column("Stored", "stored_at")

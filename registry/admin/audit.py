@@ -1,13 +1,12 @@
 """The audit chain, for looking at only."""
 
-from typing import Any
-
 from django.contrib import admin, messages
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
-from unfold.decorators import action, display
+from unfold.decorators import action
 
-from registry.admin.base import ReadOnlyAdmin, ago, copyable
+from registry.admin.base import ReadOnlyAdmin
+from registry.admin.columns import digest_column, time_column
 from registry.exceptions import AuditChainError
 from registry.models import AuditEvent
 from registry.services.audit import verify_chain
@@ -34,21 +33,13 @@ class AuditEventAdmin(ReadOnlyAdmin):
     readonly_fields = ["chain_previous", "chain_digest"]
     actions_list = ["verify_now"]
 
-    @display(description="When", ordering="at")
-    def when(self, event: AuditEvent) -> str:
-        return ago(event.at)
+    when = time_column("When", "at")
 
-    @display(description="Chain digest")
-    def short_digest(self, event: AuditEvent) -> str:
-        return copyable(event.digest)
+    short_digest = digest_column("Chain digest", "digest")
 
-    @display(description="Digest of the event before")
-    def chain_previous(self, event: AuditEvent) -> str:
-        return copyable(event.previous_digest)
+    chain_previous = digest_column("Digest of the event before", "previous_digest")
 
-    @display(description="Digest of this event")
-    def chain_digest(self, event: AuditEvent) -> str:
-        return copyable(event.digest)
+    chain_digest = digest_column("Digest of this event", "digest")
 
     @action(description="Verify the chain", permissions=["view"], icon="fact_check")
     def verify_now(self, request: HttpRequest) -> HttpResponse:
@@ -60,9 +51,3 @@ class AuditEventAdmin(ReadOnlyAdmin):
         else:
             self.message_user(request, f"The chain of {count} events is whole.", messages.SUCCESS)
         return HttpResponseRedirect(reverse("admin:registry_auditevent_changelist"))
-
-    def changelist_view(
-        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
-    ) -> Any:
-        context = {**(extra_context or {}), "is_empty": not AuditEvent.objects.exists()}
-        return super().changelist_view(request, context)

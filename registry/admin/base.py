@@ -1,8 +1,6 @@
-"""What the registry's pages share: read-only tables, CSV, times, digests and service calls."""
+"""What the admin's pages share: tables that nobody deletes from, CSV, and service calls."""
 
-import csv
-from collections.abc import Callable
-from datetime import datetime
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from django import forms
@@ -10,12 +8,10 @@ from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, StreamingHttpResponse
 from django.template.response import TemplateResponse
-from django.utils.html import format_html
-from django.utils.timesince import timesince
-from django.utils.timezone import localtime
 from unfold.admin import ModelAdmin
 
 from registry.exceptions import AviaryError
+from registry.spreadsheets import write_lines
 from registry.states import VersionState
 
 STATE_COLOURS: dict[str, str] = {
@@ -27,15 +23,19 @@ STATE_COLOURS: dict[str, str] = {
     VersionState.YANKED.label: "danger",
     VersionState.REJECTED.label: "danger",
 }
-# Everything a spreadsheet would run as a formula.
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
 class ListAdmin(ModelAdmin):
-    """A table with CSV export that nobody deletes rows of."""
+    """A table with CSV export that nobody deletes rows of.
+
+    An empty one says what would be here: `empty_hint`, or the block `empty` of an own template
+    that extends `registry/list_intro.html`.
+    """
 
     actions = ["export_csv"]
     csv_fields: list[str] = []
+    empty_hint = ""
+    list_before_template = "registry/list_intro.html"
     list_per_page = 50
     show_full_result_count = False
 
@@ -44,18 +44,8 @@ class ListAdmin(ModelAdmin):
 
     @admin.action(description="Export as CSV", permissions=["view"])
     def export_csv(self, request: HttpRequest, queryset: QuerySet[Any]) -> StreamingHttpResponse:
-        writer = csv.writer(_Echo())
         rows = queryset.values_list(*self.csv_fields).iterator(chunk_size=2000)
-
-        def lines() -> Any:
-            yield writer.writerow(self.csv_fields)
-            for row in rows:
-                yield writer.writerow([_defuse(value) for value in row])
-
-        response = StreamingHttpResponse(lines(), content_type="text/csv; charset=utf-8")
-        name = self.opts.model_name
-        response["Content-Disposition"] = f'attachment; filename="{name}.csv"'
-        return response
+        return csv_response(str(self.opts.model_name), self.csv_fields, rows)
 
 
 class ReadOnlyAdmin(ListAdmin):
@@ -119,41 +109,12 @@ def describe_error(error: AviaryError) -> str:
     return " · ".join([error.message, *parts])
 
 
-def ago(at: datetime | None) -> str:
-    """How long ago, with the time itself on hover."""
-    if at is None:
-        return "–"
-    local = localtime(at)
-    return format_html(
-        '<time datetime="{}" title="{}">{} ago</time>',
-        local.isoformat(timespec="seconds"),
-        local.strftime("%Y-%m-%d %H:%M:%S %Z"),
-        timesince(at, depth=1),
+def csv_response(
+    name: str, header: Sequence[str], rows: Iterable[Sequence[Any]]
+) -> StreamingHttpResponse:
+    """A download `NAME.csv` of the rows, streamed."""
+    return StreamingHttpResponse(
+        write_lines(header, rows),
+        content_type="text/csv; charset=utf-8",
+        headers={"Content-Disposition": f'attachment; filename="{name}.csv"'},
     )
-
-
-def copyable(digest: str | None) -> str:
-    """A digest in full on hover, in short to read, with a button that copies it."""
-    if not digest:
-        return "–"
-    return format_html(
-        '<span class="rg-digest"><code title="{0}">{1}…</code> <button type="button" '
-        'data-copy="{0}" aria-label="Copy {0}" onclick="event.preventDefault();'
-        "navigator.clipboard.writeText(this.dataset.copy);this.textContent='copied'\" "
-        'style="text-decoration:underline;cursor:pointer">copy</button></span>',
-        digest,
-        digest[:12],
-    )
-
-
-def _defuse(value: Any) -> Any:
-    if isinstance(value, str) and value.startswith(_FORMULA_STARTS):
-        return f"'{value}"
-    return value
-
-
-class _Echo:
-    """A file for the csv writer that hands each line back."""
-
-    def write(self, value: str) -> str:
-        return value

@@ -1,14 +1,13 @@
 """Baselines: what drift is measured against."""
 
 import json
-from typing import Any
 
 from django.contrib import admin
-from django.http import HttpRequest
 from django.utils.html import format_html, format_html_join
 from unfold.decorators import display
 
-from registry.admin.base import ReadOnlyAdmin, ago, copyable
+from registry.admin.base import ReadOnlyAdmin
+from registry.admin.columns import digest_column, time_column
 from registry.models import Baseline
 
 CHART_WIDTH, CHART_HEIGHT = 384, 72
@@ -70,19 +69,9 @@ class BaselineAdmin(ReadOnlyAdmin):
             json.dumps(baseline.profile),
         )
 
-    @display(description="SHA-256")
-    def digest(self, baseline: Baseline) -> str:
-        return copyable(baseline.sha256)
+    digest = digest_column("SHA-256", "sha256")
 
-    @display(description="Made", ordering="created_at")
-    def created(self, baseline: Baseline) -> str:
-        return ago(baseline.created_at)
-
-    def changelist_view(
-        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
-    ) -> Any:
-        context = {**(extra_context or {}), "is_empty": not Baseline.objects.exists()}
-        return super().changelist_view(request, context)
+    created = time_column("Made", "created_at")
 
 
 def _bars(counts: list[int]) -> str:

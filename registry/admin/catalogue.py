@@ -17,7 +17,8 @@ from unfold.widgets import (
     UnfoldAdminTextInputWidget,
 )
 
-from registry.admin.base import ListAdmin, ago, form_page
+from registry.admin.base import ListAdmin, form_page
+from registry.admin.columns import ago, time_column
 from registry.models import Alias, Model, Task, Version
 from registry.services.aliases import move_alias
 from registry.services.audit import record_event
@@ -99,9 +100,7 @@ class ModelAdmin(ListAdmin):
     def champion(self, model: Any) -> str:
         return model.champion_name or "–"
 
-    @display(description="Newest version", ordering="newest_at")
-    def newest(self, model: Any) -> str:
-        return ago(model.newest_at)
+    newest = time_column("Newest version", "newest_at")
 
     @display(description="Aliases")
     def alias_list(self, model: Model) -> str:
@@ -150,12 +149,6 @@ class ModelAdmin(ListAdmin):
             back=reverse("admin:registry_model_changelist"),
             done=lambda model: (f"Model {model} was created.", model.get_absolute_url()),
         )
-
-    def changelist_view(
-        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
-    ) -> Any:
-        context = {**(extra_context or {}), "is_empty": not Model.objects.exists()}
-        return super().changelist_view(request, context)
 
 
 class AliasForm(forms.Form):
@@ -249,9 +242,3 @@ class AliasAdmin(ListAdmin):
             done=lambda alias: (f"{alias} names {alias.version}.", back),
             **context,
         )
-
-    def changelist_view(
-        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
-    ) -> Any:
-        context = {**(extra_context or {}), "is_empty": not Alias.objects.exists()}
-        return super().changelist_view(request, context)

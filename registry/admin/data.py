@@ -8,7 +8,6 @@ from django.contrib import admin
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404
-from django.template.defaultfilters import filesizeformat
 from django.urls import reverse
 from django.utils.html import format_html_join
 from unfold.decorators import action, display
@@ -18,7 +17,8 @@ from unfold.widgets import (
     UnfoldAdminTextInputWidget,
 )
 
-from registry.admin.base import ReadOnlyAdmin, ago, copyable, form_page
+from registry.admin.base import ReadOnlyAdmin, form_page
+from registry.admin.columns import digest_column, size_column, time_column
 from registry.models import DataSet, DataSetKind, Model
 from registry.services.composition import split_dataset
 from registry.services.datasets import register_dataset
@@ -79,13 +79,9 @@ class DataSetAdmin(ReadOnlyAdmin):
     def has_split_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
         return self.has_add_permission(request)
 
-    @display(description="Size", ordering="blob__size_bytes")
-    def size(self, dataset: DataSet) -> str:
-        return filesizeformat(dataset.blob.size_bytes)
+    size = size_column("blob__size_bytes")
 
-    @display(description="SHA-256")
-    def digest(self, dataset: DataSet) -> str:
-        return copyable(dataset.blob_id)
+    digest = digest_column("SHA-256", "blob_id")
 
     @display(description="Made from")
     def made_from(self, dataset: DataSet) -> str:
@@ -124,9 +120,7 @@ class DataSetAdmin(ReadOnlyAdmin):
             ),
         )
 
-    @display(description="Registered", ordering="created_at")
-    def created(self, dataset: DataSet) -> str:
-        return ago(dataset.created_at)
+    created = time_column("Registered", "created_at")
 
     def add_view(
         self,
@@ -159,9 +153,3 @@ class DataSetAdmin(ReadOnlyAdmin):
                 reverse("admin:registry_dataset_change", args=[dataset.pk]),
             ),
         )
-
-    def changelist_view(
-        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
-    ) -> Any:
-        context = {**(extra_context or {}), "is_empty": not DataSet.objects.exists()}
-        return super().changelist_view(request, context)

@@ -7,7 +7,8 @@ from django.db.models import PROTECT, ForeignObjectRel, Q
 from django.template.defaultfilters import filesizeformat
 from django.urls import reverse
 
-from registry.admin.base import STATE_COLOURS, ago, copyable
+from registry.admin.base import STATE_COLOURS
+from registry.admin.columns import ago, copyable
 from registry.admin.lineage import Node, draw_lineage
 from registry.models import (
     AliasMove,

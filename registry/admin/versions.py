@@ -21,7 +21,8 @@ from unfold.widgets import (
 )
 
 from registry import tasks
-from registry.admin.base import STATE_COLOURS, ListAdmin, ago, form_page
+from registry.admin.base import STATE_COLOURS, ListAdmin, form_page
+from registry.admin.columns import state_column, time_column
 from registry.admin.version_page import VERBS, build_page, describe_consequences, facts_of
 from registry.comparison import compare_versions
 from registry.models import DataSet, Model, Version, VersionState
@@ -83,13 +84,9 @@ class VersionAdmin(ListAdmin):
     def title(self, version: Version) -> str:
         return version.model.slug
 
-    @display(description="State", ordering="state", label=STATE_COLOURS)
-    def state_label(self, version: Version) -> str:
-        return version.get_state_display()
+    state_label = state_column("State", "state", STATE_COLOURS)
 
-    @display(description="Created", ordering="created_at")
-    def created(self, version: Version) -> str:
-        return ago(version.created_at)
+    created = time_column("Created", "created_at")
 
     def get_urls(self) -> list[URLPattern]:
         view = self.admin_site.admin_view
@@ -238,9 +235,3 @@ class VersionAdmin(ListAdmin):
 
     def log_change(self, request: HttpRequest, obj: Version, message: Any) -> None:
         """Nothing: the service has written an audit event."""
-
-    def changelist_view(
-        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
-    ) -> Any:
-        context = {**(extra_context or {}), "is_empty": not Version.objects.exists()}
-        return super().changelist_view(request, context)
