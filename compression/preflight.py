@@ -64,7 +64,7 @@ def list_findings(facts: GraphFacts, recipe: Recipe) -> list[Finding]:
 
 
 def check_order(recipe: Recipe) -> Iterator[str]:
-    """Passes in an order that cannot work: known from the recipe alone."""
+    """Passes that cannot work in this order or with these options: known from the recipe alone."""
     names = [step.name for step in recipe.passes]
     for index, name in enumerate(names[:-1]):
         if name in _LAST:
@@ -72,7 +72,11 @@ def check_order(recipe: Recipe) -> Iterator[str]:
                 f"{name} must be the last pass: {names[index + 1]} would start from its result, "
                 "and passes start from FP32."
             )
-            return
+            break
+    for step in recipe.passes:
+        activation = str(step.parameters.get("activation"))
+        if step.parameters.get("format") == "qoperator" and activation.endswith("16"):
+            yield f"QOperator computes in 8 bits; activation {activation} needs the format qdq."
 
 
 def inputs_of_signature(signature: dict[str, Any]) -> tuple[TensorFacts, ...]:

@@ -12,6 +12,7 @@ from compression.exceptions import DataSetUnusableError, ModelUnsupportedError
 from compression.passes.calibration import calibrate
 from compression.passes.context import PassContext, PassResult
 from compression.passes.finish import finish_file
+from compression.passes.known_types import state_types
 from compression.passes.ladder import FP32, LADDERS, apply_rung
 from compression.passes.mixed_plan import find_excluded, rank_nodes
 from compression.passes.quantize import run_static, static_settings
@@ -94,8 +95,9 @@ class _Search:
         self.probe = self.samples.head(min(context.parameters["probe"], rows))
         self.candidate = context.scratch / "candidate.onnx"
         self.judged: dict[tuple[tuple[str, str], ...], bool] = {}
+        self.source = state_types(context.source, context.scratch / "typed.onnx")
         self.cache = calibrate(
-            context.source,
+            self.source,
             self.samples,
             context.scratch,
             parameters=self.parameters,
@@ -169,7 +171,7 @@ class _Search:
         only: list[str] | None = None,
     ) -> None:
         run_static(
-            self.context.source,
+            self.source,
             path,
             self.cache,
             self.parameters,

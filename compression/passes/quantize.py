@@ -6,10 +6,11 @@ from typing import Any
 
 from onnxruntime.quantization import QuantFormat, QuantType, quantize_dynamic, quantize_static
 
-from compression.exceptions import DataSetUnusableError
+from compression.exceptions import DataSetUnusableError, ModelUnsupportedError
 from compression.passes.calibration import METHODS, calibrate
 from compression.passes.context import PassContext, PassResult
 from compression.passes.finish import finish_file
+from compression.passes.known_types import state_types
 
 TYPES = {
     "quint8": QuantType.QUInt8,
@@ -65,8 +66,9 @@ def quantize_statically(context: PassContext) -> PassResult:
         raise DataSetUnusableError("quantize.static needs calibration samples.")
     samples = context.calibration.pick(parameters["samples"], context.seed)
     settings = static_settings(parameters, context.target.isa)
+    source = state_types(context.source, context.scratch / "typed.onnx")
     cache = calibrate(
-        context.source,
+        source,
         samples,
         context.scratch,
         parameters=parameters,
@@ -75,17 +77,18 @@ def quantize_statically(context: PassContext) -> PassResult:
     )
     excluded = list(parameters.get("exclude") or [])
     try:
-        run_static(
-            context.source, context.destination, cache, parameters, settings, excluded=excluded
-        )
-    except (AttributeError, ValueError, KeyError):
+        run_static(source, context.destination, cache, parameters, settings, excluded=excluded)
+    except (AttributeError, ValueError, KeyError) as error:
         # The QOperator writer gives up where a weight or a type is not known; QDQ then works.
-        if settings.format != "qoperator" or parameters.get("format"):
+        if settings.format != "qoperator":
             raise
+        if parameters.get("format"):
+            raise ModelUnsupportedError(
+                "QOperator has no way to write this graph "
+                f"({type(error).__name__}: {str(error)[:200]}); the format qdq may have."
+            ) from error
         settings = replace(settings, format="qdq")
-        run_static(
-            context.source, context.destination, cache, parameters, settings, excluded=excluded
-        )
+        run_static(source, context.destination, cache, parameters, settings, excluded=excluded)
     facts = {
         "samples": len(samples),
         "method": parameters["method"],

@@ -30,7 +30,6 @@ NOTHING_WIDE = "No channel of this model can be removed|Nothing was removed"
 EXPECTED = {
     ("recurrent", "pruned"): NOTHING_WIDE,
     ("contributed_operator", "pruned"): NOTHING_WIDE,
-    ("contributed_operator", "qoperator"): "does not work on this graph",
     ("loop_behind_convolutions", "pruned"): "does not follow tensors into Loop",
     ("loop_behind_convolutions", "half"): "does not follow tensors into Loop",
     ("loop_behind_convolutions", "qoperator"): "the format qdq does",
@@ -98,6 +97,12 @@ def test_an_odd_model_is_compressed_and_measured_or_refused_with_the_reason(name
         for session in (open_session(tmp_path / "model.onnx"), open_session(path))
     ]
     assert signatures[0] == signatures[1]
+
+
+def test_products_behind_a_contributed_operator_are_computed_in_int8(tmp_path):
+    report = run(tmp_path, COMPRESSIBLE["contributed_operator"](), RECIPES["qoperator"])
+    assert report["passes"][-1]["facts"]["format"] == "qoperator"
+    assert "QLinearMatMul" in report["variant"]["operators"]
 
 
 @pytest.mark.parametrize("recipe", ["dynamic", "static without prepare", "half", "w8"])

@@ -92,6 +92,14 @@ def test_what_cannot_work_is_refused_in_a_sentence(case):
     assert any(words in message for message in found), found
 
 
+def test_integer_operators_for_16_bits_are_refused():
+    step = {"pass": "quantize.static", "format": "qoperator", "activation": "quint16"}
+    recipe = parse_recipe({"schema": "compress/1", "passes": [step]})
+    assert refusals(FACTS, recipe) == [
+        "QOperator computes in 8 bits; activation quint16 needs the format qdq."
+    ]
+
+
 FINE = {
     "recurrent, dynamic": ({"weighted": {"LSTM": 1}}, ("quantize.dynamic",)),
     "table, weights": ({"weighted": {"Gather": 1}}, ("quantize.weights",)),
