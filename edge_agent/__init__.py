@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from edge_agent.runtime import Runtime
 
 __version__ = "0.1.0"
+RELEASED_ON = "2026-11-25"
+"""The day of this version, or one before it. No clock that is right says less."""
 __all__ = ["Runtime", "__version__"]
 
 # ONNX Runtime's wheels report each process to their maker, from a database of their own below the

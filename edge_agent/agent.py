@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -206,6 +207,7 @@ class Agent:
         if not self.config.models:
             answer = self.client.get_desired()
             self._note_poll(answer.body)
+            self._note_time(answer.headers.get("Date", ""))
             rows = (answer.body or {}).get("assignments") or []
             return [(str(row.get("model_id")), row) for row in rows if isinstance(row, dict)]
         found = []
@@ -244,8 +246,8 @@ class Agent:
         except ValueError:
             return
         # Only the last one, and only in memory: a server whose clock was years ahead for a while
-        # must not make every later assignment look expired.
-        self.installer.server_time = now
+        # must not make every later assignment look expired. "-0000" comes without a zone.
+        self.installer.server_time = now.replace(tzinfo=UTC) if now.tzinfo is None else now
 
     def _make_installer(self) -> Installer:
         credentials = self.client.credentials

@@ -83,6 +83,14 @@ class Holdings:
                 found.append(assignment)
         return found
 
+    def read_signers(self, slug: str) -> set[str]:
+        """Ids of the keys named by the last assignment acted on; none where it cannot be read."""
+        data = self.files.read(self.layout.assignment(slug))
+        try:
+            return {str(row["keyid"]) for row in json.loads(data or b"")["signatures"]}
+        except (ValueError, TypeError, KeyError, RecursionError):
+            return set()
+
     def whole_manifests(self) -> list[Manifest]:
         """The manifests of every release that is here entirely."""
         names = [name for name in self.files.list(self.layout.manifests) if name.endswith(".json")]

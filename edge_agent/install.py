@@ -12,12 +12,13 @@ rebuilt from the signed documents (`rebuild.py`).
 
 import json
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Protocol
 
-from edge_agent import __version__
+from edge_agent import RELEASED_ON, __version__
 from edge_agent.config import InstallConfig
 from edge_agent.exceptions import (
     DiskFullError,
@@ -42,6 +43,7 @@ from edge_agent.trust import (
     parse_assignment,
     verify_envelope,
 )
+from edge_agent.trusted_time import Witnesses, choose_signed_time, estimate_time
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +80,9 @@ class Installer:
         self_test: Callable[[Manifest], SelfTestResult],
         check_requirements: Callable[[Manifest], None],
         events: EventSink,
+        read_clock: Callable[[], float] = time.time,
     ) -> None:
+        """`read_clock` gives Unix seconds, as far as this machine knows."""
         self.files = files
         self.layout = layout
         self.config = config
@@ -88,6 +92,7 @@ class Installer:
         self.self_test = self_test
         self.check_requirements = check_requirements
         self.events = events
+        self.read_clock = read_clock
         self.holdings = Holdings(files, layout, device_id=device_id, trust_keys=trust_keys)
         self.store = StateStore(files, layout)
         self.state = AgentState()
@@ -151,6 +156,7 @@ class Installer:
             TransferError, DiskFullError: the files could not be had now; asking again is right.
         """
         self.restore_state()
+        self._forget_lost_signer(slug)
         assignment, manifest = self.verify(slug, answer)
         model = self.state.model(slug)
         if model.is_pinned:
@@ -184,7 +190,8 @@ class Installer:
 
     def verify(self, slug: str, answer: dict[str, Any]) -> tuple[Assignment, Manifest | None]:
         """The documents of an answer after every rule; the manifest is None for a removal."""
-        model = self.state.model(slug)
+        # Not `model()`: nothing is noted of a model before somebody trusted has named it.
+        model = self.state.models.get(slug) or ModelState()
         assignment = parse_assignment(
             verify_envelope(
                 answer.get("assignment"),
@@ -198,7 +205,7 @@ class Installer:
             device_id=self.device_id,
             model=slug,
             last=LastActed(model.counter, model.manifest_sha256, model.action),
-            trusted_time=self._trusted_time(),
+            trusted_time=estimate_time(self._witnesses()),
         )
         manifest = None
         if assignment.action == "install":
@@ -344,8 +351,7 @@ class Installer:
         model.counter = assignment.counter
         model.manifest_sha256 = assignment.manifest_sha256
         model.action = assignment.action
-        known = _parse_time(self.state.trusted_time)
-        latest = max(known, assignment.issued_at) if known else assignment.issued_at
+        latest = choose_signed_time(self._witnesses(), assignment.issued_at)
         self.state.trusted_time = latest.isoformat()
         self.save()
 
@@ -413,11 +419,29 @@ class Installer:
             self.save()
             self.try_trial(slug)
 
-    def _trusted_time(self) -> datetime | None:
-        known = _parse_time(self.state.trusted_time)
-        if self.server_time is None or known is None:
-            return known or self.server_time
-        return max(known, self.server_time)
+    def _forget_lost_signer(self, slug: str) -> None:
+        """A counter and a time count only while the key that signed them is trusted.
+
+        This is the way back from a key that somebody else had: a new one starts anew (TUF 1.0.34,
+        5.3.11, on fast-forward attacks).
+        """
+        model = self.state.models.get(slug)
+        trusted = {key.keyid for key in self.trust_keys if "assignment" in key.roles}
+        signers = self.holdings.read_signers(slug)
+        if model is None or not model.counter or not signers or not trusted:
+            return
+        if not signers & trusted:
+            logger.error("model %s: the key behind counter %d is gone", slug, model.counter)
+            model.counter, model.manifest_sha256, model.action = 0, "", ""
+            self.state.trusted_time = ""
+
+    def _witnesses(self) -> Witnesses:
+        return Witnesses(
+            released=datetime.fromisoformat(RELEASED_ON).replace(tzinfo=UTC),
+            own=datetime.fromtimestamp(self.read_clock(), UTC),
+            signed=_parse_time(self.state.trusted_time),
+            server=self.server_time,
+        )
 
     def _report(self, assignment_id: str, state: str, code: str, detail: str) -> None:
         """A report is a courtesy: failing to note it never undoes what happened."""

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ class ModelState:
 class AgentState:
     models: dict[str, ModelState] = field(default_factory=dict)
     trusted_time: str = ""
-    """RFC 3339; the latest time that somebody trusted has stated."""
+    """RFC 3339; the latest time that a signed assignment has stated (`trusted_time.py`)."""
 
     def model(self, slug: str) -> ModelState:
         return self.models.setdefault(slug, ModelState())
@@ -141,7 +142,10 @@ def parse_state(document: dict[str, Any]) -> AgentState:
             if row.get(slot):
                 row[slot] = Release(**row[slot])
         models[slug] = ModelState(**row)
-    return AgentState(models=models, trusted_time=str(document.get("trusted_time", "")))
+    trusted_time = str(document.get("trusted_time", ""))
+    if trusted_time and datetime.fromisoformat(trusted_time).tzinfo is None:
+        raise ValueError(f"trusted_time: expected a zone, got {trusted_time}")
+    return AgentState(models=models, trusted_time=trusted_time)
 
 
 class HomeLock:

@@ -4,7 +4,8 @@
 2. The assignment names this device, the manifest's model and the manifest's digest.
 3. `counter` is above the last one acted on, or equal with the same manifest and action.
 4. The manifest's `sequence` is not below the assignment's `floor_sequence`.
-5. The assignment has not expired by the latest trusted time, with one day of slack.
+5. The assignment has not expired by the time that is believed (`trusted_time.py`), with one day of
+   slack.
 6. `min_agent_version` is satisfied.
 7. Paths, roles, sizes and digests are well formed; the files themselves are checked as they arrive.
 """
@@ -43,6 +44,7 @@ EXPIRY_SLACK = timedelta(days=1)
 PROCESSOR_GOLDEN_PATH = "processor-golden.npz"
 DIGEST = re.compile(r"[0-9a-f]{64}")
 MAX_FILES = 64
+YEARS = range(1970, 9999)
 
 
 @dataclass(frozen=True)
@@ -307,7 +309,10 @@ def _time(document: Mapping[str, Any], name: str) -> datetime:
         value = datetime.fromisoformat(_text(document, name))
     except ValueError as error:
         raise DocumentError(f"{name}: {error}") from error
-    return value if value.tzinfo else value.replace(tzinfo=UTC)
+    if value.year not in YEARS:
+        # A day more or less must still be a date, whatever the offset.
+        raise DocumentError(f"{name}: expected a year of 1970 to 9998, got {value.year}")
+    return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
 
 
 def _decode_base64(value: Any, name: str) -> bytes:

@@ -216,6 +216,7 @@ class Server:
         counter: int = 1,
         sequence: int = 1,
         version: str = "1.0.0",
+        assignment: dict[str, Any] | None = None,
         **manifest: Any,
     ) -> str:
         """Assigns a release to the device; returns the manifest's digest."""
@@ -227,7 +228,7 @@ class Server:
             contents,
             base_url=self.url,
             manifest={"sequence": sequence, "version": version, **manifest},
-            assignment={"counter": counter},
+            assignment={"counter": counter, **(assignment or {})},
         )
         self.etag += 1
         payload = base64.b64decode(self.answer["manifest"]["payload"])
