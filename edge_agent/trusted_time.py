@@ -12,7 +12,7 @@ A device has four witnesses, and each may be wrong by years:
 The signed time alone may not decide, or one statement from 2099 would make every later assignment
 look expired for ever (a fast-forward attack, as TUF calls it, on the clock). So it counts only up
 to a day past the best other witness: the server where TLS vouches for it, else the later of `own`
-and `released`. A wrong `own` can therefore weaken the expiry, where no TLS tells the time, but never
+and `released`. So a wrong `own` can weaken the expiry, where no TLS tells the time, but never
 stop a device; and what the signer stated wrongly ends when any witness is put right.
 """
 
