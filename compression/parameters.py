@@ -119,9 +119,12 @@ PASSES: dict[str, PassInfo] = {
         {
             **_TRAINING,
             "steps": Parameter("int", 1, 1_000_000, default=1600),
-            "learning_rate": Parameter("float", 1e-7, 1.0, default=8e-3),
+            # None: what suits the blocks, see `compression.training.distillation`.
+            "learning_rate": Parameter("float", 1e-7, 1.0, default=None, is_nullable=True),
             "width": Parameter("int", 2, 256, default=None, is_nullable=True),
-            "blocks": _choice("full", "full", "separable"),
+            "blocks": _choice("full", "full", "separable", "pruned"),
+            # FP32 source to INT8 student; a given width decides alone.
+            "ratio": Parameter("float", 2.0, 1000.0, default=14.0),
         },
         needs_calibration=True,
         trains=True,

@@ -151,27 +151,29 @@ def _check_memory(facts: GraphFacts, recipe: Recipe) -> Iterator[str]:
 
 
 def _check_step(step: Step, facts: GraphFacts) -> Iterator[str]:
-    targets = _TARGETS.get(step.name)
+    is_cut = step.name == "distill.student" and step.parameters.get("blocks") == "pruned"
+    targets = _TARGETS["prune.structured"] if is_cut else _TARGETS.get(step.name)
     if targets is not None and not targets & facts.weighted.keys():
         where = "; those inside branches and loops are out of reach" if facts.inner_weights else ""
         yield (
             f"{step.name} finds nothing to work on: no {', '.join(sorted(targets))} with FP32 "
             f"weights of its own{where}."
         )
-    if step.name == "finetune.kd" and not facts.control_flow:
+    is_of_source = is_cut or step.name == "finetune.kd"
+    if is_of_source and not facts.control_flow:
         untrainable = find_untrainable(facts)
         if untrainable:
-            yield f"finetune.kd has no rule to train through {', '.join(untrainable)}."
-    if step.name == "distill.student" and not takes_images(facts):
+            yield f"{step.name} has no rule to train through {', '.join(untrainable)}."
+    if step.name == "distill.student" and not is_cut and not takes_images(facts):
         yield (
             "distill.student takes the place of image classifiers, one FP32 input [N, C, H, W] "
-            "with known C and one FP32 output; this model has others."
+            "with known C and one FP32 output, unless its blocks are pruned; this model has others."
         )
     if step.name == "convert.fp16" and not facts.weighted:
         yield "convert.fp16 finds no FP32 weights to halve."
     if facts.control_flow:
         names = ", ".join(facts.control_flow)
-        if step.name in ("convert.fp16", "prune.structured", "finetune.kd"):
+        if is_of_source or step.name in ("convert.fp16", "prune.structured"):
             yield f"{step.name} does not follow tensors into {names}."
         if step.name == "quantize.static" and step.parameters.get("format") == "qoperator":
             yield f"QOperator does not follow tensors into {names}; the format qdq does."

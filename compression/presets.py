@@ -79,6 +79,14 @@ PRESETS: dict[str, Preset] = {
             _STATIC,
         ),
         _preset(
+            "distilled-pruned-int8",
+            "Distilled from pruned + INT8",
+            "distilled-pruned-int8",
+            "The source cut to a 14th, taught by the whole of it, then static INT8; needs PyTorch.",
+            {"pass": "distill.student", "blocks": "pruned", **VARIED},
+            _STATIC,
+        ),
+        _preset(
             "mixed",
             "Mixed precision",
             "mixed",

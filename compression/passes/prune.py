@@ -10,12 +10,8 @@ from compression.passes.context import PassContext, PassResult
 from compression.passes.prepare import name_nodes
 from compression.pruning.graph import PruningGraph
 from compression.pruning.normalize import count_parameters
-from compression.pruning.pruner import Pruner
-from compression.pruning.repair import repair_consumers
-from compression.pruning.verification import check_pruned
+from compression.pruning.pruner import Pruner, cut_and_repair
 from compression.structure import strip_metadata
-
-CHECK_ROWS = 8
 
 
 def prune_structured(context: PassContext) -> PassResult:
@@ -36,31 +32,20 @@ def prune_structured(context: PassContext) -> PassResult:
     )
     ratio, is_uniform = parameters["ratio"], parameters["allocation"] == "uniform"
     ratios = [ratio] * len(pruner.importances) if is_uniform else pruner.spread_ratio(ratio)
-    pruned = pruner.prune(ratios)
-    before, after = count_parameters(pruner.graph.model), count_parameters(pruned.model)
-    if after == before:
+    if not pruner.choose(ratios):
         raise ModelUnsupportedError(
             f"Nothing was removed: every group is at its minimum of {parameters['min_keep']} "
             f"channels in multiples of {pruner.align}."
         )
-    check_pruned(pruner.graph, pruned.model, pruner.choose(ratios), samples.head(CHECK_ROWS))
-    result = pruned.model
-    repaired: list[str] = []
-    if parameters["repair"]:
-        result, repaired = repair_consumers(
-            pruner.graph.model,
-            pruned,
-            samples,
-            seed=context.seed,
-            threads=context.threads,
-            report_progress=context.report_progress,
-        )
+    result, repaired = cut_and_repair(
+        pruner, ratios, is_repaired=parameters["repair"], seed=context.seed
+    )
     name_nodes(result)
     onnx.save(strip_metadata(result), str(context.destination))
     widths = [len(item) for item in pruner.importances]
     facts: dict[str, Any] = {
-        "parameters_before": before,
-        "parameters_after": after,
+        "parameters_before": count_parameters(pruner.graph.model),
+        "parameters_after": count_parameters(result),
         "align": pruner.align,
         "groups": len(widths),
         "widths": widths,

@@ -11,12 +11,15 @@ from compression.exceptions import ModelUnsupportedError
 from compression.passes.context import Progress, ignore_progress
 from compression.pruning.graph import PruningGraph
 from compression.pruning.importance import rank_group, weigh_axes
+from compression.pruning.repair import repair_consumers
 from compression.pruning.selection import STEPS, allocate_ratios, choose_classes
-from compression.pruning.surgery import Pruned, count_kept, drop_classes
+from compression.pruning.surgery import count_kept, drop_classes
+from compression.pruning.verification import check_pruned
 from compression.sessions import open_session, run_samples
 from compression.statistics import mean_divergence
 
 PROBE_ROWS = 256
+CHECK_ROWS = 8
 
 
 @dataclass
@@ -24,7 +27,7 @@ class Pruner:
     """The graph with its importances, and what narrowing a group alone would cost.
 
     Attributes:
-        samples: calibration samples; the first `PROBE_ROWS` weigh the channels.
+        samples: calibration samples; the first `PROBE_ROWS` weigh the channels, all repair.
         align: the multiple of kept widths.
         min_keep: no group gets narrower than this.
 
@@ -61,9 +64,8 @@ class Pruner:
         uniform = [ratio] * len(self.importances)
         if len(self.importances) < 2:
             return uniform
-        return self.reach_size(
-            self.count_parameters, count_kept(self.graph, self.choose(uniform, align=1))
-        )
+        target = count_kept(self.graph, self.choose(uniform, align=1))
+        return self.reach_size(lambda dropped: count_kept(self.graph, dropped), target)
 
     def reach_size(self, size_of: Callable[[set[int]], int], target: float) -> list[float]:
         """One ratio per group that bring a size down to `target` where it hurts least.
@@ -83,18 +85,10 @@ class Pruner:
             saving_of=lambda index, step: self._narrow(index, step)[1],
         )
 
-    def count_parameters(self, dropped: set[int]) -> int:
-        """The parameters left without the dropped classes."""
-        return count_kept(self.graph, dropped)
-
     def choose(self, ratios: list[float], align: int | None = None) -> set[int]:
         """The classes that go when each group is narrowed by its ratio."""
         multiple = align or self.align
         return choose_classes(self.importances, ratios, align=multiple, min_keep=self.min_keep)
-
-    def prune(self, ratios: list[float]) -> Pruned:
-        """The graph without those classes."""
-        return drop_classes(self.graph, self.choose(ratios))
 
     def _narrow(self, index: int, step: float) -> tuple[float, int]:
         """Divergence and parameters saved with one group alone narrowed."""
@@ -122,3 +116,26 @@ class Pruner:
         session = open_session(model.SerializeToString(), threads=self.threads)
         first = run_samples(session, self._probe, [session.get_outputs()[0].name])[0]
         return first.reshape(len(first), -1)
+
+
+def cut_and_repair(
+    pruner: Pruner, ratios: list[float], *, is_repaired: bool = True, seed: int = 0
+) -> tuple[onnx.ModelProto, list[str]]:
+    """The graph with each group narrowed by its ratio, and the outputs of repaired nodes.
+
+    Raises:
+        ModelUnsupportedError: the pruned graph does not compute what it should.
+    """
+    dropped = pruner.choose(ratios)
+    pruned = drop_classes(pruner.graph, dropped)
+    check_pruned(pruner.graph, pruned.model, dropped, pruner.samples.head(CHECK_ROWS))
+    if not is_repaired:
+        return pruned.model, []
+    return repair_consumers(
+        pruner.graph.model,
+        pruned,
+        pruner.samples,
+        seed=seed,
+        threads=pruner.threads,
+        report_progress=pruner.report_progress,
+    )

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,16 +33,19 @@ def find_masks(graph: PruningGraph, dropped: set[int]) -> KeepMasks:
     return masks
 
 
-def count_kept(graph: PruningGraph, dropped: set[int]) -> int:
-    """The parameters that `drop_classes` would leave, without making the model."""
+def list_shapes(graph: PruningGraph, dropped: set[int]) -> Iterator[list[int]]:
+    """The shape each initializer would have in what `drop_classes` makes."""
     masks = find_masks(graph, dropped)
-    total = 0
     for name, values in graph.weights.items():
         sizes = list(values.shape)
         for axis, mask in masks.get(name, {}).items():
             sizes[axis] = int(mask.sum())
-        total += math.prod(sizes)
-    return total
+        yield sizes
+
+
+def count_kept(graph: PruningGraph, dropped: set[int]) -> int:
+    """The parameters that `drop_classes` would leave, without making the model."""
+    return sum(math.prod(shape) for shape in list_shapes(graph, dropped))
 
 
 def drop_classes(graph: PruningGraph, dropped: set[int], *, is_checked: bool = True) -> Pruned:

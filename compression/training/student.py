@@ -13,8 +13,6 @@ from compression.exceptions import ModelUnsupportedError
 OPSET = 17
 IR_VERSION = 8
 BLOCKS = 3
-# The source of FP32 is meant to be at least 12 times as large as the student of INT8.
-RATIO = 14
 GRAPH_BYTES = 7000
 MIN_WIDTH, MAX_WIDTH = 8, 64
 # A depthwise convolution of so few channels sees too little; MobileNets start the same way.
@@ -64,12 +62,14 @@ def _refuse(what: str) -> ModelUnsupportedError:
     )
 
 
-def choose_width(source: onnx.ModelProto, signature: Signature, *, is_separable: bool) -> int:
-    """The widest first block, in twos, with which the student as INT8 takes a `RATIO`th of the
+def choose_width(
+    source: onnx.ModelProto, signature: Signature, *, ratio: float, is_separable: bool
+) -> int:
+    """The widest first block, in twos, with which the student as INT8 takes a `ratio`th of the
     source: one byte per parameter and what a graph of its kind takes besides.
     """
     weights = sum(int(np.prod(tensor.dims)) for tensor in source.graph.initializer)
-    allowed = 4 * weights / RATIO - GRAPH_BYTES
+    allowed = 4 * weights / ratio - GRAPH_BYTES
     for width in range(MAX_WIDTH, MIN_WIDTH, -2):
         student = build_student(
             signature, width=width, is_separable=is_separable, is_probability=False, seed=0

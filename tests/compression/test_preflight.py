@@ -166,3 +166,19 @@ def test_an_order_that_cannot_work_queues_nothing():
     with pytest.raises(ModelUnsupportedError, match="of type string"):
         make_job(version)
     assert not Job.objects.exists()
+
+
+PRUNED_STUDENTS = {
+    "table": (with_input(None, 8), ""),
+    "untrainable": ({"operators": ("Conv", "LRN")}, "distill.student has no rule to train through"),
+    "loop": ({"control_flow": ("Loop",)}, "distill.student does not follow tensors into Loop"),
+    "nothing to prune": ({"weighted": {"Gather": 1}}, "distill.student finds nothing to work on"),
+}
+
+
+@pytest.mark.parametrize("case", PRUNED_STUDENTS)
+def test_a_pruned_student_wants_what_pruning_and_training_want(case):
+    over, words = PRUNED_STUDENTS[case]
+    document = {"schema": "compress/1", "passes": [{"pass": "distill.student", "blocks": "pruned"}]}
+    found = refusals(replace(FACTS, **over), parse_recipe(document))
+    assert any(words in message for message in found) if words else found == []

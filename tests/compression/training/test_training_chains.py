@@ -24,6 +24,11 @@ DISTILLED = [
     {"pass": "quantize.static"},
 ]
 
+CUT = [
+    {"pass": "distill.student", "blocks": "pruned", "ratio": 14, "steps": 60, "shift": 1},
+    {"pass": "quantize.static"},
+]
+
 
 def run_digits(scratch, passes):
     for source, target in (
@@ -61,6 +66,14 @@ def test_a_distilled_and_quantized_student_of_the_digits_is_tiny(tmp_path):
     # From 160 labelled rows a student learns this much; the rest is what more rows are for.
     assert report["variant"]["accuracy"]["value"] > 0.8
     assert report["passes"][0]["facts"]["held_out"]["control"]["accuracy"] > 0.5
+
+
+def test_a_pruned_student_of_the_digits_is_as_small_as_was_asked(tmp_path):
+    report = run_digits(tmp_path, CUT)
+    assert report["ratio"] > 12
+    assert report["accuracy_drop_points"] <= 3.0
+    facts = report["passes"][0]["facts"]
+    assert 0.8 < facts["pruned"]["expected_int8_bytes"] / report["variant"]["bytes"] < 1.25
 
 
 @pytest.mark.django_db

@@ -150,13 +150,87 @@ def test_a_student_of_no_given_width_is_as_wide_as_its_share_of_the_source(block
     shape = read_signature(small, CLASSES)
     is_separable = blocks == "separable"
     narrow, wide = (
-        choose_width(model, shape, is_separable=is_separable) for model in (small, large)
+        choose_width(model, shape, ratio=14, is_separable=is_separable) for model in (small, large)
     )
     assert 8 <= narrow < wide <= 64
     student = build_student(
         shape, width=wide, is_separable=is_separable, is_probability=False, seed=0
     )
     assert student.ByteSize() / 4 < large.ByteSize() / 12
+
+
+CUT: dict[str, Any] = {"blocks": "pruned", "steps": 20}
+
+
+@pytest.mark.parametrize("labels", [True, False], ids=["with labels", "without labels"])
+def test_a_pruned_student_is_its_source_with_fewer_channels(labels, folder, tmp_path):
+    source = onnx.load(str(folder / "original.onnx"))
+    facts, model, _ = train(
+        folder, tmp_path, "distill.student", source="original", labels=labels, ratio=8, **CUT
+    )
+    prepared = onnx.load(str(folder / "prepared.onnx"))
+    assert signature(model) == signature(source)
+    assert [node.op_type for node in model.graph.node] == [
+        node.op_type for node in prepared.graph.node
+    ]
+    assert accuracy(model) > 0.9
+    cut = facts["pruned"]
+    assert cut["parameters_after"] < cut["parameters_before"] / 2
+    assert cut["expected_int8_bytes"] <= source.ByteSize() / 8
+    runs = {"teacher", "before", "distilled"} | ({"control"} if labels else set())
+    assert set(facts["held_out"]) == runs
+    assert facts["kept"] in runs - {"teacher"}
+
+
+def test_a_pruned_student_learns_what_cutting_has_cost(folder, tmp_path):
+    facts, _, _ = train(
+        folder, tmp_path, "distill.student", source="original", labels=False, ratio=12, **CUT
+    )
+    scores = facts["held_out"]
+    assert facts["kept"] == "distilled"
+    assert scores["distilled"]["divergence"] < scores["before"]["divergence"]
+
+
+def test_a_pruned_student_may_take_the_place_of_any_model(tmp_path):
+    generator = np.random.default_rng(5)
+    draw = lambda *shape: generator.normal(0, 0.2, shape).astype(np.float32)  # noqa: E731
+    weights = {"a": draw(SIDE * SIDE, 64), "b": draw(64), "c": draw(64, 64), "d": draw(64, 5)}
+    nodes = [
+        helper.make_node("Flatten", ["x"], ["f"]),
+        helper.make_node("Gemm", ["f", "a", "b"], ["g"]),
+        helper.make_node("Relu", ["g"], ["r"]),
+        helper.make_node("MatMul", ["r", "c"], ["s"]),
+        helper.make_node("Relu", ["s"], ["t"]),
+        helper.make_node("MatMul", ["t", "d"], ["height"]),
+    ]
+    onnx.save(build(nodes, weights, ("height", 5), "N"), str(tmp_path / "original.onnx"))
+    facts, model, _ = train(
+        tmp_path,
+        tmp_path,
+        "distill.student",
+        source="original",
+        labels=False,
+        scoring=Scoring(is_classifier=False),
+        ratio=8,
+        **CUT,
+    )
+    assert facts["pruned"]["parameters_after"] < facts["pruned"]["parameters_before"]
+    assert run_model(model, make_samples(3, seed=1)[0]).shape == (3, 5)
+
+
+def test_a_pruned_student_that_needs_no_pruning_is_refused(folder, tmp_path):
+    with pytest.raises(ModelUnsupportedError, match="Nothing needs to be pruned"):
+        train(folder, tmp_path, "distill.student", source="original", ratio=2, **CUT)
+
+
+def test_a_pruned_student_has_the_same_bytes_for_the_same_seed(folder, tmp_path):
+    contents = []
+    for index in range(2):
+        target = tmp_path / str(index)
+        target.mkdir()
+        train(folder, target, "distill.student", source="original", ratio=8, **CUT)
+        contents.append((target / "out.onnx").read_bytes())
+    assert contents[0] == contents[1]
 
 
 def test_a_student_of_probabilities_gives_probabilities(folder, tmp_path):
