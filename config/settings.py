@@ -59,6 +59,7 @@ INSTALLED_APPS = [
     "knox",
     "django_filters",
     "drf_spectacular",
+    "drf_spectacular_sidecar",
     "django_celery_beat",
     "django_htmx",
     "config.apps.ConfigConfig",
@@ -239,6 +240,9 @@ SPECTACULAR_SETTINGS = {
     "DESCRIPTION": "Model registry and fleet control plane for edge AI.",
     "VERSION": AVIARY_VERSION,
     "SERVE_INCLUDE_SCHEMA": False,
+    # The page's own scripts, from the sidecar: nothing is fetched from elsewhere.
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     # Each status set under the name of what it belongs to.
     "ENUM_NAME_OVERRIDES": {
         "VersionStateEnum": "registry.states.VersionState",

@@ -19,7 +19,13 @@ def _link(name: str) -> Any:
 
 
 def _item(title: str, icon: str, name: str) -> dict[str, Any]:
-    return {"title": title, "icon": icon, "link": _link(name)}
+    """An entry of the sidebar; a list is shown to those who may view it."""
+    item = {"title": title, "icon": icon, "link": _link(name)}
+    if name.endswith("_changelist"):
+        app, model = name.removeprefix("admin:").removesuffix("_changelist").rsplit("_", 1)
+        permission = f"{app}.view_{model}"
+        item["permission"] = lambda request: request.user.has_perm(permission)
+    return item
 
 
 UNFOLD: dict[str, Any] = {
@@ -61,6 +67,7 @@ UNFOLD: dict[str, Any] = {
                     _item("Overview", "dashboard", "admin:index"),
                     _item("Models", "deployed_code", "admin:registry_model_changelist"),
                     _item("Versions", "history", "admin:registry_version_changelist"),
+                    _item("Data sets", "dataset", "admin:registry_dataset_changelist"),
                     _item("Compression", "compress", "admin:compression_job_changelist"),
                     _item("Fleet samples", "science", "admin:fleet_calibrationbuild_changelist"),
                     _item("Devices", "memory", "admin:fleet_device_changelist"),
@@ -71,6 +78,9 @@ UNFOLD: dict[str, Any] = {
                     _item("Drift", "monitoring", "admin:ingest_driftevaluation_changelist"),
                     _item("Alerts", "notifications", "admin:ingest_incident_changelist"),
                     _item("Audit", "fact_check", "admin:registry_auditevent_changelist"),
+                    _item("People", "group", "admin:auth_user_changelist"),
+                    _item("API tokens", "vpn_key", "admin:knox_authtoken_changelist"),
+                    _item("API", "api", "docs"),
                 ]
             }
         ],

@@ -1,0 +1,53 @@
+"""Tokens with which programs call the persons' API in a person's name."""
+
+from datetime import timedelta
+from typing import Any
+
+from django.contrib.auth.models import AbstractUser
+from django.db import transaction
+from knox.models import AuthToken
+
+from registry.exceptions import InvalidFieldError
+from registry.services.audit import record_event
+
+MAX_DAYS = 3650
+
+
+@transaction.atomic
+def make_api_token(*, user: AbstractUser, days: int, actor: str) -> tuple[Any, str]:
+    """The token's row and its secret, which is kept nowhere: it may do what `user` may do.
+
+    Args:
+        days: until it expires, 1 to 3650.
+
+    Raises:
+        InvalidFieldError: the user is inactive or the days are out of range.
+    """
+    if not 1 <= days <= MAX_DAYS:
+        raise InvalidFieldError(f"days: expected 1 to {MAX_DAYS}, found {days}.", {"days": days})
+    if not user.is_active:
+        raise InvalidFieldError(
+            f"{user.get_username()} is not active: a token of theirs opens nothing."
+        )
+    row, secret = AuthToken.objects.create(user=user, expiry=timedelta(days=days))
+    record_event(
+        actor=actor,
+        action="api_token.made",
+        obj=user,
+        summary=f"An API token of {user.get_username()} was made for {days} days",
+        details={"token_key": row.token_key, "days": days},
+    )
+    return row, secret
+
+
+@transaction.atomic
+def revoke_api_token(*, row: Any, actor: str) -> None:
+    """Ends a token at once."""
+    record_event(
+        actor=actor,
+        action="api_token.revoked",
+        obj=row.user,
+        summary=f"An API token of {row.user.get_username()} was revoked",
+        details={"token_key": row.token_key},
+    )
+    row.delete()

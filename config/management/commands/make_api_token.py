@@ -1,0 +1,30 @@
+"""Makes a token with which a program calls the API."""
+
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from config.api_tokens import make_api_token
+from registry.exceptions import AviaryError
+
+
+class Command(BaseCommand):
+    """`manage.py make_api_token USER [--days N]` prints the secret and nothing else."""
+
+    help = "Print a new API token of a user; it may do what the user may do."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("username")
+        parser.add_argument("--days", type=int, default=settings.REST_KNOX["TOKEN_TTL"].days)
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        user = User.objects.filter(username=options["username"]).first()
+        if user is None:
+            raise CommandError(f"There is no user {options['username']!r}.")
+        try:
+            _, secret = make_api_token(user=user, days=options["days"], actor="system")
+        except AviaryError as error:
+            raise CommandError(error.message) from error
+        self.stdout.write(secret)
