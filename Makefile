@@ -43,10 +43,8 @@ demo: $(SERVER_STAMP) ## play the whole story, then serve until Ctrl-C (FRESH=1 
 demo-check: $(SERVER_STAMP) ## play the story headless and verify every outcome
 	$(BIN)/python -m demo check
 
-run: agent-wheel ## serve on port 8000 with SQLite and local files
-	$(BIN)/python manage.py migrate
-	$(BIN)/python manage.py publish_agent dist/aviary_edge_agent-*.whl
-	$(BIN)/granian --interface wsgi --host 127.0.0.1 --port 8000 config.wsgi:application
+run: $(SERVER_STAMP) ## serve below var/ with SQLite, local files, Valkey and a worker
+	$(BIN)/python -m demo serve
 
 .PHONY: agent-wheel
 agent-wheel: $(SERVER_STAMP) ## build the edge agent's wheel into dist/, byte for byte the same each time

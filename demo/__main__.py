@@ -1,4 +1,4 @@
-"""`python -m demo [--fresh]` plays and serves; `python -m demo check` plays and verifies."""
+"""`python -m demo [--fresh]` plays and serves; `check` plays and verifies; `serve` only serves."""
 
 import argparse
 import fcntl
@@ -17,13 +17,15 @@ from demo.stack import ADMIN, REPOSITORY, Stack
 from demo.story import CHAPTERS, Story
 from tests.servers.processes import ServerError
 
-HOME = REPOSITORY / "var" / "demo"
-CHECK_HOME = REPOSITORY / "var" / "demo-check"
+VAR = REPOSITORY / "var"
+#: Where each command keeps its data. AVIARY_HOME is `server` below it, so that `manage.py` without
+#: any setting works on what `serve` serves.
+HOMES = {"play": VAR / "demo", "check": VAR / "demo-check", "serve": VAR}
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m demo", description=__doc__)
-    parser.add_argument("command", nargs="?", choices=["play", "check"], default="play")
+    parser.add_argument("command", nargs="?", choices=list(HOMES), default="play")
     parser.add_argument("--fresh", action="store_true", help="forget the last run")
     parser.add_argument("--open", action="store_true", help="open the browser at the end")
     arguments = parser.parse_args()
@@ -31,14 +33,16 @@ def main() -> int:
     # A shell without job control starts background commands with SIGINT ignored.
     signal.signal(signal.SIGINT, _end)
     is_check = arguments.command == "check"
-    home = CHECK_HOME if is_check else HOME
-    home.parent.mkdir(parents=True, exist_ok=True)
-    with home.with_suffix(".lock").open("w") as lock:
+    home = HOMES[arguments.command]
+    VAR.mkdir(exist_ok=True)
+    with (VAR / f"{arguments.command}.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            print(f"A demonstration already runs on {home}; stop it first.", file=sys.stderr)
+            print(f"A server already runs on {home}; stop it first.", file=sys.stderr)
             return 1
+        if arguments.command == "serve":
+            return serve(home)
         if arguments.fresh or is_check:
             shutil.rmtree(home, ignore_errors=True)
         return play(home, is_check=is_check, is_opened=arguments.open)
@@ -60,10 +64,7 @@ def play(home: Path, *, is_check: bool, is_opened: bool = False) -> int:
         _print_invitation(stack)
         if is_opened:
             webbrowser.open(stack.url)
-        while not stack.dead_processes():
-            time.sleep(1)
-        print(f"ended by itself: {', '.join(stack.dead_processes())}", file=sys.stderr)
-        return 1
+        return _wait(stack)
     except (StoryError, ApiError, ServerError, RuntimeError) as error:
         print(
             f"\nThe story stopped: {error}\nLogs: {stack.logs} and {home}/agents", file=sys.stderr
@@ -78,12 +79,43 @@ def play(home: Path, *, is_check: bool, is_opened: bool = False) -> int:
         stack.stop()
 
 
-def _print_invitation(stack: Stack) -> None:
+def serve(home: Path) -> int:
+    """Serve an empty or earlier used server below `home` until Ctrl-C. The exit status."""
+    stack = Stack(home, intervals={})
+    try:
+        stack.start()
+        _print_login(stack)
+        print("  Ctrl-C stops the server, its worker and its Valkey.\n", flush=True)
+        return _wait(stack)
+    except (ServerError, RuntimeError) as error:
+        print(f"\nThe server did not start: {error}\nLogs: {stack.logs}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 0
+    finally:
+        stack.stop()
+
+
+def _wait(stack: Stack) -> int:
+    while not stack.dead_processes():
+        time.sleep(1)
+    print(f"ended by itself: {', '.join(stack.dead_processes())}", file=sys.stderr)
+    return 1
+
+
+def _print_login(stack: Stack) -> None:
     print(
         f"""
   Open   {stack.url}/admin/
   Login  {ADMIN}   password  {stack.password}
+"""
+    )
 
+
+def _print_invitation(stack: Stack) -> None:
+    _print_login(stack)
+    print(
+        f"""\
   Worth a look
     Rollouts   the one that went all the way, and the one that its own gates aborted
     Drift      digits-cnn: line-b beside the baseline, bin by bin

@@ -1,10 +1,11 @@
-"""The server side: Valkey, web server and Celery worker below `var/demo`, with short intervals."""
+"""The server side: Valkey, web server and Celery worker, for the story and for `make run`."""
 
 import os
 import secrets
 import subprocess
 import sys
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 
 import urllib3
@@ -19,15 +20,19 @@ PREFERRED_PORT = 8000
 # The embedded default is what is shown; a developer's own servers are left alone.
 _UNWANTED = ("DATABASE_URL", "REDIS_URL", "S3_ENDPOINT_URL", "AVIARY_S3_BUCKET", "AVIARY_HTTPS")
 
+#: Short enough that a story fits into minutes.
+STORY_INTERVALS = {
+    "AVIARY_POLL_SECONDS": "1",
+    "AVIARY_WINDOW_SECONDS": "5",
+    "AVIARY_TICK_SECONDS": "2",
+}
+
 _MAKE_ADMIN = """
 import os
 from django.contrib.auth import get_user_model
-from knox.models import AuthToken
-users = get_user_model()
-user = users.objects.filter(username=os.environ["DEMO_ADMIN"]).first()
-if user is None:
-    user = users.objects.create_superuser(os.environ["DEMO_ADMIN"], "", os.environ["DEMO_PASSWORD"])
-print("TOKEN=" + AuthToken.objects.create(user)[1])
+users, name = get_user_model(), os.environ["DEMO_ADMIN"]
+if not users.objects.filter(username=name).exists():
+    users.objects.create_superuser(name, "", os.environ["DEMO_PASSWORD"])
 """
 
 
@@ -35,24 +40,31 @@ class Stack:
     """Everything but the devices. `start` brings it up, `stop` ends what was started."""
 
     def __init__(
-        self, home: Path, services: Mapping[str, str] | None = None, *, port: int | None = None
+        self,
+        home: Path,
+        services: Mapping[str, str] | None = None,
+        *,
+        port: int | None = None,
+        intervals: Mapping[str, str] = STORY_INTERVALS,
     ) -> None:
         """Chooses the address.
 
         Args:
             services: environment variables of stores to use in place of the embedded ones.
+            intervals: environment variables of how often things happen; empty for the defaults.
             port: where to serve; None takes 8000 if it is free. Stacks that may start at the same
                 time need ports of their own: the web server shares a port without a word.
         """
         self.home = home
         self._services = dict(services or {})
+        self._intervals = dict(intervals)
         self.logs = home / "logs"
         if port is None:
             port = free_port() if is_listening(PREFERRED_PORT) else PREFERRED_PORT
         self.port = port
         self.url = f"http://127.0.0.1:{self.port}"
         self.password = ""
-        self.token = ""
+        self._variables: dict[str, str] = {}
         self._processes: list[ManagedProcess] = []
         self._valkey: ValkeyServer | None = None
 
@@ -60,11 +72,13 @@ class Stack:
         for directory in (self.home, self.logs):
             directory.mkdir(parents=True, exist_ok=True)
         environment = self._environment(self._services.get("REDIS_URL") or self._start_valkey())
+        self._variables = environment
         self._manage(environment, "migrate", "--noinput", "--verbosity", "0")
         wheel = build_wheel(self.home / "agent")
         self._manage(environment, "publish_agent", str(wheel))
         self.password = self._remembered_password()
-        self.token = self._make_token(environment)
+        admin = {**environment, "DEMO_PASSWORD": self.password}
+        self._manage(admin, "shell", "-v", "0", "-c", _MAKE_ADMIN)
         web = self._run(
             "web", environment, Path(sys.executable).with_name("granian"), "--interface", "wsgi",
             "--host", "127.0.0.1", "--port", str(self.port), "--workers", "1",
@@ -76,6 +90,11 @@ class Stack:
             "--without-gossip", "--without-mingle", "--schedule", str(self.home / "beat"),
         )  # fmt: skip
         web.wait_until(self._is_healthy)
+
+    @cached_property
+    def token(self) -> str:
+        """An API token of the administrator."""
+        return self._manage(self._variables, "make_api_token", ADMIN, "--days", "7").strip()
 
     def stop(self) -> None:
         for process in reversed(self._processes):
@@ -97,13 +116,11 @@ class Stack:
         environment.update(
             AVIARY_HOME=str(self.home / "server"),
             AVIARY_PUBLIC_URL=self.url,
-            AVIARY_POLL_SECONDS="1",
-            AVIARY_WINDOW_SECONDS="5",
-            AVIARY_TICK_SECONDS="2",
             REDIS_URL=redis_url,
             DEMO_ADMIN=ADMIN,
             PYTHONUNBUFFERED="1",
         )
+        environment.update(self._intervals)
         environment.update(self._services)
         return environment
 
@@ -139,12 +156,6 @@ class Stack:
             path.touch(mode=0o600)
             path.write_text(secrets.token_urlsafe(12), encoding="utf-8")
         return path.read_text(encoding="utf-8").strip()
-
-    def _make_token(self, environment: dict[str, str]) -> str:
-        made = self._manage(
-            {**environment, "DEMO_PASSWORD": self.password}, "shell", "-v", "0", "-c", _MAKE_ADMIN
-        )
-        return made.rsplit("TOKEN=", 1)[1].strip()
 
     def _is_healthy(self) -> bool:
         try:
