@@ -20,12 +20,12 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
-from edge_agent.bench import compare_providers, format_table
 from edge_agent.config import InferenceConfig
 from edge_agent.exceptions import AgentError
-from edge_agent.providers import check_provider, list_available
-from edge_agent.session import ModelSession
-from edge_agent.trust import Manifest, ManifestFile
+from edge_agent.inference.bench import compare_providers, format_table
+from edge_agent.inference.providers import check_provider, list_available
+from edge_agent.inference.session import ModelSession
+from edge_agent.releases.trust import Manifest, ManifestFile
 
 PROVIDERS = ("tensorrt", "cuda", "cpu")
 CHANNELS, BLOCKS, SIDE, CLASSES = 64, 8, 112, 10

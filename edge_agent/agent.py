@@ -12,17 +12,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin
 
-from edge_agent import __version__, delta, selftest
-from edge_agent.backoff import backoff_delay_s
-from edge_agent.bundles import place_files
-from edge_agent.client import (
+from edge_agent import __version__
+from edge_agent.config import Config, InferenceConfig
+from edge_agent.control.backoff import backoff_delay_s
+from edge_agent.control.client import (
     DeviceClient,
     describe_capabilities,
     load_credentials,
     read_memory_mb,
 )
-from edge_agent.config import Config, InferenceConfig
-from edge_agent.download import Downloader
+from edge_agent.control.transport import Transport
 from edge_agent.exceptions import (
     AgentError,
     BlobCorruptError,
@@ -34,18 +33,20 @@ from edge_agent.exceptions import (
     TransferError,
 )
 from edge_agent.files import DiskFiles, make_dirs
-from edge_agent.install import Installer, SelfTestResult
-from edge_agent.providers import list_available
-from edge_agent.sampling import Sampler
-from edge_agent.slots import ModelSlot
-from edge_agent.spool import Spool
-from edge_agent.state import Layout
-from edge_agent.transport import Transport
-from edge_agent.trust import Manifest, ManifestFile, parse_version
-from edge_agent.upload import Uploader
+from edge_agent.inference.providers import list_available
+from edge_agent.install import delta, selftest
+from edge_agent.install.download import Downloader
+from edge_agent.install.installer import Installer, SelfTestResult
+from edge_agent.observation.sampling import Sampler
+from edge_agent.observation.spool import Spool
+from edge_agent.observation.upload import Uploader
+from edge_agent.releases.bundles import place_files
+from edge_agent.releases.state import Layout
+from edge_agent.releases.trust import Manifest, ManifestFile, parse_version
+from edge_agent.serving.slots import ModelSlot
 
 if TYPE_CHECKING:
-    from edge_agent.session import ModelSession
+    from edge_agent.inference.session import ModelSession
 
 logger = logging.getLogger(__name__)
 
@@ -150,15 +151,15 @@ class Agent:
         manifest = self.installer.holdings.load_manifest(model.current.manifest_sha256)
         path = place_files(manifest, self.layout, self.files)
         # numpy and the runtime come with it: an agent without a model does not pay for them.
-        from edge_agent.session import ModelSession
+        from edge_agent.inference.session import ModelSession
 
         session = ModelSession(
             path, manifest, inference or self.config.inference, cache=self.layout.optimised
         )
         guest = manifest.file_of_role("processor")
         if guest is not None:
-            from edge_agent.compiled import CompiledCache
-            from edge_agent.processor import open_processor
+            from edge_agent.sandbox.compiled import CompiledCache
+            from edge_agent.sandbox.processor import open_processor
 
             module = self.files.read(self.layout.blob(guest.sha256)) or b""
             cache = CompiledCache(self.layout.optimised)
@@ -169,7 +170,7 @@ class Agent:
         return {slot.session.manifest.digest for slot in self.slots.values() if slot.session}
 
     def _prune_cache(self) -> None:
-        from edge_agent.loading import prune_cache
+        from edge_agent.inference.loading import prune_cache
 
         kept = {
             release.manifest_sha256

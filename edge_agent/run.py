@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 from edge_agent import __version__
 from edge_agent.agent import Agent, StopRequested, require_enrolled
-from edge_agent.backoff import backoff_delay_s
 from edge_agent.config import SourceConfig
+from edge_agent.control.backoff import backoff_delay_s
 from edge_agent.exceptions import AgentError, AnswerError, InferenceError, TransferError
 from edge_agent.memory import release_code
-from edge_agent.observe import Observer
-from edge_agent.serving import Serving
-from edge_agent.source import NpzSource
-from edge_agent.spool import SpoolWriter
-from edge_agent.watch import Watcher
+from edge_agent.observation.observe import Observer
+from edge_agent.observation.spool import SpoolWriter
+from edge_agent.serving.serving import Serving
+from edge_agent.serving.source import NpzSource
+from edge_agent.serving.watch import Watcher
 
 if TYPE_CHECKING:
-    from edge_agent.endpoint import Endpoint
+    from edge_agent.serving.endpoint import Endpoint
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ class Runner:
         agent.installer.boot()
         agent.load_sessions()
         if self.config.serve.enabled:
-            from edge_agent.endpoint import Endpoint
+            from edge_agent.serving.endpoint import Endpoint
 
             self.endpoint = Endpoint(self.config.serve, self.serving)
             self.endpoint.start()

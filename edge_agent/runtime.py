@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 from edge_agent.agent import Agent
 from edge_agent.config import Config, load_config
 from edge_agent.exceptions import AgentError
+from edge_agent.releases.state import HomeLock, Layout
 from edge_agent.run import Runner
-from edge_agent.serving import Answer
-from edge_agent.state import HomeLock, Layout
+from edge_agent.serving.serving import Answer
 
 if TYPE_CHECKING:
-    from edge_agent.session import Inputs
+    from edge_agent.inference.session import Inputs
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from backports import zstd
 from onnx import TensorProto, helper, numpy_helper
 
 from benchmarks.agent.figures import Figure
-from edge_agent.delta import apply_patch
+from edge_agent.install.delta import apply_patch
 from registry.patches import make_patch
 
 FEATURES, WIDTHS, CLASSES = 256, (640, 640, 128), 10

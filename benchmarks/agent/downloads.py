@@ -12,11 +12,11 @@ import urllib3
 
 from benchmarks.agent.figures import Figure
 from edge_agent.config import InstallConfig, NetworkConfig
-from edge_agent.download import Downloader
+from edge_agent.control.transport import Transport
 from edge_agent.files import DiskFiles, make_dirs
-from edge_agent.state import Layout
-from edge_agent.transport import Transport
-from edge_agent.trust import ManifestFile
+from edge_agent.install.download import Downloader
+from edge_agent.releases.state import Layout
+from edge_agent.releases.trust import ManifestFile
 
 SIZE_BYTES = 128 << 20
 ROUNDS = 15

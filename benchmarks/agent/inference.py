@@ -11,8 +11,8 @@ import numpy as np
 
 from benchmarks.agent.figures import Figure
 from edge_agent.config import InferenceConfig
-from edge_agent.session import ModelSession
-from edge_agent.trust import parse_manifest
+from edge_agent.inference.session import ModelSession
+from edge_agent.releases.trust import parse_manifest
 from tests.edge_agent.publisher import make_manifest, make_model
 
 RUNS = 20_000

@@ -21,11 +21,11 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from edge_agent.compiled import CompiledCache
 from edge_agent.config import SandboxConfig
-from edge_agent.guest_instance import GuestModel
-from edge_agent.processor import read_packaged_guest
-from edge_agent.sandbox import Sandbox
+from edge_agent.sandbox.compiled import CompiledCache
+from edge_agent.sandbox.guest_instance import GuestModel
+from edge_agent.sandbox.processor import read_packaged_guest
+from edge_agent.sandbox.sandbox import Sandbox
 from tests.edge_agent.raw_images import classify_outside, prepare_image
 
 DATA = Path(__file__).resolve().parents[2] / "demo" / "data"

@@ -17,7 +17,7 @@ from demo.agents import Agent, DeviceSpec
 from demo.client import ApiError
 from demo.inputs import DATA, write_inputs
 from demo.plans import FIRST, MODEL
-from edge_agent.processor import read_packaged_guest
+from edge_agent.sandbox.processor import read_packaged_guest
 from tests.live import LiveServer
 
 

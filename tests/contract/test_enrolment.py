@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from edge_agent.client import DeviceClient, load_credentials
 from edge_agent.config import Config
+from edge_agent.control.client import DeviceClient, load_credentials
+from edge_agent.control.transport import Transport
 from edge_agent.files import make_dirs
-from edge_agent.state import Layout
-from edge_agent.transport import Transport
+from edge_agent.releases.state import Layout
 from tests.contract.test_agent_against_server import make_join_token
 from tests.edge_agent.simulated_disk import PowerCut, SimulatedDisk
 from tests.live import LiveServer

@@ -12,8 +12,8 @@ import numpy as np
 
 from edge_agent.config import InferenceConfig, check_inference
 from edge_agent.exceptions import AgentError
-from edge_agent.session import ModelSession
-from edge_agent.trust import parse_manifest
+from edge_agent.inference.session import ModelSession
+from edge_agent.releases.trust import parse_manifest
 
 
 def main(request: dict[str, Any]) -> dict[str, Any]:

@@ -9,16 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edge_agent.client import Credentials, DeviceClient, load_credentials
 from edge_agent.config import Config, InstallConfig, NetworkConfig
-from edge_agent.download import Downloader
+from edge_agent.control.client import Credentials, DeviceClient, load_credentials
+from edge_agent.control.transport import Answer
 from edge_agent.exceptions import AnswerError, CounterError, NotEnrolledError
-from edge_agent.factory import add_folder
 from edge_agent.files import make_dirs
-from edge_agent.install import Installer, SelfTestResult
-from edge_agent.state import Layout
-from edge_agent.transport import Answer
-from edge_agent.trust import Manifest, ManifestFile
+from edge_agent.install.download import Downloader
+from edge_agent.install.installer import Installer, SelfTestResult
+from edge_agent.releases.factory import add_folder
+from edge_agent.releases.state import Layout
+from edge_agent.releases.trust import Manifest, ManifestFile
 from tests.edge_agent.publisher import DEVICE, MODEL, TRUST_KEYS, make_answer, make_trust_rows
 from tests.edge_agent.simulated_disk import PowerCut, SimulatedDisk
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from edge_agent.guest_instance import GuestModel
-from edge_agent.scores import activate
+from edge_agent.inference.scores import activate
+from edge_agent.sandbox.guest_instance import GuestModel
 
 Array = np.ndarray[Any, Any]
 

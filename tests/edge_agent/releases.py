@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from edge_agent.config import Config, InferenceConfig
-from edge_agent.observe import Observer
-from edge_agent.serving import Serving
-from edge_agent.session import ModelSession
-from edge_agent.slots import ModelSlot
-from edge_agent.spool import Spool, SpoolWriter
-from edge_agent.trust import parse_manifest
+from edge_agent.inference.session import ModelSession
+from edge_agent.observation.observe import Observer
+from edge_agent.observation.spool import Spool, SpoolWriter
+from edge_agent.releases.trust import parse_manifest
+from edge_agent.serving.serving import Serving
+from edge_agent.serving.slots import ModelSlot
 from tests.edge_agent.publisher import MODEL, make_manifest
 
 

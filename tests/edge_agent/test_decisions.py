@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from edge_agent.config import DriftConfig, InstallConfig, MonitorConfig
-from edge_agent.drift import DriftMonitor, coarsen, psi
-from edge_agent.health import Traffic, judge
-from edge_agent.monitor import Thresholds
+from edge_agent.observation.drift import DriftMonitor, coarsen, psi
+from edge_agent.observation.monitor import Thresholds
+from edge_agent.serving.health import Traffic, judge
 
 CONFIG = InstallConfig()
 

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from edge_agent.config import InferenceConfig
-from edge_agent.session import ModelSession
-from edge_agent.trust import parse_manifest
+from edge_agent.inference.session import ModelSession
+from edge_agent.releases.trust import parse_manifest
 from tests.edge_agent.publisher import make_manifest, make_model
 
 ROOT = Path(__file__).resolve().parents[2]

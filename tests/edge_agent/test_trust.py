@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_agent import exceptions as e
-from edge_agent.trust import (
+from edge_agent.releases.trust import (
     ASSIGNMENT_TYPE,
     MANIFEST_TYPE,
     LastActed,

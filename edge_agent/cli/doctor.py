@@ -1,0 +1,235 @@
+"""What stands in the way of this device doing its work, and what a person can do about it."""
+
+import os
+import socket
+import statistics
+import time
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from edge_agent import __version__
+from edge_agent.config import Config
+from edge_agent.control.client import DeviceClient, load_credentials
+from edge_agent.control.transport import Transport
+from edge_agent.exceptions import AgentError, AnswerError, StateError
+from edge_agent.files import DiskFiles
+from edge_agent.inference.providers import check_provider, list_available
+from edge_agent.observation.spool import Spool
+from edge_agent.releases.state import Layout, StateStore
+from edge_agent.releases.trust import parse_version
+
+MIN_RUNTIME = "1.20"
+MAX_CLOCK_OFF_S = 300.0
+MAX_SPOOL_FILL = 0.8
+
+
+@dataclass(frozen=True)
+class Check:
+    name: str
+    is_ok: bool
+    detail: str
+    advice: str = ""
+    """What to do when it is not ok."""
+
+
+def examine_device(config: Config) -> list[Check]:
+    """Every check that can be made; those that need a home are left out where there is none."""
+    home = check_home(config)
+    checks = [home, check_runtime(), *check_providers(config), *check_server(config)]
+    if home.is_ok:
+        checks[1:1] = [check_disk(config), check_fsync(config)]
+        checks += [*check_state(config), *check_spool(config)]
+    return checks
+
+
+def check_home(config: Config) -> Check:
+    """The home is there, this user may write to it, and nobody else may read its credentials."""
+    try:
+        config.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        probe = config.home / f".write-probe-{os.getpid()}"
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        advice = f"let user {os.geteuid()} write there, or set [agent] home elsewhere"
+        return Check("home", False, f"{config.home}: {error.strerror}", advice)
+    credentials = Layout(config.home).credentials
+    if credentials.exists() and credentials.stat().st_mode & 0o077:
+        detail = f"{credentials} can be read by others"
+        return Check("home", False, detail, f"chmod 600 {credentials}")
+    return Check("home", True, str(config.home))
+
+
+def check_disk(config: Config) -> Check:
+    status = os.statvfs(config.home)
+    free = status.f_bavail * status.f_frsize
+    reserve = config.install.disk_reserve_bytes
+    return Check(
+        "disk",
+        free > reserve,
+        f"{free >> 20} MB free, reserve {reserve >> 20} MB",
+        "make room, or lower [install] disk_reserve_bytes; until then no release is downloaded",
+    )
+
+
+def check_fsync(config: Config) -> Check:
+    """Zero is as bad as slow: a disk that answers at once may be lying."""
+    path = config.home / f".fsync-probe-{os.getpid()}"
+    times = []
+    with path.open("wb") as stream:
+        for _ in range(20):
+            stream.write(b"x" * 4096)
+            stream.flush()
+            started = time.perf_counter()
+            os.fsync(stream.fileno())
+            times.append((time.perf_counter() - started) * 1e3)
+    path.unlink()
+    median = statistics.median(times)
+    detail = f"median {median:.2f} ms, worst {max(times):.2f} ms"
+    return Check("fsync", median < 500, detail, "use a faster disk or card; installs wait for it")
+
+
+def check_runtime() -> Check:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        return Check("runtime", False, str(error), "pip install onnxruntime, for this Python")
+    version = str(onnxruntime.__version__)
+    is_new = parse_version(version) >= parse_version(MIN_RUNTIME)
+    advice = f"pip install 'onnxruntime>={MIN_RUNTIME}'"
+    return Check("runtime", is_new, f"ONNX Runtime {version}, needs {MIN_RUNTIME}", advice)
+
+
+def check_providers(config: Config) -> list[Check]:
+    available = list_available()
+    checks = []
+    for name in config.inference.providers:
+        failure = check_provider(name, available)
+        detail = failure or "in the build, and loads"
+        advice = "install the named library, or take the provider out of [inference] providers"
+        checks.append(Check(f"provider {name}", not failure, detail, advice))
+    return checks
+
+
+def check_server(config: Config) -> list[Check]:
+    """Name, reachability, clock and credential, as far as each can be asked."""
+    checks = [check_name(config)]
+    transport = Transport(config.network, user_agent=f"aviary-agent/{__version__}")
+    started = time.monotonic()
+    try:
+        response = transport.open_stream(config.server_url.rstrip("/") + "/healthz", headers={})
+        response.close()
+    except AgentError as error:
+        return [*checks, Check("server", False, f"{error.code}: {error}", advise(str(error)))]
+    took = (time.monotonic() - started) * 1e3
+    kind = response.headers.get("Content-Type", "").split(";")[0]
+    is_ours = response.status == 200 and kind == "application/json"
+    detail = f"{response.status} {kind}, {took:.0f} ms"
+    advice = "something else answers: a log-in page, a proxy, or another program at this address"
+    checks.append(Check("server", is_ours, detail, advice))
+    checks.append(check_clock(response.headers.get("Date", "")))
+    if is_ours:
+        checks.append(check_credential(config, transport))
+    return checks
+
+
+def check_name(config: Config) -> Check:
+    parts = urlsplit(config.server_url)
+    try:
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        found = socket.getaddrinfo(parts.hostname or "", port, type=socket.SOCK_STREAM)
+    except (OSError, ValueError) as error:
+        advice = "check [agent] server_url, and the name servers in /etc/resolv.conf"
+        return Check("name", False, f"{parts.hostname}: {error}", advice)
+    return Check("name", True, f"{parts.hostname} is {found[0][4][0]}")
+
+
+def advise(error: str) -> str:
+    """What to do about a failed connection, by the words of its error."""
+    if "CERTIFICATE_VERIFY_FAILED" in error and ("expired" in error or "not yet valid" in error):
+        return "check this device's clock first, then the server's certificate"
+    if "CERTIFICATE_VERIFY_FAILED" in error:
+        return "set [network] ca_file to the authority that signed the server's certificate"
+    if "refused" in error:
+        return "the address answers and the port does not: is the control plane running there?"
+    if "WRONG_VERSION_NUMBER" in error or "record layer" in error:
+        return "the server speaks plain http at this port: change server_url"
+    return "check cable, radio, firewall and [agent] server_url"
+
+
+def check_clock(date: str) -> Check:
+    try:
+        theirs = parsedate_to_datetime(date).timestamp()
+    except ValueError:
+        return Check("clock", True, "the server does not state its time")
+    off = time.time() - theirs
+    return Check(
+        "clock",
+        abs(off) < MAX_CLOCK_OFF_S,
+        f"{off:+.1f} s from the server's",
+        "set the clock or run a time service; until then records carry wrong times and a TLS "
+        "certificate can look expired",
+    )
+
+
+def check_credential(config: Config, transport: Transport) -> Check:
+    """The device token, tried."""
+    again = "enrol with a new join token: aviary-agent enroll --join-token TOKEN"
+    try:
+        credentials = load_credentials(DiskFiles(), Layout(config.home), config.device_id)
+    except (AgentError, OSError) as error:
+        return Check("credential", False, str(error), again)
+    if credentials is None:
+        return Check("credential", False, "this device has not enrolled", again)
+    try:
+        DeviceClient(config, transport, credentials).get_desired()
+    except AnswerError as error:
+        advice = again if error.status == 401 else "ask a person to accept this device in the admin"
+        return Check("credential", False, str(error), advice)
+    except AgentError as error:
+        return Check("credential", False, f"{error.code}: {error}", advise(str(error)))
+    return Check("credential", True, f"accepted for {config.device_id}")
+
+
+def check_state(config: Config) -> list[Check]:
+    """What was blocked and why, trials under way, and whether the state could be read."""
+    layout = Layout(config.home)
+    try:
+        state = StateStore(DiskFiles(), layout).load()
+    except (StateError, OSError) as error:
+        advice = "restart the agent: it rebuilds the state; then look for a failing disk"
+        return [Check("state", False, str(error), advice)]
+    checks = []
+    if layout.state.with_suffix(".corrupt").exists():
+        detail = "state.json was damaged once and has been rebuilt"
+        advice = f"look for a failing disk, then remove {layout.state.with_suffix('.corrupt')}"
+        checks.append(Check("state", False, detail, advice))
+    for slug, model in state.models.items() if state else ():
+        for digest, reason in model.blocked.items():
+            advice = f"mend the cause and run: aviary-agent unblock --model {slug}"
+            checks.append(Check(f"model {slug}", False, f"blocked {digest[:12]}: {reason}", advice))
+        if model.trial is not None and model.tries > 1:
+            detail = f"{model.trial.version} was interrupted in {model.tries} tries"
+            advice = "look for restarts and power cuts during its self-test"
+            checks.append(Check(f"model {slug}", False, detail, advice))
+        if model.current is None and model.action == "install":
+            detail = "nothing is installed"
+            advice = "aviary-agent status says why; aviary-agent sync tries now"
+            checks.append(Check(f"model {slug}", False, detail, advice))
+    return checks or [Check("state", True, f"{len(state.models) if state else 0} models")]
+
+
+def check_spool(config: Config) -> list[Check]:
+    path: Path = Layout(config.home).spool
+    if not path.exists():
+        return []
+    spool = Spool(path, config.spool)
+    try:
+        stat = spool.stat()
+    finally:
+        spool.close()
+    fill = stat["bytes"] / config.spool.max_bytes
+    detail = f"{fill:.0%} of {config.spool.max_bytes >> 20} MB, {stat['dropped']} records dropped"
+    advice = "records are dropped when it is full: mend the connection, or raise [spool] max_bytes"
+    return [Check("spool", fill < MAX_SPOOL_FILL, detail, advice)]

@@ -1,0 +1,1 @@
+"""One loaded release: sessions of ONNX Runtime, their providers, and what comes out."""

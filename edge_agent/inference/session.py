@@ -1,0 +1,219 @@
+"""One loaded release: runs a batch and says what came out and how long it took.
+
+This module imports numpy and the runtime; the agent imports it when the first model loads.
+"""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edge_agent.config import InferenceConfig
+from edge_agent.exceptions import InferenceError, InputError
+from edge_agent.inference.cache import ResultCache
+from edge_agent.inference.latency import LatencyWindow
+from edge_agent.inference.loading import open_session
+from edge_agent.inference.scores import ScoreReader, Scores
+from edge_agent.releases.trust import Manifest
+
+if TYPE_CHECKING:
+    from edge_agent.sandbox.processor import Processor
+
+Array = np.ndarray[Any, Any]
+Inputs = Array | dict[str, Array]
+DTYPES = {
+    "tensor(float)": "float32",
+    "tensor(double)": "float64",
+    "tensor(float16)": "float16",
+    "tensor(int8)": "int8",
+    "tensor(int16)": "int16",
+    "tensor(int32)": "int32",
+    "tensor(int64)": "int64",
+    "tensor(uint8)": "uint8",
+    "tensor(uint16)": "uint16",
+    "tensor(uint32)": "uint32",
+    "tensor(uint64)": "uint64",
+    "tensor(bool)": "bool",
+}
+
+
+class Result:
+    """What came out of one inference. The scores are read when first asked for."""
+
+    __slots__ = ("_reader", "_scores", "is_cached", "latency_ms", "outputs")
+
+    def __init__(
+        self,
+        outputs: list[Array],
+        latency_ms: float,
+        reader: ScoreReader,
+        *,
+        is_cached: bool = False,
+    ) -> None:
+        self.outputs = outputs
+        """Every output of the model, in its order; read-only arrays when the cache is on."""
+        self.latency_ms = latency_ms
+        """Of the runtime alone."""
+        self.is_cached = is_cached
+        self._reader = reader
+        self._scores: Scores | None = None
+
+    @property
+    def scores(self) -> Scores:
+        if self._scores is None:
+            self._scores = self._reader.read(self.outputs)
+        return self._scores
+
+    @property
+    def class_id(self) -> int | None:
+        """None when the outputs are no scores, or not finite."""
+        return self.scores.class_id
+
+    @property
+    def confidence(self) -> float | None:
+        return self.scores.confidence
+
+    @property
+    def top_k(self) -> tuple[tuple[int, str, float], ...]:
+        """(class, label, probability), best first."""
+        return self.scores.top_k
+
+    @property
+    def error(self) -> str:
+        """`non_finite`, or empty."""
+        return self.scores.error
+
+
+class ModelSession:
+    """An ONNX Runtime session with the manifest's reading of its outputs."""
+
+    def __init__(
+        self,
+        model_path: Path,
+        manifest: Manifest,
+        config: InferenceConfig,
+        *,
+        cache: Path | None = None,
+    ) -> None:
+        """Loads the model.
+
+        Args:
+            cache: a folder for what the runtime and its providers make of the model on this device,
+                keyed by digest.
+
+        Raises:
+            ProviderError: strict, and the requested provider would not run all of the graph.
+            InferenceError: the runtime refuses the model.
+        """
+        self.manifest = manifest
+        self.config = config
+        self.session, self.providers = open_session(model_path, config, manifest, cache)
+        self.inputs = {
+            node.name: (DTYPES.get(node.type, node.type), tuple(node.shape))
+            for node in self.session.get_inputs()
+        }
+        """Dtype and shape by name; a dimension that is no number is free."""
+        self.input_names = list(self.inputs)
+        self.output_names = [node.name for node in self.session.get_outputs()]
+        post = manifest.document.get("postprocessing") or {}
+        scores = post.get("scores_output")
+        self.reader = ScoreReader(
+            index=self.output_names.index(scores) if scores in self.output_names else 0,
+            activation=post.get("activation", "softmax"),
+            labels=tuple(manifest.labels),
+            top_k=config.top_k,
+        )
+        self.latency = LatencyWindow(config.latency_window)
+        self.cache: ResultCache | None = None
+        if config.cache_entries:
+            self.cache = ResultCache(
+                config.cache_entries, config.cache_ttl_s, release=manifest.digest
+            )
+        self.processor: Processor | None = None
+        """Takes raw images, where the release has one and a caller has opened it."""
+        self._run = self.session.run
+        self._first = self.input_names[0] if self.input_names else ""
+
+    def run(self, inputs: dict[str, Array]) -> tuple[list[Array], int]:
+        """Outputs and nanoseconds: the bare run, timed and nothing else."""
+        started = time.perf_counter_ns()
+        outputs = self._run(self.output_names, inputs)
+        elapsed = time.perf_counter_ns() - started
+        self.latency.add(elapsed)
+        return outputs, elapsed
+
+    def infer(self, inputs: Inputs) -> Result:
+        """Runs one sample.
+
+        Args:
+            inputs: the preprocessed tensor of the first input, or one per input name, with the
+                batch axis; only the first row's scores are read. With a processor also one raw
+                image, uint8 `[1, height, width, channels]`.
+
+        Raises:
+            InferenceError: the runtime failed, for example on a wrong shape.
+        """
+        cache = self.cache
+        if cache is None or isinstance(inputs, dict):
+            return self._infer(inputs)
+        key = cache.key(inputs)
+        found = cache.get(key)
+        if found is not None:
+            return found
+        result = self._infer(inputs)
+        cache.put(key, keep(result))
+        return result
+
+    def check_inputs(self, inputs: Inputs) -> dict[str, Array]:
+        """The tensors by name, when each is one that the model takes.
+
+        Raises:
+            InputError: a name, dtype or shape is wrong; the message has expected and got.
+        """
+        feed = inputs if isinstance(inputs, dict) else {self._first: inputs}
+        if self.processor is not None and self.processor.takes(inputs):
+            self.processor.check(feed[self._first])
+            return feed
+        if set(feed) != set(self.inputs):
+            raise InputError(f"inputs: expected {self.input_names}, got {sorted(feed)}")
+        for name, tensor in feed.items():
+            dtype, shape = self.inputs[name]
+            is_fitting = len(shape) == tensor.ndim and all(
+                not isinstance(want, int) or want == got
+                for want, got in zip(shape, tensor.shape, strict=True)
+            )
+            if not is_fitting or 0 in tensor.shape:
+                expected = [want if isinstance(want, int) else "any" for want in shape]
+                got = list(tensor.shape)
+                raise InputError(f"input {name}: expected shape {expected}, got {got}")
+            if tensor.dtype != dtype:
+                raise InputError(f"input {name}: expected dtype {dtype}, got {tensor.dtype}")
+        return feed
+
+    def takes_image(self, inputs: Inputs) -> bool:
+        """True when `inputs` is a raw image that the release's processor takes."""
+        return self.processor is not None and self.processor.takes(inputs)
+
+    def _infer(self, inputs: Inputs) -> Result:
+        if self.processor is not None and self.processor.takes(inputs):
+            return self.processor.infer(inputs)  # type: ignore[arg-type]
+        feed = inputs if isinstance(inputs, dict) else {self._first: inputs}
+        started = time.perf_counter_ns()
+        try:
+            outputs = self._run(self.output_names, feed)
+        except Exception as error:
+            raise InferenceError(str(error)[:300]) from error
+        elapsed = time.perf_counter_ns() - started
+        self.latency.add(elapsed)
+        return Result(outputs, elapsed / 1e6, self.reader)
+
+
+def keep(result: Result) -> Result:
+    """A copy for the cache, whose arrays nobody can change; its own latency is nil."""
+    for output in result.outputs:
+        if isinstance(output, np.ndarray):
+            output.flags.writeable = False
+    kept = Result(result.outputs, 0.0, result._reader, is_cached=True)
+    kept._scores = result.scores
+    return kept

@@ -1,0 +1,1 @@
+"""Brings a release from an assignment to the point where it runs."""

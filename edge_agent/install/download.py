@@ -1,0 +1,249 @@
+"""Fetches one file of a release into `blobs/`, resuming what an earlier try left."""
+
+import logging
+import re
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from edge_agent.config import InstallConfig
+from edge_agent.control.transport import Transport
+from edge_agent.exceptions import (
+    DigestError,
+    DiskFullError,
+    DownloadError,
+    LengthError,
+    RedirectError,
+    TransferError,
+)
+from edge_agent.files import FileLayer, publish
+from edge_agent.install.hashing import BackgroundHash
+from edge_agent.releases.state import Layout
+from edge_agent.releases.trust import ManifestFile
+
+logger = logging.getLogger(__name__)
+CHUNK_BYTES = 64 << 10, 512 << 10
+"""Least and most that is read, hashed and written at a time; more falls out of a core's cache."""
+CHUNKS_PER_FILE = 64
+"""A connection that breaks costs at most one chunk: so much of a large file, or less."""
+
+
+class UrlExpiredError(DownloadError):
+    code = "url_expired"
+
+
+@dataclass
+class Progress:
+    """What one file has cost so far."""
+
+    attempts: int = 0
+    bytes_taken: int = 0
+
+
+class Downloader:
+    def __init__(
+        self,
+        files: FileLayer,
+        layout: Layout,
+        transport: Transport,
+        config: InstallConfig,
+        *,
+        sleep: Callable[[int], None],
+    ) -> None:
+        """`sleep` waits after the n-th failure, and may raise to stop."""
+        self.files = files
+        self.layout = layout
+        self.transport = transport
+        self.config = config
+        self.sleep = sleep
+
+    def fetch(
+        self, file: ManifestFile, get_url: Callable[[bool], str], *, attempts: int = 0
+    ) -> None:
+        """Makes `blobs/<sha256>` whole and durable.
+
+        Args:
+            get_url: the file's address; called with True once when the first one has expired.
+            attempts: transfers before it is given up; 0 takes the configured number.
+
+        Raises:
+            DigestError, LengthError: the server sends other bytes than were signed.
+            DownloadError: attempts or bytes ran out.
+            DiskFullError: not enough space above the reserve.
+        """
+        if self.has_blob(file):
+            return
+        self.check_space(file)
+        attempts = attempts or self.config.download_attempts
+        progress, url, is_fresh = Progress(), get_url(False), False
+        while True:
+            progress.attempts += 1
+            try:
+                self._attempt(file, url, progress)
+                self._publish(file)
+                return
+            except UrlExpiredError:
+                if is_fresh:
+                    raise
+                url, is_fresh = get_url(True), True
+            except DigestError:
+                # A resumed prefix may be from other bytes; one clean try tells who is wrong.
+                if progress.attempts > 1:
+                    raise
+            except (LengthError, RedirectError):
+                # Asking again at once brings the same; the next poll may find it mended.
+                raise
+            except TransferError as error:
+                if progress.attempts >= attempts:
+                    raise DownloadError(
+                        f"{file.path}: {error} (attempt {progress.attempts})"
+                    ) from error
+                logger.warning("download of %s: %s; trying again", file.path, error)
+                self.sleep(progress.attempts)
+
+    def has_blob(self, file: ManifestFile) -> bool:
+        """True when the blob is here and whole; a damaged one is removed."""
+        path = self.layout.blob(file.sha256)
+        if self.files.size(path) is None:
+            return False
+        if self.files.digest(path) == file.sha256:
+            return True
+        logger.error("blob %s is damaged and removed", file.sha256)
+        self.files.unlink(path)
+        return False
+
+    def check_space(self, file: ManifestFile) -> None:
+        needed = file.size_bytes - (self.files.size(self.layout.part(file.sha256)) or 0)
+        free = self.files.free_bytes(self.layout.parts) - self.config.disk_reserve_bytes
+        if needed > free:
+            raise DiskFullError(f"{file.path} needs {needed} bytes, {free} are free")
+
+    def store(self, file: ManifestFile, data: bytes) -> None:
+        """Makes `data` the blob of `file`, after the same checks as a download."""
+        part = self.layout.part(file.sha256)
+        self.files.write(part, data)
+        self._check(file)
+        self._publish(file)
+
+    def _attempt(self, file: ManifestFile, url: str, progress: Progress) -> None:
+        part = self.layout.part(file.sha256)
+        have = self.files.size(part) or 0
+        if have > file.size_bytes:
+            self.files.unlink(part)
+            have = 0
+        if have == file.size_bytes and have > 0:
+            self._check(file)
+            return
+        headers = {"Accept-Encoding": "identity"}
+        if have:
+            headers["Range"] = f"bytes={have}-"
+            headers["If-Range"] = f'"{file.sha256}"'
+        response = self.transport.open_stream(url, headers=headers)
+        try:
+            if response.status == 206:
+                self._check_range(response.headers.get("Content-Range", ""), have, file)
+            elif response.status == 200:
+                self.files.write(part, b"")
+                have = 0
+            elif response.status == 416:
+                self.files.unlink(part)
+                raise DownloadError("range refused; starting over")
+            elif response.status == 403:
+                raise UrlExpiredError("the address has expired")
+            else:
+                raise DownloadError(f"server answered {response.status}")
+            if response.headers.get("Content-Encoding", "identity") != "identity":
+                raise DownloadError("server encoded the body")
+            declared = response.headers.get("Content-Length", "")
+            if declared.isdigit() and int(declared) != file.size_bytes - have:
+                raise DownloadError(
+                    f"expected {file.size_bytes - have} bytes, server announces {declared}"
+                )
+            start = have
+            have, digest = self._take_body(response, file, progress, have)
+        finally:
+            response.close()
+        if have < file.size_bytes:
+            raise DownloadError(f"expected {file.size_bytes} bytes, got {have}")
+        # What went to the file was hashed on its way; only a resumed one is read again for its
+        # beginning, which another run of the agent has written.
+        self._check(file, None if start else digest)
+
+    def _take_body(
+        self, response: Any, file: ManifestFile, progress: Progress, have: int
+    ) -> tuple[int, str]:
+        """Appends the body to the part; its size now, and the digest of what came."""
+        from urllib3.exceptions import HTTPError
+
+        part = self.layout.part(file.sha256)
+        least, most = CHUNK_BYTES
+        chunk_bytes = min(max(file.size_bytes // CHUNKS_PER_FILE, least), most)
+        slowest_s = self.transport.config.answer_deadline_s + (
+            file.size_bytes / self.config.download_min_bytes_per_s
+        )
+        with BackgroundHash() as hasher:
+            try:
+                for chunk in read_pieces(response, chunk_bytes, slowest_s):
+                    have += len(chunk)
+                    progress.bytes_taken += len(chunk)
+                    if have > file.size_bytes:
+                        self.files.unlink(part)
+                        raise LengthError(f"more than the declared {file.size_bytes} bytes")
+                    allowed = file.size_bytes * self.config.download_max_overhead + chunk_bytes
+                    if progress.bytes_taken > allowed:
+                        raise LengthError(f"took {progress.bytes_taken} bytes and is not whole")
+                    hasher.update(chunk)
+                    self.files.append(part, chunk)
+            except (HTTPError, OSError) as error:
+                raise TransferError(f"broke off after {have} bytes: {error}") from error
+            return have, hasher.hexdigest()
+
+    def _check_range(self, content_range: str, have: int, file: ManifestFile) -> None:
+        match = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+|\*)", content_range)
+        if not match or int(match[1]) != have or match[3] not in ("*", str(file.size_bytes)):
+            self.files.unlink(self.layout.part(file.sha256))
+            raise DownloadError(f"asked from byte {have}, answered {content_range!r}")
+
+    def _check(self, file: ManifestFile, digest: str | None = None) -> None:
+        """Refuses a part that is not `file`; `digest` spares reading what was hashed already."""
+        part = self.layout.part(file.sha256)
+        size, digest = self.files.size(part), digest or self.files.digest(part)
+        if size != file.size_bytes or digest != file.sha256:
+            self.files.unlink(part)
+            if size != file.size_bytes:
+                raise LengthError(f"{file.path}: expected {file.size_bytes} bytes, got {size}")
+            raise DigestError(f"{file.path}: expected {file.sha256}, got {digest}")
+
+    def _publish(self, file: ManifestFile) -> None:
+        # `part/` is not synced: a name that comes back there is swept at the next start.
+        publish(self.files, self.layout.part(file.sha256), self.layout.blob(file.sha256))
+
+
+def read_pieces(response: Any, size_bytes: int, slowest_s: float) -> Iterator[bytes]:
+    """The body in pieces of about `size_bytes`; what came before a fault still comes out.
+
+    Raises:
+        DownloadError: it has taken more than `slowest_s` seconds.
+    """
+    deadline, pending = time.monotonic() + slowest_s, bytearray()
+    try:
+        # What is there now, for a read of all would wait for the slowest byte.
+        while piece := response.read1(size_bytes, decode_content=False):
+            if time.monotonic() > deadline:
+                pending += piece
+                raise DownloadError(f"slower than {slowest_s:.0f} s for the file")
+            if not pending and 2 * len(piece) >= size_bytes:
+                # A fast network fills pieces by itself; gathering them would copy every byte twice.
+                yield piece
+                continue
+            pending += piece
+            if len(pending) >= size_bytes:
+                yield bytes(pending)
+                pending.clear()
+    except Exception:
+        if pending:
+            yield bytes(pending)
+        raise
+    if pending:
+        yield bytes(pending)

@@ -1,0 +1,1 @@
+"""What the agent notes and sends: records, events, drift, resources, samples."""

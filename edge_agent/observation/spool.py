@@ -1,0 +1,326 @@
+"""Records and events on disk until the server has them: SQLite, WAL, `synchronous=FULL`.
+
+A batch gets its id in the same transaction that picks its rows, so that after any crash the same
+rows go out again under the same id, and the server counts them once.
+"""
+
+import collections
+import json
+import logging
+import sqlite3
+import threading
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edge_agent.clock import Clock, read_system_clock
+from edge_agent.config import SpoolConfig
+from edge_agent.observation.spool_file import IDLE_LOG_BYTES, SpoolFile
+
+logger = logging.getLogger(__name__)
+
+ORDINARY, UNSURE, IMPORTANT = 0, 1, 2
+"""Priorities: an answer, an answer of low confidence, a failure. The higher leave last when space
+runs out, and go up first."""
+DROP_TO = 0.9
+"""Past the cap, space is made down to this share of it, not to be at the cap again at once."""
+DROP_ROWS = 1000
+REFUSED_KEPT = 500
+encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+
+
+@dataclass(frozen=True)
+class Batch:
+    batch_id: str
+    records: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A record on its way to the disk."""
+
+    priority: int
+    body: str
+    since_boot_s: float | None = None
+    """When it was made, in seconds since the boot."""
+
+
+class Spool:
+    """The database; safe to use from several threads."""
+
+    def __init__(self, path: Path, config: SpoolConfig, clock: Clock | None = None) -> None:
+        self.config = config
+        self.clock = clock or read_system_clock()
+        self._lock = threading.RLock()
+        self._file = SpoolFile(path, config.max_bytes)
+        self._db = self._file.db
+        with self._transaction():
+            self._db.execute(
+                "INSERT OR IGNORE INTO boot (boot_id) VALUES (?)", (self.clock.boot_id,)
+            )
+            # Boots that no record is of any more.
+            self._db.execute(
+                "DELETE FROM boot WHERE boot_id <> ? AND id NOT IN "
+                "(SELECT DISTINCT boot FROM record WHERE boot IS NOT NULL)",
+                (self.clock.boot_id,),
+            )
+        (self._boot,) = self._db.execute(
+            "SELECT id FROM boot WHERE boot_id = ?", (self.clock.boot_id,)
+        ).fetchone()
+
+    def close(self) -> None:
+        with self._lock:
+            self._db.close()
+
+    def add_records(self, rows: list[Row]) -> None:
+        """Stores `rows`, durable on return; past the cap the least go."""
+        with self._lock:
+            with self._transaction():
+                self._db.executemany(
+                    "INSERT INTO record (priority, body, boot, since_boot_s) VALUES (?, ?, ?, ?)",
+                    [(row.priority, row.body, self._boot, row.since_boot_s) for row in rows],
+                )
+            self._enforce_cap()
+
+    def next_batch(self, limit: int) -> Batch | None:
+        """The batch that is under way, else a new one; None when empty.
+
+        A new one takes the `limit` rows of the highest priority, of these the oldest.
+        """
+        with self._lock, self._transaction():
+            row = self._db.execute(
+                "SELECT batch_id FROM record WHERE batch_id IS NOT NULL LIMIT 1"
+            ).fetchone()
+            batch_id = row[0] if row else uuid.uuid4().hex
+            if row is None:
+                self._db.execute(
+                    "UPDATE record SET batch_id = ? WHERE id IN "
+                    "(SELECT id FROM record ORDER BY priority DESC, id LIMIT ?)",
+                    (batch_id, limit),
+                )
+            rows = self._db.execute(
+                "SELECT record.id, body, boot, boot_id, since_boot_s FROM record "
+                "LEFT JOIN boot ON boot.id = record.boot WHERE batch_id = ? ORDER BY record.id",
+                (batch_id,),
+            ).fetchall()
+        return Batch(batch_id, [self._read(*row) for row in rows]) if rows else None
+
+    def acknowledge(self, batch_id: str, *, uploaded: int, rejected: int = 0) -> None:
+        """Forgets the rows of a batch that the server has: counted, or rejected one by one."""
+        with self._lock:
+            with self._transaction():
+                self._db.execute("DELETE FROM record WHERE batch_id = ?", (batch_id,))
+                self._count("uploaded", uploaded)
+                self._count("rejected", rejected)
+            self._db.executescript("PRAGMA incremental_vacuum(256)")
+            is_empty = self._db.execute("SELECT 1 FROM record LIMIT 1").fetchone() is None
+            self._file.keep_log_short(IDLE_LOG_BYTES if is_empty else None)
+
+    def release(self, batch_id: str) -> None:
+        """Takes the id off its rows. Only right when the server stored nothing of it (413)."""
+        with self._lock, self._transaction():
+            self._db.execute("UPDATE record SET batch_id = NULL WHERE batch_id = ?", (batch_id,))
+
+    def refuse(self, batch_id: str, reason: str) -> int:
+        """Sets aside a batch the server will never take; returns its number of rows.
+
+        The newest `REFUSED_KEPT` rows set aside stay on the disk for a person to look at.
+        """
+        with self._lock, self._transaction():
+            self._db.execute(
+                "INSERT INTO refused (batch_id, reason, body) "
+                "SELECT batch_id, ?, body FROM record WHERE batch_id = ? ORDER BY id",
+                (reason[:300], batch_id),
+            )
+            self._db.execute(
+                "DELETE FROM refused WHERE id <= (SELECT MAX(id) FROM refused) - ?",
+                (REFUSED_KEPT,),
+            )
+            rows = self._db.execute("DELETE FROM record WHERE batch_id = ?", (batch_id,)).rowcount
+            self._count("refused", rows)
+        return rows
+
+    def add_event(self, assignment_id: str, state: str, code: str, detail: str) -> None:
+        """Notes an installation event with the next `seq`; one already noted is not noted again."""
+        with self._lock, self._transaction():
+            (last,) = self._db.execute(
+                "SELECT COALESCE(MAX(seq), 0) FROM event WHERE assignment_id = ?", (assignment_id,)
+            ).fetchone()
+            self._db.execute(
+                "INSERT OR IGNORE INTO event "
+                "(assignment_id, seq, state, code, detail, at_monotonic_s) VALUES (?,?,?,?,?,?)",
+                (assignment_id, last + 1, state, code, detail, round(self.clock.since_boot(), 3)),
+            )
+            # Sent events stay to keep `seq` rising, but not without end.
+            self._db.execute(
+                "DELETE FROM event WHERE is_sent AND id < (SELECT MAX(id) FROM event) - 1000"
+            )
+
+    def pending_events(self) -> dict[str, list[dict[str, Any]]]:
+        """Unsent events per assignment, oldest assignment first."""
+        with self._lock:
+            rows = self._db.execute(
+                "SELECT assignment_id, seq, state, code, detail, at_monotonic_s FROM event "
+                "WHERE NOT is_sent ORDER BY id LIMIT 200"
+            ).fetchall()
+        grouped: dict[str, list[dict[str, Any]]] = {}
+        names = ("seq", "state", "code", "detail", "at_monotonic_s")
+        for assignment_id, *values in rows:
+            grouped.setdefault(assignment_id, []).append(dict(zip(names, values, strict=True)))
+        return grouped
+
+    def mark_events_sent(self, assignment_id: str, last_seq: int) -> None:
+        with self._lock, self._transaction():
+            self._db.execute(
+                "UPDATE event SET is_sent = 1 WHERE assignment_id = ? AND seq <= ?",
+                (assignment_id, last_seq),
+            )
+
+    def stat(self) -> dict[str, int]:
+        """Rows and bytes waiting, and what became of the others since the spool was made.
+
+        `dropped` is the sum of `dropped_full` (no space), `dropped_busy` (the disk could not keep
+        up) and `refused` (set aside after the server's refusal); `rejected` are single records of
+        batches that the server took.
+        """
+        with self._lock:
+            (rows,) = self._db.execute("SELECT COUNT(*) FROM record").fetchone()
+            (events,) = self._db.execute("SELECT COUNT(*) FROM event WHERE NOT is_sent").fetchone()
+            counters = dict(self._db.execute("SELECT name, value FROM counter").fetchall())
+            found = {"records": rows, "events": events, "bytes": self._file.disk_bytes()}
+        names = ("uploaded", "rejected", "refused", "dropped_full", "dropped_busy")
+        found |= {name: counters.get(name, 0) for name in names}
+        # What an agent counted before it told the reasons apart.
+        found["dropped"] = counters.get("dropped", 0)
+        found["dropped"] += found["refused"] + found["dropped_full"] + found["dropped_busy"]
+        return found
+
+    def count_dropped(self, number: int) -> None:
+        """Counts records that never reached the disk."""
+        with self._lock, self._transaction():
+            self._count("dropped_busy", number)
+
+    def export(self) -> list[dict[str, Any]]:
+        """The waiting records, oldest first."""
+        with self._lock:
+            rows = self._db.execute("SELECT body FROM record ORDER BY id").fetchall()
+        return [json.loads(body) for (body,) in rows]
+
+    def refused(self) -> list[dict[str, Any]]:
+        """The records set aside, oldest first, with the reason."""
+        with self._lock:
+            rows = self._db.execute("SELECT reason, body FROM refused ORDER BY id").fetchall()
+        return [{"reason": reason, "record": json.loads(body)} for reason, body in rows]
+
+    def _read(
+        self, number: int, body: str, boot: int | None, boot_id: str | None, since: float | None
+    ) -> dict[str, Any]:
+        """A record as it goes up: with its place in the order, and its time put right."""
+        record: dict[str, Any] = json.loads(body)
+        record.setdefault("seq", number)
+        if boot_id is not None:
+            record.setdefault("boot_id", boot_id)
+        stamp = record.get("timestamp")
+        if boot == self._boot and since is not None and isinstance(stamp, int | float):
+            record["timestamp"] = round(self.clock.correct(stamp, since), 3)
+        return record
+
+    def _enforce_cap(self) -> None:
+        self._file.keep_log_short()
+        if self._file.used_bytes() <= self._file.budget_bytes:
+            return
+        while self._file.used_bytes() > self._file.budget_bytes * DROP_TO:
+            with self._transaction():
+                # Rows of a batch under way stay: the server may have them already.
+                dropped = self._db.execute(
+                    "DELETE FROM record WHERE id IN (SELECT id FROM record "
+                    "WHERE batch_id IS NULL ORDER BY priority, id LIMIT ?)",
+                    (DROP_ROWS,),
+                ).rowcount
+                self._count("dropped_full", dropped)
+            if dropped == 0:
+                break
+        self._file.shrink()
+
+    def _count(self, name: str, number: int) -> None:
+        if number:
+            self._db.execute(
+                "INSERT INTO counter VALUES (?, ?) "
+                "ON CONFLICT (name) DO UPDATE SET value = value + excluded.value",
+                (name, number),
+            )
+
+    def _transaction(self) -> "_Transaction":
+        return _Transaction(self._db)
+
+
+class _Transaction:
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self.db = db
+
+    def __enter__(self) -> None:
+        self.db.execute("BEGIN IMMEDIATE")
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        self.db.execute("ROLLBACK" if kind else "COMMIT")
+
+
+class SpoolWriter(threading.Thread):
+    """Takes records off the hot path and commits them in groups, by count or by time."""
+
+    def __init__(self, spool: Spool, config: SpoolConfig) -> None:
+        super().__init__(name="spool", daemon=True)
+        self.spool = spool
+        self.config = config
+        self._since_boot = spool.clock.since_boot
+        self._queue: collections.deque[tuple[int, float, dict[str, Any]]] = collections.deque()
+        self._stopping = threading.Event()
+        self._lost = 0
+
+    def put(self, record: dict[str, Any], priority: int = ORDINARY) -> None:
+        """Queues a record; never blocks, and drops (and counts) when the disk cannot keep up."""
+        if len(self._queue) >= self.config.queue_rows:
+            self._lost += 1
+            return
+        self._queue.append((priority, self._since_boot(), record))
+
+    def run(self) -> None:
+        step_s = min(self.config.flush_interval_s, 0.1)
+        waited_s = 0.0
+        while not self._stopping.wait(step_s):
+            waited_s += step_s
+            is_due = waited_s >= self.config.flush_interval_s
+            if is_due or len(self._queue) >= self.config.flush_rows:
+                waited_s = 0.0
+                self.flush()
+        self.flush()
+
+    def flush(self) -> None:
+        """Commits what is queued. What piled up while the disk was busy goes in one commit: the
+        disk's wait is paid once, and a burst costs no more syncs than a trickle."""
+        while self._queue:
+            rows: list[Row] = []
+            while self._queue and len(rows) < self.config.commit_rows:
+                priority, since_boot_s, record = self._queue.popleft()
+                try:
+                    rows.append(Row(priority, encode(record), round(since_boot_s, 3)))
+                except (TypeError, ValueError) as error:
+                    self._lost += 1
+                    logger.error("a record is no JSON and is dropped: %s", error)
+            try:
+                self.spool.add_records(rows)
+            except sqlite3.Error:
+                self._lost += len(rows)
+                logger.exception("%d records could not be spooled", len(rows))
+        if self._lost:
+            try:
+                self.spool.count_dropped(self._lost)
+                self._lost = 0
+            except sqlite3.Error:
+                logger.warning("%d dropped records are not counted yet", self._lost)
+
+    def stop(self) -> None:
+        """Flushes what is queued and ends the thread."""
+        self._stopping.set()
+        self.join(timeout=10)

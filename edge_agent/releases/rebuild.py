@@ -1,0 +1,43 @@
+"""What can be known again when `state.json` is lost: from signed documents alone, with no I/O.
+
+The counter, which bars replays, and the trusted time come from the last assignment acted on; it is
+kept beside the state with its signature, so that losing the state does not lower them. Which
+release was proven is not known again: each candidate has to pass its self-test before it runs.
+What was blocked, pinned or still watched is forgotten.
+"""
+
+from collections.abc import Iterable
+
+from edge_agent.releases.state import AgentState, ModelState
+from edge_agent.releases.trust import Assignment, Manifest
+
+
+def rebuild_state(
+    *, assignments: Iterable[Assignment], manifests: Iterable[Manifest]
+) -> AgentState:
+    """The state that verified documents found on the disk allow.
+
+    Args:
+        assignments: the last acted on, one per model.
+        manifests: of releases whose files are all whole. Those of models without an assignment
+            are left out: nobody is known to have asked for them.
+    """
+    state = AgentState()
+    releases = list(manifests)
+    for assignment in assignments:
+        candidates = sorted(
+            (release for release in releases if release.model == assignment.model),
+            key=lambda release: (
+                release.digest != assignment.manifest_sha256,
+                -release.sequence,
+                release.digest,
+            ),
+        )
+        state.models[assignment.model] = ModelState(
+            counter=assignment.counter,
+            manifest_sha256=assignment.manifest_sha256,
+            action=assignment.action,
+            candidates=[release.digest for release in candidates if assignment.action == "install"],
+        )
+        state.trusted_time = max(state.trusted_time, assignment.issued_at.isoformat())
+    return state

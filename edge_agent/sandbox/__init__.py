@@ -1,0 +1,1 @@
+"""Guest modules in WebAssembly, run under limits."""
