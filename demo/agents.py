@@ -46,6 +46,10 @@ sample_interval_s = 2.0
 # Every agent shares this one machine, so its load says nothing about one device.
 max_cpu_percent = 101.0
 max_memory_percent = 101.0
+
+[drift]
+check_interval_s = 1.0
+fire_latency_ratio = 1000.0
 """
 
 

@@ -381,6 +381,8 @@ def describe_state(config: Config) -> dict[str, Any]:
         "spool": read_spool_stat(config, layout),
         "providers": {"available": list_available(), "active": runtime.get("providers", {})},
         "trouble": runtime.get("trouble", {}),
+        "drift": runtime.get("drift", {}),
+        "incidents": runtime.get("incidents", []),
     }
 
 

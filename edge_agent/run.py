@@ -21,6 +21,7 @@ from edge_agent.serving.source import NpzSource
 from edge_agent.serving.watch import Watcher
 
 if TYPE_CHECKING:
+    from edge_agent.inference.session import ModelSession
     from edge_agent.serving.endpoint import Endpoint
 
 logger = logging.getLogger(__name__)
@@ -101,6 +102,8 @@ class Runner:
             self.watcher.look(self.agent.installer, now)
             self.write_runtime()
             self._release_memory()
+            if self.observer.take_news():
+                due["telemetry"] = now
         if now >= due["sample"]:
             due["sample"] = now + self.config.monitor.sample_interval_s
             self.observer.sample_resources(self.config.home)
@@ -195,7 +198,8 @@ class Runner:
                 "running": self._running(),
                 "events": events,
                 "spool": self.agent.spool.stat(),
-                "drift": self.observer.drift_state(),
+                "drift": self.observer.drift_state(self._sessions()),
+                "incidents": self.observer.incidents.rows(),
                 "latency": self._latency_rows(),
             }
         )
@@ -260,13 +264,16 @@ class Runner:
 
     def _release_memory(self) -> None:
         """Once per set of running releases, when each has answered: what loading needed goes."""
-        sessions = [slot.session for slot in list(self.agent.slots.values()) if slot.session]
+        sessions = self._sessions()
         digests = {session.manifest.digest for session in sessions}
         if digests == self._trimmed or not all(session.latency.count for session in sessions):
             return
         self._trimmed = digests
         if sessions:
             logger.debug("gave back %d KB of the runtime's code", release_code("onnxruntime") >> 10)
+
+    def _sessions(self) -> "list[ModelSession]":
+        return [slot.session for slot in list(self.agent.slots.values()) if slot.session]
 
     def _latency_rows(self) -> dict[str, dict[str, float]]:
         return {
@@ -280,7 +287,8 @@ class Runner:
         row: dict[str, Any] = {"pid": os.getpid(), "providers": self._provider_rows()}
         row["latency"] = self._latency_rows()
         row["trouble"] = dict(self.agent.trouble)
-        row["drift"] = self.observer.drift_state()
+        row["drift"] = self.observer.drift_state(self._sessions())
+        row["incidents"] = self.observer.incidents.rows()
         row["endpoint"] = self.endpoint.address if self.endpoint else ""
         temporary = self.agent.layout.runtime.with_suffix(".tmp")
         temporary.write_text(json.dumps(row))

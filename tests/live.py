@@ -21,7 +21,14 @@ _STORES = (
 )  # fmt: skip
 #: Redis databases out of reach of the parallel workers; one for each kind of live server, since
 #: two of them may be up at once.
-REDIS_DATABASES = {"kills": 59, "workers": 60, "deltas": 61, "browser": 62, "contract": 63}
+REDIS_DATABASES = {
+    "finds": 58,
+    "kills": 59,
+    "workers": 60,
+    "deltas": 61,
+    "browser": 62,
+    "contract": 63,
+}
 
 
 @dataclass(frozen=True)

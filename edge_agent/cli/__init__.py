@@ -197,6 +197,12 @@ def command_status(config: Config, arguments: argparse.Namespace) -> int:
             print(f"    {providers.get('refusal') or 'runs on ' + '+'.join(providers['active'])}")
             for fallback in providers["fallbacks"]:
                 print("    {provider}: {kind}: {detail}".format(**fallback))
+    for row in status["incidents"]:
+        subject = f" of {row['model']}" if row.get("model") else ""
+        print(
+            f"  fires: {row['metric']}{subject} at {row['value']:.4g}, threshold "
+            f"{row['threshold']:.4g}, for {row['for_s']:.0f} s"
+        )
     print(f"  spool: {status['spool']}")
     for name, reason in status["trouble"].items():
         print(f"  trouble: {name}: {reason}")

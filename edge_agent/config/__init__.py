@@ -123,7 +123,11 @@ class MonitorConfig:
     min_disk_free_mb: float = 64.0
     max_temperature_c: float = 85.0
     consecutive_samples: int = 3
-    """Samples past a threshold before an event, and within it before the all-clear."""
+    """Samples past a threshold before it fires, and within it before it is resolved."""
+    resolve_margin: float = 0.1
+    """Share of the threshold by which a value must be better than it to count as within."""
+    quiet_s: float = 3600.0
+    """After an event; what fires again before then is told by the reports alone."""
 
 
 @dataclass(frozen=True)
@@ -131,12 +135,20 @@ class DriftConfig:
     enabled: bool = True
     half_life_records: int = 200
     min_records: int = 100
-    raise_psi: float = 0.5
+    """Of the running release, before anything is judged."""
+    check_interval_s: float = 10.0
+    """Between two looks, which also need 20 new records."""
+    consecutive_checks: int = 3
+    """Looks in a row past a threshold before it fires, and below the lower one before it is
+    resolved."""
+    quiet_s: float = 3600.0
+    """After an event; what fires again before then is told by the reports alone."""
+    fire_psi: float = 0.5
     clear_psi: float = 0.25
-    raise_latency_ratio: float = 2.0
+    fire_latency_ratio: float = 2.0
     """Recent mean latency over that of the first `min_records`."""
-    raise_feature_z: float = 1.0
-    """Recent mean of a feature, in standard deviations of the baseline."""
+    fire_feature_shift: float = 1.0
+    """Distance of a feature's recent mean, in standard deviations of the baseline."""
 
 
 @dataclass(frozen=True)

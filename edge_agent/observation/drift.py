@@ -1,11 +1,13 @@
 """Drift on the device: recent records against the release's baseline, with exponential forgetting.
 
 Population stability index over the baseline's bins: PSI = sum (q - p) ln(q / p). The server decides
-with many devices together; this only raises an early event for one.
+with many devices together; this only finds early what one of them meets. Its metrics and states
+have the words of the server's drift pages.
 """
 
+import threading
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,23 +17,57 @@ CONFIDENCE_BINS = 8
 REFERENCE_FLOOR = 1e-3
 PRIOR = 0.5
 """Half a record added to each bin (Jeffreys), so that an empty bin is not infinitely far."""
+FAR_STD = 4.0
+"""Standard deviations that a single value may count for: a few wild ones must not move a mean."""
+CHECK_RECORDS = 20
+"""New records between two looks."""
+
+
+class Metric(NamedTuple):
+    """A value beside the two thresholds that keep it from flapping."""
+
+    value: float
+    threshold: float
+    resolves_below: float
+
+    @property
+    def severity(self) -> float:
+        """In units of its threshold, so that one of several is the worst."""
+        return self.value / self.threshold
+
+    def as_row(self) -> dict[str, float]:
+        return {name: round(number, 4) for name, number in self._asdict().items()}
+
+
+class Change(NamedTuple):
+    """Drift that begins or ends, by its worst metric."""
+
+    is_firing: bool
+    metric: str
+    value: float
+    threshold: float
 
 
 class DriftMonitor:
-    """Running PSI of confidence, class mix and features against a baseline profile."""
+    """Running distances of confidence, class mix, features and latency from a baseline profile."""
 
     def __init__(self, baseline: dict[str, Any], config: DriftConfig) -> None:
         """`baseline` is a profile of schema `aviary.baseline/1`."""
         self.config = config
+        self._lock = threading.Lock()
         self._decay = 0.5 ** (1.0 / config.half_life_records)
         self._weight = 0.0
+        self._latency_weight = 0.0
         self.count = 0
-        self.is_raised = False
+        self._timed = 0
+        self._checked_at_s = float("-inf")
+        self._checked_count = 0
+        self._streak = 0
         confidence = np.asarray(baseline["confidence"]["counts"], dtype=np.float64)
         grouped = confidence.reshape(CONFIDENCE_BINS, -1).sum(axis=1)
         self._reference = {
-            "confidence": grouped,
-            "class": np.asarray(baseline["class"]["counts"], dtype=np.float64),
+            "confidence_psi": grouped,
+            "prediction_psi": np.asarray(baseline["class"]["counts"], dtype=np.float64),
         }
         self._features = []
         self._moments: dict[str, tuple[float, float]] = {}
@@ -41,7 +77,7 @@ class DriftMonitor:
         for feature in baseline.get("features") or []:
             edges, counts = coarsen(feature["edges"], feature["counts"], keep=8)
             self._features.append((feature["name"], edges))
-            self._reference[feature["name"]] = counts
+            self._reference[f"feature_psi:{feature['name']}"] = counts
             self._moments[feature["name"]] = moments_of(feature["edges"], feature["counts"])
         self._recent = {name: np.zeros_like(row) for name, row in self._reference.items()}
 
@@ -52,62 +88,93 @@ class DriftMonitor:
         features: Sequence[float],
         latency_ms: float = 0.0,
     ) -> None:
-        """Counts one record; `features` in the baseline's order, missing ones left out."""
-        if self.count < self.config.min_records:
+        """Counts one record; `features` in the baseline's order, missing ones left out, and a
+        latency of 0 for an answer that the model did not compute."""
+        with self._lock:
+            self._add_latency(latency_ms)
+            for name in self._sums:
+                self._sums[name] *= self._decay
+            for counts in self._recent.values():
+                counts *= self._decay
+            self._weight = self._weight * self._decay + 1.0
+            self.count += 1
+            slot = min(int(confidence * CONFIDENCE_BINS), CONFIDENCE_BINS - 1)
+            self._recent["confidence_psi"][slot] += 1
+            classes = self._recent["prediction_psi"]
+            classes[class_id if 0 <= class_id < len(classes) - 1 else -1] += 1
+            for (name, edges), value in zip(self._features, features, strict=False):
+                place = np.searchsorted(edges, value, side="right")
+                self._recent[f"feature_psi:{name}"][place] += 1
+                mean, std = self._moments[name]
+                near = min(max(value, mean - FAR_STD * std), mean + FAR_STD * std)
+                self._sums[name] = self._sums.get(name, 0.0) + near
+
+    def _add_latency(self, latency_ms: float) -> None:
+        if latency_ms <= 0:
+            return
+        if self._timed < self.config.min_records:
             # How fast the release is on this device, before anything can have slowed it down.
             self._latency_first += latency_ms / self.config.min_records
+        self._timed += 1
         self._latency_sum = self._latency_sum * self._decay + latency_ms
-        for name in self._sums:
-            self._sums[name] *= self._decay
-        for counts in self._recent.values():
-            counts *= self._decay
-        self._weight = self._weight * self._decay + 1.0
-        self.count += 1
-        slot = min(int(confidence * CONFIDENCE_BINS), CONFIDENCE_BINS - 1)
-        self._recent["confidence"][slot] += 1
-        classes = self._recent["class"]
-        classes[class_id if 0 <= class_id < len(classes) - 1 else -1] += 1
-        for (name, edges), value in zip(self._features, features, strict=False):
-            self._recent[name][np.searchsorted(edges, value, side="right")] += 1
-            self._sums[name] = self._sums.get(name, 0.0) + value
+        self._latency_weight = self._latency_weight * self._decay + 1.0
 
-    def scores(self) -> dict[str, float]:
-        """PSI by name."""
-        return {name: psi(self._reference[name], recent) for name, recent in self._recent.items()}
+    @property
+    def is_sufficient(self) -> bool:
+        """True once there are records enough to judge by."""
+        return self.count >= self.config.min_records
 
-    def shifts(self) -> dict[str, float]:
-        """What no bin shows: the ratio of latency to its beginning, and by how many standard
-        deviations a feature's mean has moved; 1e-8 keeps a constant feature from dividing by 0."""
-        found = {}
-        if self.count >= self.config.min_records and self._latency_first > 0:
-            found["latency_ratio"] = self._latency_sum / self._weight / self._latency_first
-        for name, total in self._sums.items():
-            mean, std = self._moments[name]
-            found[f"{name}_z"] = abs(total / self._weight - mean) / (std + 1e-8)
+    def metrics(self) -> dict[str, Metric]:
+        """Every metric that can be told now; none before there are records enough."""
+        config = self.config
+        if not self.is_sufficient:
+            return {}
+        with self._lock:
+            found = {
+                name: Metric(psi(self._reference[name], recent), config.fire_psi, config.clear_psi)
+                for name, recent in self._recent.items()
+            }
+            # What no bin shows: a mean that moves within its bin or far out of all of them. 1e-8
+            # keeps a constant feature from dividing by 0.
+            for name, total in self._sums.items():
+                mean, std = self._moments[name]
+                shift = abs(total / self._weight - mean) / (std + 1e-8)
+                found[f"feature_shift:{name}"] = Metric(
+                    shift, config.fire_feature_shift, config.fire_feature_shift / 2
+                )
+            if self._timed >= 2 * config.min_records and self._latency_first > 0:
+                ratio = self._latency_sum / self._latency_weight / self._latency_first
+                limit = config.fire_latency_ratio
+                found["latency_mean_ratio"] = Metric(ratio, limit, 1.0 + (limit - 1.0) / 2)
         return found
 
-    def check(self) -> dict[str, Any] | None:
-        """An event when drift begins or ends, else None. Two thresholds keep it from flapping."""
-        if self.count < self.config.min_records:
+    def check(self, now_s: float, *, is_firing: bool) -> Change | None:
+        """What begins or ends; None while nothing changes, and between two looks.
+
+        One odd stretch of records changes nothing: several looks in a row must agree, each with new
+        records and some time after the one before.
+
+        Args:
+            now_s: monotonic seconds.
+            is_firing: whether drift of this release fires already.
+        """
+        is_due = now_s - self._checked_at_s >= self.config.check_interval_s
+        if not is_due or self.count - self._checked_count < CHECK_RECORDS:
             return None
-        scores, shifts = self.scores(), self.shifts()
-        # In units of its own threshold, so that one of them is the worst.
-        severity = {name: value / self.config.raise_psi for name, value in scores.items()}
-        for name, value in shifts.items():
-            is_ratio = name == "latency_ratio"
-            limit = self.config.raise_latency_ratio if is_ratio else self.config.raise_feature_z
-            severity[name] = (value - 1.0) / (limit - 1.0) if is_ratio else value / limit
-        name, worst = max(severity.items(), key=lambda item: item[1])
-        if not self.is_raised and worst >= 1.0:
-            self.is_raised = True
-        elif self.is_raised and worst < self.config.clear_psi / self.config.raise_psi:
-            self.is_raised = False
+        metrics = self.metrics()
+        if not metrics:
+            return None
+        self._checked_at_s, self._checked_count = now_s, self.count
+        name, worst = max(metrics.items(), key=lambda item: item[1].severity)
+        if is_firing:
+            speaks = all(metric.value < metric.resolves_below for metric in metrics.values())
         else:
+            speaks = worst.severity >= 1.0
+        self._streak = self._streak + 1 if speaks else 0
+        if self._streak < self.config.consecutive_checks:
             return None
-        kind = "drift_raised" if self.is_raised else "drift_cleared"
-        if name in scores:
-            return {"kind": kind, "metric": name, "psi": round(scores[name], 4)}
-        return {"kind": kind, "metric": name, "value": round(shifts[name], 4)}
+        self._streak = 0
+        return Change(not is_firing, name, round(worst.value, 4), worst.threshold)
 
 
 def psi(reference: np.ndarray[Any, Any], recent: np.ndarray[Any, Any]) -> float:

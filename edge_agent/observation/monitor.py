@@ -4,9 +4,10 @@ Read from /proc and /sys, so that psutil stays optional.
 """
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 from edge_agent.config import MonitorConfig
 
@@ -71,36 +72,52 @@ def _read(path: str | Path) -> str:
         return ""
 
 
+class Crossing(NamedTuple):
+    """A resource that passed its threshold for good, or came back within it."""
+
+    is_firing: bool
+    metric: str
+    value: float
+    threshold: float
+
+
 @dataclass
 class Thresholds:
-    """Raises an event after several samples in a row past a limit, and one when it is over."""
+    """Tells what fires after several samples in a row past a threshold, and when it is over."""
 
     config: MonitorConfig
     _streaks: dict[str, int] = field(default_factory=dict)
-    _raised: set[str] = field(default_factory=set)
+    _firing: set[str] = field(default_factory=set)
 
-    def is_raised(self, *names: str) -> bool:
-        """True while one of the metrics `names` is past its limit for good."""
-        return not self._raised.isdisjoint(names)
+    def restore(self, names: Iterable[str]) -> None:
+        """Takes up what fired before a restart."""
+        self._firing.update(names)
 
-    def check(self, resources: dict[str, float]) -> list[dict[str, Any]]:
+    def is_firing(self, *names: str) -> bool:
+        """True while one of the metrics `names` is past its threshold for good."""
+        return not self._firing.isdisjoint(names)
+
+    def check(self, resources: dict[str, float]) -> list[Crossing]:
+        """What changed with this sample; the way back needs a margin, so that a value that hovers
+        about its threshold does not flap."""
+        config = self.config
         limits = {
-            "cpu_percent": (self.config.max_cpu_percent, 1),
-            "memory_percent": (self.config.max_memory_percent, 1),
-            "temperature_c": (self.config.max_temperature_c, 1),
-            "disk_free_mb": (self.config.min_disk_free_mb, -1),
+            "cpu_percent": (config.max_cpu_percent, 1),
+            "memory_percent": (config.max_memory_percent, 1),
+            "temperature_c": (config.max_temperature_c, 1),
+            "disk_free_mb": (config.min_disk_free_mb, -1),
         }
-        events = []
+        crossings = []
         for name, (limit, sign) in limits.items():
             if name not in resources:
                 continue
-            is_past = sign * resources[name] > sign * limit
-            is_raised = name in self._raised
-            self._streaks[name] = self._streaks.get(name, 0) + 1 if is_past != is_raised else 0
-            if self._streaks[name] < self.config.consecutive_samples:
+            value, is_firing = resources[name], name in self._firing
+            bound = limit - sign * config.resolve_margin * abs(limit) if is_firing else limit
+            is_past = sign * value > sign * bound
+            self._streaks[name] = self._streaks.get(name, 0) + 1 if is_past != is_firing else 0
+            if self._streaks[name] < config.consecutive_samples:
                 continue
             self._streaks[name] = 0
-            (self._raised.discard if is_raised else self._raised.add)(name)
-            kind = "resource_cleared" if is_raised else "resource_raised"
-            events.append({"kind": kind, "metric": name, "value": resources[name], "limit": limit})
-        return events
+            (self._firing.discard if is_firing else self._firing.add)(name)
+            crossings.append(Crossing(not is_firing, name, value, limit))
+        return crossings

@@ -1,34 +1,40 @@
-"""Collects what is worth telling the server beside the records: drift and resource events."""
+"""Collects what is worth telling the server beside the records: drift and resources."""
 
 import json
 import logging
 import threading
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edge_agent.clock import Clock
 from edge_agent.config import Config
+from edge_agent.files import DiskFiles
+from edge_agent.observation.incidents import DRIFT, RESOURCE, IncidentLog
 from edge_agent.observation.monitor import Thresholds, read_resources
 from edge_agent.releases.state import Layout
 
 if TYPE_CHECKING:
     from edge_agent.inference.session import ModelSession, Result
-    from edge_agent.observation.drift import DriftMonitor
+    from edge_agent.observation.drift import Change, DriftMonitor
 
 logger = logging.getLogger(__name__)
-CHECK_EVERY = 20
-"""Records between two looks at the drift scores."""
 MAX_EVENTS = 100
 
 
 class Observer:
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, clock: Clock | None = None) -> None:
         self.config = config
         self._layout = Layout(config.home)
         self._lock = threading.Lock()
         self._events: list[dict[str, Any]] = []
+        self._has_news = False
         self._drift: dict[str, tuple[str, DriftMonitor | None]] = {}
-        self._thresholds = Thresholds(config.monitor)
+        self.incidents = IncidentLog(self._layout.incidents, DiskFiles(), clock)
+        self.thresholds = Thresholds(config.monitor)
+        rows = self.incidents.rows()
+        self.thresholds.restore(row["metric"] for row in rows if row["kind"] == RESOURCE)
         self._counters: dict[str, float] = {}
         self.resources: dict[str, float] = {}
 
@@ -37,17 +43,45 @@ class Observer:
         monitor = self._monitor_of(session) if self.config.drift.enabled else None
         if monitor is None or result.class_id is None or result.confidence is None:
             return
-        monitor.add(result.class_id, result.confidence, features, result.latency_ms)
-        if monitor.count % CHECK_EVERY == 0:
-            event = monitor.check()
-            if event:
-                self.add_event({**event, "model": session.manifest.model})
+        latency_ms = 0.0 if result.is_cached else result.latency_ms
+        monitor.add(result.class_id, result.confidence, features, latency_ms)
+        slug = session.manifest.model
+        is_firing = self.incidents.find_firing(DRIFT, slug) is not None
+        change = monitor.check(time.monotonic(), is_firing=is_firing)
+        if change is not None:
+            self._note_drift(session, change)
 
-    def add_event(self, event: dict[str, Any]) -> None:
+    def _note_drift(self, session: "ModelSession", change: "Change") -> None:
+        slug = session.manifest.model
+        if not change.is_firing:
+            self.add_event(self.incidents.resolve(DRIFT, slug))
+            return
+        event = self.incidents.fire(
+            kind=DRIFT,
+            model=slug,
+            metric=change.metric,
+            value=change.value,
+            threshold=change.threshold,
+            manifest_sha256=session.manifest.digest,
+            quiet_s=self.config.drift.quiet_s,
+        )
+        self.add_event(event)
+
+    def add_event(self, event: dict[str, Any] | None) -> None:
+        """Keeps an event for the next report, which is then due at once; None is no event."""
+        if event is None:
+            return
         logger.warning("%s", event)
         with self._lock:
+            self._has_news = True
             self._events.append({**event, "at": round(time.time(), 3)})
             del self._events[:-MAX_EVENTS]
+
+    def take_news(self) -> bool:
+        """True once after an event was added."""
+        with self._lock:
+            had, self._has_news = self._has_news, False
+        return had
 
     def take_events(self) -> list[dict[str, Any]]:
         with self._lock:
@@ -60,27 +94,55 @@ class Observer:
             self._events = (events + self._events)[-MAX_EVENTS:]
 
     def sample_resources(self, home: Path) -> None:
-        """Reads the resources, and notes an event where a threshold is passed for good."""
+        """Reads the resources, and notes what passed a threshold for good or came back."""
         self.resources = read_resources(home, self._counters)
-        for event in self._thresholds.check(self.resources):
+        quiet_s = self.config.monitor.quiet_s
+        for name, value in self.resources.items():
+            self.incidents.follow(RESOURCE, name, value)
+        for change in self.thresholds.check(self.resources):
+            metric, value = change.metric, change.value
+            if change.is_firing:
+                event = self.incidents.fire(
+                    kind=RESOURCE,
+                    metric=metric,
+                    value=value,
+                    threshold=change.threshold,
+                    quiet_s=quiet_s,
+                )
+            else:
+                event = self.incidents.resolve(RESOURCE, metric, value)
             self.add_event(event)
 
     @property
     def is_scarce(self) -> bool:
         """True while processor, memory or heat are past a threshold."""
-        return self._thresholds.is_raised("cpu_percent", "memory_percent", "temperature_c")
+        return self.thresholds.is_firing("cpu_percent", "memory_percent", "temperature_c")
 
-    def drift_state(self) -> dict[str, Any]:
-        return {
-            slug: {
-                "is_raised": monitor.is_raised,
-                "records": monitor.count,
-                **monitor.scores(),
-                "shifts": monitor.shifts(),
-            }
-            for slug, (_, monitor) in list(self._drift.items())
-            if monitor is not None
-        }
+    def drift_state(self, sessions: Iterable["ModelSession"]) -> dict[str, Any]:
+        """Per running model: its state in a word, the records it rests on, and every metric."""
+        return {session.manifest.model: self._drift_row(session) for session in sessions}
+
+    def _drift_row(self, session: "ModelSession") -> dict[str, Any]:
+        slug, least = session.manifest.model, self.config.drift.min_records
+        row: dict[str, Any] = {"records": 0, "min_records": least, "metrics": {}}
+        if not self.config.drift.enabled:
+            return {"status": "off", **row}
+        if session.manifest.file_of_role("baseline") is None:
+            return {"status": "no_reference", **row}
+        digest, monitor = self._drift.get(slug, ("", None))
+        firing = self.incidents.find_firing(DRIFT, slug)
+        if monitor is None or digest != session.manifest.digest:
+            is_unusable = digest == session.manifest.digest
+            waiting = "firing" if firing else "insufficient"
+            return {"status": "no_reference" if is_unusable else waiting, **row}
+        metrics = monitor.metrics()
+        row["records"] = monitor.count
+        row["metrics"] = {name: metric.as_row() for name, metric in metrics.items()}
+        if firing is not None:
+            if firing.metric in metrics:
+                self.incidents.follow(DRIFT, slug, round(metrics[firing.metric].value, 4))
+            return {"status": "firing", **row}
+        return {"status": "healthy" if metrics else "insufficient", **row}
 
     def _monitor_of(self, session: "ModelSession") -> "DriftMonitor | None":
         # It needs numpy, which an agent without a model does without.
@@ -99,4 +161,8 @@ class Observer:
             except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
                 logger.warning("baseline of %s is of no use: %s", manifest.model, error)
         self._drift[manifest.model] = (manifest.digest, monitor)
+        firing = self.incidents.find_firing(DRIFT, manifest.model)
+        if firing is not None and firing.manifest_sha256 != manifest.digest:
+            # What one release's baseline says, another's may not.
+            self.add_event(self.incidents.resolve(DRIFT, manifest.model))
         return monitor

@@ -63,6 +63,7 @@ class Layout:
         self.nonce = home / "enrolment-nonce"
         self.runtime = home / "runtime.json"
         self.spool = home / "spool.db"
+        self.incidents = home / "incidents.json"
         self.blobs = home / "blobs"
         self.parts = home / "part"
         self.manifests = home / "manifests"

@@ -16,6 +16,7 @@ STATES: dict[str, tuple[str, str]] = {
     "healthy": ("Healthy", "success"),
     "insufficient": ("Insufficient data", "info"),
     "no_reference": ("No reference", "info"),
+    "off": ("Switched off", "info"),
 }
 #: Start of a metric's name to its unit and what it asks.
 METRICS: dict[str, tuple[str, str]] = {

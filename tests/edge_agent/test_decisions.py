@@ -1,12 +1,10 @@
 """The small decisions of the agent: health, drift, resources."""
 
-from typing import Any
-
 import numpy as np
 import pytest
 
-from edge_agent.config import DriftConfig, InstallConfig, MonitorConfig
-from edge_agent.observation.drift import DriftMonitor, coarsen, psi
+from edge_agent.config import InstallConfig, MonitorConfig
+from edge_agent.observation.drift import coarsen, psi
 from edge_agent.observation.monitor import Thresholds
 from edge_agent.serving.health import Traffic, judge
 
@@ -35,47 +33,6 @@ def test_a_young_release_is_judged_by_its_traffic(
     assert (verdict.is_over, bool(verdict.code)) == (is_over, is_bad)
 
 
-def make_baseline() -> dict[str, Any]:
-    generator = np.random.default_rng(0)
-    confidence = generator.beta(8, 2, 5000)
-    means = generator.normal(0, 1, 5000)
-    edges = np.quantile(means, np.linspace(0, 1, 65)[1:-1])
-    return {
-        "schema": "aviary.baseline/1",
-        "confidence": {"counts": np.histogram(confidence, 64, (0, 1))[0].tolist()},
-        "class": {"counts": [2500, 1500, 1000, 0]},
-        "features": [
-            {
-                "name": "input_mean",
-                "edges": edges.tolist(),
-                "counts": np.bincount(np.searchsorted(edges, means), minlength=64).tolist(),
-            }
-        ],
-    }
-
-
-def feed(monitor: DriftMonitor, number: int, *, shift: float = 0.0) -> list[dict[str, Any]]:
-    generator = np.random.default_rng(1)
-    events = []
-    for _ in range(number):
-        class_id = int(generator.choice(3, p=[0.5, 0.3, 0.2]))
-        monitor.add(class_id, generator.beta(8, 2), [generator.normal(shift, 1), 1.0])
-        event = monitor.check()
-        if event:
-            events.append(event)
-    return events
-
-
-def test_drift_is_silent_on_the_baseline_and_raised_and_cleared_once_on_a_shift() -> None:
-    monitor = DriftMonitor(make_baseline(), DriftConfig())
-    assert feed(monitor, 3000) == []
-    raised = feed(monitor, 600, shift=2.0)
-    assert [(event["kind"], event["metric"]) for event in raised] == [
-        ("drift_raised", "input_mean")
-    ]
-    assert [event["kind"] for event in feed(monitor, 2000)] == ["drift_cleared"]
-
-
 def test_psi_is_zero_for_equal_shares_and_grows_with_distance() -> None:
     even = np.array([1000.0, 1000.0])
     assert psi(even, even) == pytest.approx(0, abs=1e-6)
@@ -89,9 +46,36 @@ def test_coarser_bins_keep_every_record() -> None:
     assert np.searchsorted(edges, edges, side="right").tolist() == list(range(1, 8))
 
 
-def test_a_threshold_needs_several_samples_and_reports_each_change_once() -> None:
+def crossings(thresholds: Thresholds, values: list[float]) -> list[bool]:
+    """Whether it fires, at each change."""
+    found = []
+    for value in values:
+        found += [change.is_firing for change in thresholds.check({"cpu_percent": value})]
+    return found
+
+
+def test_a_threshold_needs_several_samples_and_tells_each_change_once() -> None:
     thresholds = Thresholds(MonitorConfig(max_cpu_percent=90, consecutive_samples=3))
+    values = [95.0, 95, 10, 95, 95, 95, 95, 95, 10, 95, 10, 10, 10, 10]
+    assert crossings(thresholds, values) == [True, False]
+
+
+def test_a_value_that_hovers_about_its_threshold_does_not_flap() -> None:
+    thresholds = Thresholds(MonitorConfig(max_cpu_percent=90, consecutive_samples=2))
+    assert crossings(thresholds, [91.0, 91, 89, 89, 91, 91, 89, 89] * 20) == [True]
+    assert crossings(thresholds, [80.0, 80]) == [False], "a tenth below it, it is over"
+
+
+def test_free_disk_fires_when_it_falls_and_is_over_a_tenth_above() -> None:
+    thresholds = Thresholds(MonitorConfig(min_disk_free_mb=100, consecutive_samples=1))
     kinds = []
-    for value in [95, 95, 10, 95, 95, 95, 95, 95, 10, 95, 10, 10, 10, 10]:
-        kinds += [event["kind"] for event in thresholds.check({"cpu_percent": float(value)})]
-    assert kinds == ["resource_raised", "resource_cleared"]
+    for value in (120.0, 99.0, 105.0, 109.0, 111.0):
+        kinds += [change.is_firing for change in thresholds.check({"disk_free_mb": value})]
+    assert kinds == [True, False]
+
+
+def test_what_fired_before_a_restart_is_taken_up() -> None:
+    thresholds = Thresholds(MonitorConfig(max_cpu_percent=90, consecutive_samples=1))
+    thresholds.restore(["cpu_percent"])
+    assert thresholds.is_firing("cpu_percent")
+    assert crossings(thresholds, [95.0, 10.0]) == [False]

@@ -115,7 +115,7 @@ def test_what_a_device_says_is_on_its_page(ada: Client, device: DeviceClient) ->
         "prediction_psi: 3 reports from 0.810 to 0.810 PSI",
         "drift of digits: prediction_psi 0.81, threshold 0.5",
         "Processor: 40, threshold 95 %",
-        "2 hours ago",
+        "2\xa0hours ago",
         "The whole fleet&#x27;s drift of digits".replace("&#x27;", "'"),
         "30 for want of space, 4 because the disk could not keep up, 3 set aside",
         "Its own numbers beside its hardware class",

@@ -362,9 +362,9 @@ def test_scarce_resources_bring_the_small_model_at_once_and_ask_no_one_again(
     pair: Station,
 ) -> None:
     with_budget(pair, min_confidence=1.1)
-    pair.observer._thresholds._raised.add("memory_percent")
+    pair.observer.thresholds.restore(["memory_percent"])
     assert models_asked(pair, 2) == ["small", "small"]
-    pair.observer._thresholds._raised.clear()
+    pair.observer.thresholds._firing.clear()
     assert "large" in models_asked(pair, 6)
 
 
