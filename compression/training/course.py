@@ -12,7 +12,7 @@ from compression.passes.context import PassContext
 from compression.sessions import open_session, run_samples
 from compression.training.executor import GraphExecutor
 from compression.training.lesson import Lesson, Variation
-from compression.training.loop import Settings, Trained, answer, configure_torch, train
+from compression.training.loop import Settings, Trained, answer, configure_torch, plan_steps, train
 
 PARITY_ROWS = 16
 PARITY_TOLERANCE = 1e-3
@@ -20,9 +20,13 @@ PARITY_TOLERANCE = 1e-3
 
 @dataclass(frozen=True)
 class Contest:
-    """The runs by name, `distilled` and, with labels, the `control` without a teacher."""
+    """The runs by name, `distilled` and, with labels, the `control` without a teacher.
+
+    `steps` is how many were planned for each.
+    """
 
     runs: dict[str, Trained]
+    steps: int
 
     @property
     def winner(self) -> str:
@@ -57,8 +61,8 @@ def hold_contest(
 ) -> Contest:
     """Trains with the teacher and, where there are labels, once more without it.
 
-    Both start from the same weights, see the same batches and have the same budget: what differs
-    is the teacher's worth.
+    Both start from the same weights, see the same batches and have the same number of steps: what
+    differs is the teacher's worth.
     """
     parameters = context.parameters
     settings = Settings(
@@ -70,6 +74,7 @@ def hold_contest(
         seconds=parameters["seconds"] / (2 if lesson.has_labels else 1),
         seed=context.seed,
     )
+    settings = replace(settings, steps=plan_steps(make_executor(), lesson, settings))
     plans = {"distilled": settings}
     if lesson.has_labels:
         plans["control"] = replace(settings, alpha=0.0)
@@ -82,7 +87,7 @@ def hold_contest(
             context.report_progress(before + step, total)
 
         runs[name] = train(make_executor(), lesson, plan, report)
-    return Contest(runs)
+    return Contest(runs, settings.steps)
 
 
 def check_parity(executor: GraphExecutor, model: onnx.ModelProto, lesson: Lesson) -> None:

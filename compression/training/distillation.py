@@ -67,6 +67,7 @@ def distill_student(context: PassContext) -> PassResult:
     return PassResult(
         facts={
             "kept": kept,
+            "steps": contest.steps,
             **beginning.facts,
             "held_out": {"teacher": teacher.to_json(), **held_out},
             "rows": {"train": len(lesson.train), "held_out": len(lesson.held_out)},

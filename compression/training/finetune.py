@@ -26,6 +26,7 @@ def finetune_graph(context: PassContext) -> PassResult:
     return PassResult(
         facts={
             "kept": kept,
+            "steps": contest.steps,
             "held_out": {"before": before.to_json(), **contest.to_json()},
             "rows": {"train": len(lesson.train), "held_out": len(lesson.held_out)},
             "trained_tensors": len(executor.parameters),

@@ -43,13 +43,14 @@ def test_each_figure_has_a_key_of_its_own_and_the_headline_ones_a_short_one():
         Row("digits-resnet", "prune40-int8", make_report(size=100_000)),
         Row("mobilenetv2-224", "static-int8", make_report(3_590_000), has_accuracy=False),
         Row("demo-digits", "distilled-int8", make_report(size=50_000)),
-        Row("digits-mobilenet", "distilled-int8", make_report(size=25_000)),
+        Row("digits-mobilenet", "distilled-pruned-int8", make_report(size=25_000)),
         Row("digits-resnet", "nncf-static", reason="failed: no such package"),
     ]
     figures = collect_figures(rows)
     assert figures["headline_model"] == "digits-mobilenet"
-    assert figures["distilled_model"] == "demo-digits"
-    assert figures["distilled_int8_ratio"] == figures["demo_digits_distilled_int8_ratio"] == 40.0
+    assert figures["distilled_model"] == "digits-mobilenet"
+    assert figures["distilled_int8_ratio"] == 80.0
+    assert figures["demo_digits_distilled_int8_ratio"] == 40.0
     assert figures["prune40_int8_ratio"] == figures["digits_mobilenet_prune40_int8_ratio"] == 10.0
     assert figures["digits_resnet_prune40_int8_ratio"] == 20.0
     assert figures["prune40_int8_drop_points"] == 0.5

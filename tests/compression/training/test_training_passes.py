@@ -1,5 +1,6 @@
 """finetune.kd and distill.student over files, and what they say about themselves."""
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -279,12 +280,42 @@ def test_a_loss_that_is_not_finite_ends_training_and_keeps_what_was(folder, tmp_
     assert np.isfinite(run_model(result, x)).all()
 
 
-def test_training_ends_at_its_time_limit(folder, tmp_path, monkeypatch):
-    clock = iter(range(1000))
-    monkeypatch.setattr("compression.training.loop.time.monotonic", lambda: next(clock))
+def set_clock(monkeypatch, step_seconds):
+    """A clock that moves by so much whenever it is read; the last figure goes on for ever."""
+    *first, rest = step_seconds
+    ticks = itertools.accumulate(itertools.chain(first, itertools.repeat(rest)))
+    monkeypatch.setattr("compression.training.loop.time.monotonic", lambda: next(ticks))
+
+
+def test_as_many_steps_are_planned_as_the_time_allows(folder, tmp_path, monkeypatch):
+    set_clock(monkeypatch, [1.0])
+    facts, _, progress = train(folder, tmp_path, "finetune.kd", seconds=10, labels=False)
+    run = facts["held_out"]["distilled"]
+    assert (facts["steps"], run["ending"], run["steps"]) == (9, "steps", 9)
+    assert progress[-1] == (9, 9)
+
+
+def test_training_ends_at_its_time_limit_on_a_machine_that_gets_slower(
+    folder, tmp_path, monkeypatch
+):
+    set_clock(monkeypatch, [0.1] * 4 + [1.0])
     facts, _, _ = train(folder, tmp_path, "finetune.kd", seconds=10, labels=False)
     run = facts["held_out"]["distilled"]
-    assert (run["ending"], run["steps"]) == ("seconds", 10)
+    assert (facts["steps"], run["ending"], run["steps"]) == (30, "seconds", 10)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 8, 9, 10, 19])
+def test_any_number_of_steps_can_be_asked_for(steps, folder, tmp_path):
+    facts, _, _ = train(folder, tmp_path, "finetune.kd", steps=steps, labels=False)
+    assert facts["held_out"]["distilled"]["steps"] == steps
+
+
+def test_fewer_steps_give_the_bytes_of_a_recipe_that_asks_for_them(folder, tmp_path, monkeypatch):
+    with monkeypatch.context() as patched:
+        set_clock(patched, [1.0])
+        facts, hurried, _ = train(folder, tmp_path, "finetune.kd", seconds=10, labels=False)
+    _, asked, _ = train(folder, tmp_path, "finetune.kd", steps=facts["steps"], labels=False)
+    assert hurried.SerializeToString() == asked.SerializeToString()
 
 
 def make_graph(nodes, shape, output=("logits", CLASSES)):
