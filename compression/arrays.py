@@ -142,6 +142,18 @@ def _check_labels(labels: NDArray | None, rows: int) -> NDArray[np.int64] | None
     return labels.astype(np.int64)
 
 
+def check_classes(samples: Samples, classes: int | None) -> None:
+    """Refuses labels that the model has no score for: each would count as a wrong answer."""
+    if classes is None or samples.labels is None:
+        return
+    lowest, highest = int(samples.labels.min()), int(samples.labels.max())
+    if lowest < 0 or highest >= classes:
+        raise DataSetUnusableError(
+            f"Labels `y`: expected 0 to {classes - 1}, the model's {classes} scores; "
+            f"found {lowest} to {highest}."
+        )
+
+
 def row_hashes(samples: Samples) -> set[bytes]:
     """A digest of each distinct row over all inputs."""
     return set(hash_rows(list(samples.inputs.values())))

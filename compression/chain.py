@@ -7,7 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from compression.arrays import Samples, check_disjoint, input_specs, load_samples, random_samples
+from compression.arrays import (
+    Samples,
+    check_classes,
+    check_disjoint,
+    input_specs,
+    load_samples,
+    random_samples,
+)
 from compression.evaluation import evaluate_variant, measure_accuracy
 from compression.exceptions import DataSetUnusableError, ModelUnsupportedError
 from compression.gates import judge_gates, judge_search, outcome_of, verdicts_to_json
@@ -48,6 +55,8 @@ def run_chain(order: dict[str, Any], scratch: Path, emit: Emit) -> dict[str, Any
     if not scoring.is_classifier:
         # Labels are classes; without scores there is nothing to hold against them.
         calibration, evaluation = calibration and calibration.unlabelled(), evaluation.unlabelled()
+    for samples in filter(None, (calibration, evaluation)):
+        check_classes(samples, scoring.classes)
     check_registered_accuracy(order.get("registered_accuracy"), original, evaluation, scoring)
     modern = scratch / "modern.onnx"
     changed = modernize_file(original, modern)

@@ -25,6 +25,8 @@ class Scoring:
 
     output: str | None = None
     is_classifier: bool = True
+    classes: int | None = None
+    """How many scores a classifier gives; None where nobody looked."""
 
     @property
     def agreement_rule(self) -> str:
@@ -84,7 +86,7 @@ def choose_scoring(
             f"The answers to {len(samples)} samples take {needed:,} bytes, more than a quarter of "
             f"limits.memory_bytes ({memory_bytes:,}); use fewer evaluation rows."
         )
-    return Scoring(output, is_classifier)
+    return Scoring(output, is_classifier, scores.shape[1] if is_classifier else None)
 
 
 def _check_answer(name: str, value: NDArray, rows: int) -> None:

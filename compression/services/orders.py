@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from compression.dataset_fit import find_misfit
 from compression.exceptions import (
     DataSetUnusableError,
     JobStateError,
@@ -53,6 +54,9 @@ def prepare_job(
     for dataset in filter(None, (calibration_dataset, evaluation_dataset)):
         if dataset.model_id != version.model_id:
             raise DataSetUnusableError(f"Data set {dataset} belongs to another model.")
+        problem = find_misfit(dataset.arrays, inputs_of_signature(version.signature))
+        if problem:
+            raise DataSetUnusableError(f"Data set {dataset.name}: {problem}")
     _check_calibration(parsed, calibration_dataset, evaluation_dataset)
     source = source_variant or version.variants.filter(derived_from=None).order_by("pk").first()
     if source is None or source.version_id != version.pk:

@@ -56,6 +56,11 @@ class Model(models.Model):
     def get_absolute_url(self) -> str:
         return reverse("admin:registry_model_change", args=[self.pk])
 
+    @property
+    def classes(self) -> int | None:
+        """How many classes its answers have; None where it is no classifier or has no labels."""
+        return len(self.labels) or None if self.task == Task.CLASSIFICATION else None
+
 
 class Version(models.Model):
     """One release of a model; immutable but for notes, tags and state once it is ready."""

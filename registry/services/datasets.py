@@ -50,7 +50,7 @@ def register_dataset(
                 f"{model_slug} has a data set {name!r} with other content",
                 {"name": name, "sha256": known.blob_id},
             )
-        described = inspect_dataset(sha256=blob.pk)
+        described = inspect_dataset(sha256=blob.pk, classes=model.classes)
         dataset = DataSet(
             model=model,
             name=name,

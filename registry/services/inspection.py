@@ -96,11 +96,11 @@ def inspect_files(
         )
 
 
-def inspect_dataset(*, sha256: str) -> dict[str, Any]:
-    """Rows and arrays of an npz. Raises DataSetInvalidError."""
+def inspect_dataset(*, sha256: str, classes: int | None) -> dict[str, Any]:
+    """Rows and arrays of an npz whose labels are below `classes`. Raises DataSetInvalidError."""
     with blobs.private_folder() as folder:
         blobs.copy_blob(sha256=sha256, target=Path(folder) / "dataset.npz")
         try:
-            return run_child(folder, {"task": "dataset"})
+            return run_child(folder, {"task": "dataset", "classes": classes})
         except RejectedError as error:
             raise DataSetInvalidError(str(error)) from error

@@ -44,14 +44,18 @@ def input_names(arrays: Mapping[str, Any]) -> list[str]:
     return sorted(name for name in arrays if name not in ANSWERS)
 
 
-def check_dataset(arrays: dict[str, NDArray[Any]]) -> dict[str, Any]:
+def check_dataset(arrays: dict[str, NDArray[Any]], classes: int | None = None) -> dict[str, Any]:
     """Rows and a description of each array.
+
+    Args:
+        classes: how many labels the model has, if it is a classifier with a label map.
 
     A data set has `x`, or an array named after each input of a model with several, rows first; if
     known, `y` of integer labels; from devices also `class_id` and `confidence`.
 
     Raises:
-        RuleError: no input, no rows, NaN, or arrays that do not fit each other.
+        RuleError: no input, no rows, NaN, labels that are no classes, or arrays that do not fit
+            each other.
     """
     names = input_names(arrays)
     if not names:
@@ -72,6 +76,12 @@ def check_dataset(arrays: dict[str, NDArray[Any]]) -> dict[str, Any]:
         if array.shape != (rows,) or array.dtype.kind not in "iu":
             raise RuleError(
                 f"{name!r} needs {rows} integers; got {array.dtype} of shape {array.shape}"
+            )
+    if classes is not None and "y" in arrays:
+        lowest, highest = int(arrays["y"].min()), int(arrays["y"].max())
+        if lowest < 0 or highest >= classes:
+            raise RuleError(
+                f"Labels 'y' are the model's classes, 0 to {classes - 1}; got {lowest} to {highest}"
             )
     confidence = arrays.get("confidence", np.zeros(rows))
     if confidence.shape != (rows,) or confidence.dtype.kind != "f":

@@ -40,7 +40,8 @@ def main(folder: Path) -> int:
 
     try:
         if job["task"] == "dataset":
-            result = check_dataset(read_npz(folder / "dataset.npz", job["max_array_bytes"]))
+            arrays = read_npz(folder / "dataset.npz", job["max_array_bytes"])
+            result = check_dataset(arrays, job["classes"])
         elif job["task"] == "compose":
             result = compose_dataset(folder, job)
         elif job["task"] == "split":

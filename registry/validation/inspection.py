@@ -170,10 +170,18 @@ def _fit_rows(signature: dict[str, Any], x: NDArray[Any]) -> tuple[str, NDArray[
     )
     if not fits:
         raise RuleError(f"The data set's x has shape {list(x.shape)}; the input wants {shape}")
+    try:
+        dtype = np.dtype(inputs[0]["dtype"])
+    except TypeError as error:
+        raise RuleError(
+            f"A data set holds numbers; the input wants {inputs[0]['dtype']}"
+        ) from error
+    if not np.can_cast(x.dtype, dtype, casting="same_kind"):
+        raise RuleError(f"The data set's x is {x.dtype}; the input wants {dtype}")
     batch = shape[0] if isinstance(shape[0], int) else BATCH_ROWS
     if isinstance(shape[0], int) and len(x) < batch:
         raise RuleError(f"The model takes {batch} rows at a time; the data set has {len(x)}")
-    return inputs[0]["name"], x.astype(inputs[0]["dtype"], copy=False), batch
+    return inputs[0]["name"], x.astype(dtype, copy=False), batch
 
 
 def _profile(

@@ -1,5 +1,8 @@
 """The persons' API of compression."""
 
+import io
+
+import numpy as np
 import pytest
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Permission
@@ -10,7 +13,8 @@ from rest_framework.test import APIClient
 from compression.models import Job
 from compression.services.running import run_job
 from fleet.plans import build_plan
-from tests.factories.compression import make_job, make_version
+from registry.services.datasets import register_dataset
+from tests.factories.compression import make_job, make_version, pack_npz
 
 JOBS = "/api/v1/compression/jobs/"
 SMALL = {"data": {"min_calibration": 100}, "limits": {"wall_seconds": 120}}
@@ -91,6 +95,23 @@ def test_a_bad_order_is_refused_in_the_one_error_shape(case, client, sent):
     answer = client.post(JOBS, make_order(version, **BAD[case]), format="json")
     assert answer.status_code == 400
     assert set(answer.json()) == {"code", "message", "details"}
+    assert not Job.objects.exists() and not sent
+
+
+def test_a_set_that_does_not_feed_the_model_is_refused_when_ordered(client, sent):
+    version = make_version()
+    x = np.zeros((200, 8, 8, 3), np.float32)
+    made = register_dataset(
+        model_slug=version.model.slug,
+        name="channels-last",
+        kind="calibration",
+        stream=io.BytesIO(pack_npz(x=x)),
+        actor="tester",
+    )
+    order = make_order(version, calibration_dataset=made.pk, recipe=SMALL)
+    answer = client.post(JOBS, order, format="json")
+    assert (answer.status_code, answer.json()["code"]) == (400, "dataset_unusable")
+    assert "channels-last: 'x' has rows of shape [8, 8, 3]; the input" in answer.json()["message"]
     assert not Job.objects.exists() and not sent
 
 

@@ -209,8 +209,17 @@ def test_aliases_are_moved_and_listed(api: APIClient) -> None:
         (make_npz(y=[0.5] * 64), "dataset_invalid"),
         (make_npz(x=[[float("nan")] * 4] * 64), "dataset_invalid"),
         (make_npz(x=[[object()]]), "dataset_invalid"),
+        (make_npz(y=[3] + [0] * 63), "dataset_invalid"),
+        (make_npz(y=[-1] + [0] * 63), "dataset_invalid"),
     ],
-    ids=["not a zip", "labels are floats", "NaN", "pickled objects"],
+    ids=[
+        "not a zip",
+        "labels are floats",
+        "NaN",
+        "pickled objects",
+        "a label that the model has not",
+        "a label below zero",
+    ],
 )
 def test_a_bad_data_set_leaves_nothing(api: APIClient, home: Path, data: bytes, code: str) -> None:
     model = make_model()
@@ -219,6 +228,13 @@ def test_a_bad_data_set_leaves_nothing(api: APIClient, home: Path, data: bytes, 
     assert (response.status_code, response.json()["code"]) == (422, code)
     assert not DataSet.objects.exists()
     assert stored_files(home) == []
+
+
+def test_labels_are_held_against_the_classes_of_a_classifier_alone(api: APIClient) -> None:
+    model = make_model(task="regression")
+    file = SimpleUploadedFile("x.npz", make_npz(y=[700] * 64))
+    response = api.post(f"/api/v1/models/{model.slug}/datasets/", {"name": "e", "file": file})
+    assert response.status_code == 201
 
 
 def test_readers_read_and_do_not_write(reader: APIClient) -> None:
