@@ -1,4 +1,4 @@
-"""Gives back memory that only the start needed."""
+"""What memory there is to be had, and giving back what only the start needed."""
 
 import logging
 import re
@@ -8,6 +8,18 @@ from pathlib import Path
 logger = logging.getLogger(__name__)
 MADV_DONTNEED, MADV_NOHUGEPAGE = 4, 15
 MAPPING = re.compile(r"([0-9a-f]+)-([0-9a-f]+) (\S{4}) \S+ \S+ \d+\s*(.*)")
+
+
+def read_available_bytes(path: Path = Path("/proc/meminfo")) -> int | None:
+    """Memory that can be had without swapping; None where `path` does not say."""
+    try:
+        text = path.read_text()
+    except OSError:
+        return None
+    for line in text.splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    return None
 
 
 def release_code(name: str) -> int:

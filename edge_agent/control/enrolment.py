@@ -14,7 +14,7 @@ from edge_agent.exceptions import ConfigurationError
 MACHINE_ID = Path("/etc/machine-id")
 
 _SETTINGS = """\
-# Written by `aviary-agent enroll`. packaging/agent.toml shows more settings, config.py all of them.
+# Written by `aviary-agent enroll`. See packaging/agent.toml for more, config/sections.py for all.
 [agent]
 device_id = {device_id}
 server_url = {server_url}

@@ -5,7 +5,7 @@ This module imports numpy and the runtime; the agent imports it when the first m
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -16,9 +16,6 @@ from edge_agent.inference.latency import LatencyWindow
 from edge_agent.inference.loading import open_session
 from edge_agent.inference.scores import ScoreReader, Scores
 from edge_agent.releases.trust import Manifest
-
-if TYPE_CHECKING:
-    from edge_agent.sandbox.processor import Processor
 
 Array = np.ndarray[Any, Any]
 Inputs = Array | dict[str, Array]
@@ -85,6 +82,20 @@ class Result:
         return self.scores.error
 
 
+class ImageProcessor(Protocol):
+    """What turns a raw image into an answer by itself; the sandbox has one."""
+
+    def takes(self, inputs: Inputs) -> bool:
+        """True for a raw image, uint8 `[1, height, width, channels]`."""
+        ...
+
+    def check(self, image: Array) -> None:
+        """Raises InputError when the image is not one that the model can be asked about."""
+        ...
+
+    def infer(self, image: Array) -> Result: ...
+
+
 class ModelSession:
     """An ONNX Runtime session with the manifest's reading of its outputs."""
 
@@ -130,7 +141,7 @@ class ModelSession:
             self.cache = ResultCache(
                 config.cache_entries, config.cache_ttl_s, release=manifest.digest
             )
-        self.processor: Processor | None = None
+        self.processor: ImageProcessor | None = None
         """Takes raw images, where the release has one and a caller has opened it."""
         self._run = self.session.run
         self._first = self.input_names[0] if self.input_names else ""

@@ -13,7 +13,7 @@ from urllib.parse import urljoin
 
 from edge_agent.exceptions import AgentError, DownloadError
 from edge_agent.install.download import Downloader
-from edge_agent.observation.monitor import read_available_bytes
+from edge_agent.memory import read_available_bytes
 from edge_agent.releases.trust import ManifestFile
 
 logger = logging.getLogger(__name__)

@@ -27,6 +27,7 @@ from edge_agent.exceptions import (
     StateError,
 )
 from edge_agent.files import FileLayer, write_atomic
+from edge_agent.install.trusted_time import Witnesses, choose_signed_time, estimate_time
 from edge_agent.releases.factory import read_manifest
 from edge_agent.releases.holdings import Holdings
 from edge_agent.releases.rebuild import rebuild_state
@@ -43,7 +44,6 @@ from edge_agent.releases.trust import (
     parse_assignment,
     verify_envelope,
 )
-from edge_agent.trusted_time import Witnesses, choose_signed_time, estimate_time
 
 logger = logging.getLogger(__name__)
 

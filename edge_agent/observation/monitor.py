@@ -57,14 +57,6 @@ def read_resources(home: Path, last: dict[str, float]) -> dict[str, float]:
     return found
 
 
-def read_available_bytes() -> int | None:
-    """Memory that can be had without swapping; None where /proc does not say."""
-    for line in _read("/proc/meminfo").splitlines():
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) * 1024
-    return None
-
-
 def _read(path: str | Path) -> str:
     try:
         return Path(path).read_text()

@@ -4,34 +4,14 @@ Pure: the caller measures and passes in what it saw.
 """
 
 import math
-from dataclasses import dataclass
 from enum import StrEnum
+
+from edge_agent.config import AdaptiveConfig
 
 
 class Choice(StrEnum):
     LARGE = "large"
     SMALL = "small"
-
-
-@dataclass(frozen=True)
-class AdaptiveConfig:
-    large: str = ""
-    """Slug of the model to prefer; empty turns the switching off."""
-    small: str = ""
-    """Slug of the model that steps in."""
-    name: str = "auto"
-    """What requests and sources call the pair; a request that names no model gets it too."""
-    latency_budget_ms: float = 50.0
-    recover_ratio: float = 0.7
-    """Back to the large model only below this part of the budget, or the two would alternate."""
-    hold_inferences: int = 20
-    """Inferences with one choice before another; again so that the two do not alternate."""
-    retry_inferences: int = 1000
-    """Inferences by the small model after which the large one is measured anew, so that one bad
-    measurement does not last."""
-    min_confidence: float = 0.6
-    """A small model's answer below this is asked again of the large one."""
-    smoothing: float = 0.1
 
 
 class AdaptiveChooser:

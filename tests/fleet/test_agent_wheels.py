@@ -59,6 +59,13 @@ def test_the_wheel_is_pure_python_with_four_dependencies_and_no_test(wheel: Path
     assert not [name for name in names if "test_" in name or name.endswith((".so", ".pyc"))]
 
 
+def test_the_wheel_holds_every_module_of_the_agent(wheel: Path) -> None:
+    sources = {path.as_posix() for path in Path("edge_agent").rglob("*.py")}
+    with zipfile.ZipFile(wheel) as archive:
+        held = {name for name in archive.namelist() if name.endswith(".py")}
+    assert held == sources - {"edge_agent/packaging/build_wheel.py"}
+
+
 @pytest.mark.django_db
 def test_a_published_wheel_is_offered_to_devices_and_can_be_fetched_by_pip(wheel: Path) -> None:
     call_command("publish_agent", str(wheel), stdout=io.StringIO())

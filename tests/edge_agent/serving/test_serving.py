@@ -18,10 +18,10 @@ import urllib3
 from onnx import TensorProto, helper, numpy_helper
 
 from edge_agent.agent import Agent
-from edge_agent.config import InferenceConfig, ServeConfig, parse_config
+from edge_agent.config import AdaptiveConfig, InferenceConfig, ServeConfig, parse_config
 from edge_agent.exceptions import ConfigurationError, InferenceError, InputError, NoModelError
 from edge_agent.run import Runner
-from edge_agent.serving.adaptive import AdaptiveChooser, AdaptiveConfig, Choice
+from edge_agent.serving.adaptive import AdaptiveChooser, Choice
 from edge_agent.serving.endpoint import Endpoint
 from tests.edge_agent.publisher import MODEL, Server, make_answer, make_golden, make_model
 from tests.edge_agent.releases import Station

@@ -9,8 +9,8 @@ from nacl.signing import SigningKey
 
 from edge_agent import RELEASED_ON
 from edge_agent.agent import Agent
-from edge_agent.trust import EXPIRY_SLACK, parse_trust_keys
-from edge_agent.trusted_time import MAX_AHEAD, Witnesses, choose_signed_time, estimate_time
+from edge_agent.install.trusted_time import MAX_AHEAD, Witnesses, choose_signed_time, estimate_time
+from edge_agent.releases.trust import EXPIRY_SLACK, parse_trust_keys
 from tests.edge_agent import publisher
 from tests.edge_agent.publisher import MODEL, Server, make_model, make_trust_rows
 
