@@ -103,6 +103,18 @@ class AnswerError(TransferError):
         self.retry_after_s = retry_after_s
 
 
+class TlsError(TransferError):
+    """No protected connection came about."""
+
+    code = "tls_failed"
+
+
+class CertificateError(TlsError):
+    """Whoever answers could not show that it is the server."""
+
+    code = "certificate_refused"
+
+
 class NotTheServerError(TransferError):
     """Something between us and the server answered: a captive portal, a proxy page."""
 

@@ -5,11 +5,12 @@ import socket
 import statistics
 import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from edge_agent import __version__
+from edge_agent import RELEASED_ON, __version__
 from edge_agent.config import Config
 from edge_agent.control.client import DeviceClient, load_credentials
 from edge_agent.control.transport import Transport
@@ -121,7 +122,9 @@ def check_server(config: Config) -> list[Check]:
         response = transport.open_stream(config.server_url.rstrip("/") + "/healthz", headers={})
         response.close()
     except AgentError as error:
-        return [*checks, Check("server", False, f"{error.code}: {error}", advise(str(error)))]
+        detail = f"{error.code}: {error}"
+        checks.append(Check("server", False, detail, advise(str(error))))
+        return [*checks, check_own_clock(time.time())]
     took = (time.monotonic() - started) * 1e3
     kind = response.headers.get("Content-Type", "").split(";")[0]
     is_ours = response.status == 200 and kind == "application/json"
@@ -145,16 +148,44 @@ def check_name(config: Config) -> Check:
     return Check("name", True, f"{parts.hostname} is {found[0][4][0]}")
 
 
+#: Words of a failed connection's error, all of which must occur, and what to do about it.
+ADVICE: tuple[tuple[tuple[str, ...], str], ...] = (
+    (("has expired",), "check this device's clock first, then the server's certificate"),
+    (("certificate ended",), "check this device's clock first, then the server's certificate"),
+    (("not yet valid",), "check this device's clock first, then the server's certificate"),
+    (
+        ("certificate", "mismatch"),
+        "use the name the certificate is for in [agent] server_url; if it is the right one, "
+        "something else answers in the server's place: a log-in page, a proxy, a wrong address",
+    ),
+    (
+        ("certificate", "self-signed"),
+        "open a web page in this network: it may ask to log in; else set [network] ca_file to the "
+        "authority that signed the server's certificate",
+    ),
+    (
+        ("certificate",),
+        "set [network] ca_file to the authority that signed the server's certificate",
+    ),
+    (("no TLS of version 1.2",), "let the server, or the proxy before it, speak TLS 1.2 or later"),
+    (("does not speak TLS",), "the server speaks plain http at this port: change server_url"),
+    (
+        ("cut in the middle",),
+        "something between cuts TLS: a firewall, a proxy, a weak radio; the agent tries again "
+        "by itself",
+    ),
+    (
+        ("refused",),
+        "the address answers and the port does not: is the control plane running there?",
+    ),
+)
+
+
 def advise(error: str) -> str:
     """What to do about a failed connection, by the words of its error."""
-    if "CERTIFICATE_VERIFY_FAILED" in error and ("expired" in error or "not yet valid" in error):
-        return "check this device's clock first, then the server's certificate"
-    if "CERTIFICATE_VERIFY_FAILED" in error:
-        return "set [network] ca_file to the authority that signed the server's certificate"
-    if "refused" in error:
-        return "the address answers and the port does not: is the control plane running there?"
-    if "WRONG_VERSION_NUMBER" in error or "record layer" in error:
-        return "the server speaks plain http at this port: change server_url"
+    for words, advice in ADVICE:
+        if all(word in error for word in words):
+            return advice
     return "check cable, radio, firewall and [agent] server_url"
 
 
@@ -170,6 +201,18 @@ def check_clock(date: str) -> Check:
         f"{off:+.1f} s from the server's",
         "set the clock or run a time service; until then records carry wrong times and a TLS "
         "certificate can look expired",
+    )
+
+
+def check_own_clock(now: float) -> Check:
+    """All that can be said of the clock while no server states the time."""
+    said = datetime.fromtimestamp(now, UTC)
+    released = datetime.fromisoformat(RELEASED_ON).replace(tzinfo=UTC)
+    return Check(
+        "clock",
+        said >= released,
+        f"says {said.isoformat(timespec='seconds')}, and this agent was released on {RELEASED_ON}",
+        "set the clock or run a time service",
     )
 
 

@@ -6,15 +6,24 @@ byte at a time passes it for days.
 
 import contextlib
 import socket
+import ssl
 import threading
 from typing import Any
 
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, PoolManager
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
+from edge_agent.control.tls import check_outlasts_release, is_clock_behind, make_timeless_context
 
-def make_pool_manager(*, answer_deadline_s: float, **options: Any) -> PoolManager:
-    """A pool manager whose connections are cut when no whole header came within the deadline."""
+
+def make_pool_manager(
+    *, answer_deadline_s: float, ca_file: str = "", **options: Any
+) -> PoolManager:
+    """A pool manager whose connections are cut when no whole header came within the deadline.
+
+    Args:
+        ca_file: PEM bundle to trust in place of the system's; empty uses the system's.
+    """
 
     class TimedAnswers:
         def getresponse(self: Any) -> Any:
@@ -30,7 +39,19 @@ def make_pool_manager(*, answer_deadline_s: float, **options: Any) -> PoolManage
         pass
 
     class TimedHTTPS(TimedAnswers, HTTPSConnection):
-        pass
+        def connect(self) -> None:
+            # Each time anew: the clock may have been set since this object connected last.
+            self.ssl_context = None
+            try:
+                super().connect()
+            except ssl.SSLCertVerificationError as error:
+                if not is_clock_behind(error):
+                    raise
+                self.close()
+                self.ssl_context = make_timeless_context(ca_file)
+                super().connect()
+                sock: Any = self.sock
+                check_outlasts_release(sock.getpeercert(), self.host)
 
     class HTTPPool(HTTPConnectionPool):
         ConnectionCls = TimedHTTP
@@ -38,6 +59,8 @@ def make_pool_manager(*, answer_deadline_s: float, **options: Any) -> PoolManage
     class HTTPSPool(HTTPSConnectionPool):
         ConnectionCls = TimedHTTPS
 
+    if ca_file:
+        options["ca_certs"] = ca_file
     manager = PoolManager(**options)
     manager.pool_classes_by_scheme = {"http": HTTPPool, "https": HTTPSPool}
     return manager

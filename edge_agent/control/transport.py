@@ -39,16 +39,18 @@ class Transport:
         import urllib3
 
         from edge_agent.control.deadline import make_pool_manager
+        from edge_agent.control.tls import check_ca_file
 
         config = self.config
-        options: dict[str, Any] = {"ca_certs": config.ca_file} if config.ca_file else {}
+        if config.ca_file:
+            check_ca_file(config.ca_file)
         return make_pool_manager(
             answer_deadline_s=config.answer_deadline_s,
+            ca_file=config.ca_file,
             num_pools=4,
             maxsize=2,
             retries=False,
             timeout=urllib3.Timeout(connect=config.connect_timeout_s, read=config.read_timeout_s),
-            **options,
         )
 
     def call(
@@ -111,6 +113,8 @@ class Transport:
     ) -> "urllib3.response.BaseHTTPResponse":
         from urllib3.exceptions import HTTPError, ProtocolError
 
+        from edge_agent.control.tls import explain
+
         def send() -> "urllib3.response.BaseHTTPResponse":
             return self._pool.request(
                 method,
@@ -131,7 +135,7 @@ class Transport:
                     raise
                 return send()
         except (HTTPError, OSError, ValueError) as error:
-            raise TransferError(f"{method} {urlsplit(url).netloc}: {error}") from error
+            raise explain(error, f"{method} {urlsplit(url).netloc}") from error
 
     def _read_bounded(self, response: "urllib3.response.BaseHTTPResponse") -> bytes:
         from urllib3.exceptions import HTTPError

@@ -145,7 +145,9 @@ def test_an_old_runtime_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 ERRORS = {
     "certificate verify failed: certificate has expired": "clock",
     "certificate verify failed: self-signed certificate": "ca_file",
-    "[SSL: WRONG_VERSION_NUMBER] wrong version number": "plain http",
+    "the TLS handshake failed: it does not speak TLS at this port": "plain http",
+    "the TLS handshake failed: it speaks no TLS of version 1.2 or later": "1.2 or later",
+    "certificate verify failed: Hostname mismatch": "server_url",
     "timed out": "firewall",
 }
 
