@@ -15,6 +15,7 @@ urlpatterns = [
         tables.CandidateList.as_view(),
         name="candidate-list",
     ),
+    path("compression/jobs/<uuid:pk>/layers/", tables.LayerList.as_view(), name="layer-list"),
     path(
         "compression/versions/<int:version_id>/variants/",
         tables.MeasuredVariantList.as_view(),

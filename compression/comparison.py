@@ -7,18 +7,24 @@ different machines and hours then stand on one scale.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-#: In the order of the table and of its CSV.
+#: In the order of the CSV; the page shows the same figures in fewer columns.
 COMPARISON_FIELDS = (
-    "name", "state", "is_source", "is_on_front", "is_promotable", "why_not", "bytes",
+    "name", "source_name", "state", "is_source", "is_on_front", "is_promotable", "why_not", "bytes",
     "compressed_bytes", "ratio", "accuracy", "accuracy_low", "accuracy_high", "samples",
-    "accuracy_drop_points", "agreement", "divergence_nats", "p50_ms", "p95_ms", "p99_ms",
-    "latency_runs", "relative_p50", "parameters", "macs", "zero_share", "measured_on", "threads",
-    "measured_at", "job",
+    "accuracy_drop_points", "agreement", "agreement_low", "agreement_high", "divergence_nats",
+    "p50_ms", "p95_ms", "p99_ms", "control_p50_ms", "control_p95_ms", "control_p99_ms",
+    "latency_runs", "relative_p50", "parameters", "macs", "zero_share", "excluded",
+    "collapse_flags", "measured_on", "cpu_flags", "threads", "batch", "seed", "libraries", "passes",
+    "evaluation_seconds", "sha256", "source_sha256", "recipe_sha256", "calibration_sha256",
+    "evaluation_sha256", "identity", "measured_at", "job",
 )  # fmt: skip
 CANDIDATE_FIELDS = (
     "name", "bytes", "accuracy", "accuracy_drop_points", "agreement", "p50_ms", "p95_ms",
     "judged_on", "is_feasible", "is_on_front", "reason",
 )  # fmt: skip
+LAYER_FIELDS = ("layer", "zero_share", "source_zero_share")
+# ONNX Runtime's quantizer renames the nodes that it replaces.
+_QUANTIZED = "_quant"
 
 
 def source_row(report: Mapping[str, Any], **extra: Any) -> dict[str, Any]:
@@ -32,12 +38,56 @@ def source_row(report: Mapping[str, Any], **extra: Any) -> dict[str, Any]:
         "accuracy_drop_points": 0.0 if row["accuracy"] is not None else None,
         "agreement": 1.0,
         "divergence_nats": 0.0,
+        "passes": [],
+        "excluded": {},
     }
 
 
 def variant_row(report: Mapping[str, Any], **extra: Any) -> dict[str, Any]:
     """The row of what a job has made."""
-    return _row(report, report["variant"], **extra)
+    return _row(report, report["variant"], sha256=report["passes"][-1]["sha256"], **extra)
+
+
+def rebase_rows(control: Mapping[str, Any], rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows, oldest first, with size, accuracy and speed against FP32 whatever they came from.
+
+    A job that started from another variant was timed in turns with that one: its ratio is chained
+    through the row of its source, and unknown where there is none. Agreement and divergence stay
+    against the source.
+    """
+    speeds = {control["name"]: 1.0}
+    for row in rows:
+        if row["source_name"] != control["name"]:
+            before = speeds.get(row["source_name"])
+            relative = row["relative_p50"]
+            row["relative_p50"] = before and relative and round(before * relative, 4)
+            row["ratio"] = round(control["bytes"] / row["bytes"], 3)
+            row["accuracy_drop_points"] = None
+            is_same_data = row["evaluation_sha256"] == control["evaluation_sha256"]
+            if is_same_data and None not in (control["accuracy"], row["accuracy"]):
+                lost = 100.0 * (control["accuracy"] - row["accuracy"])
+                row["accuracy_drop_points"] = round(lost, 4)
+        speeds.setdefault(row["name"], row["relative_p50"])
+    return rows
+
+
+def layer_rows(report: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The share of zero weights of every layer, beside that of the same layer of the source.
+
+    None stands where one of the two has no layer of that name.
+    """
+    source, variant = dict(report["source"]["sparsity"]), report["variant"]["sparsity"]
+    rows = []
+    for name, share in sorted(variant.items()):
+        before = source.pop(name, None)
+        if before is None:
+            before = source.pop(name.removesuffix(_QUANTIZED), None)
+        rows.append({"layer": name, "zero_share": share, "source_zero_share": before})
+    gone = [
+        {"layer": name, "zero_share": None, "source_zero_share": share}
+        for name, share in sorted(source.items())
+    ]
+    return rows + gone
 
 
 def mark_front(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -51,11 +101,30 @@ def mark_front(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return rows
 
 
+def mean_sparsity(sparsity: Mapping[str, float]) -> float | None:
+    """The plain mean over layers of their shares of zero weights; None without layers."""
+    values = list(sparsity.values())
+    return round(sum(values) / len(values), 4) if values else None
+
+
+def pick_fields(fields: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> Iterator[list[Any]]:
+    """The rows as lists in the order of `fields`, for CSV; what a row lacks is None."""
+    return ([_flatten(row.get(name)) for name in fields] for row in rows)
+
+
+def _flatten(value: Any) -> Any:
+    """A value for one cell: parts of lists and mappings are set apart by semicolons."""
+    if isinstance(value, Mapping):
+        return "; ".join(f"{key}: {part}" for key, part in value.items())
+    if isinstance(value, list):
+        return "; ".join(str(_flatten(part)).replace("; ", ", ") for part in value)
+    return value
+
+
 def _row(report: Mapping[str, Any], side: Mapping[str, Any], **extra: Any) -> dict[str, Any]:
     accuracy, agreement = side.get("accuracy") or {}, side.get("agreement") or {}
-    latency = side["latency"]
+    latency, control = side["latency"], report["source"]["latency"]
     environment = report.get("environment") or {}
-    control = report["source"]["latency"]["p50_ms"]
     return {
         "is_source": False,
         "is_on_front": False,
@@ -68,24 +137,31 @@ def _row(report: Mapping[str, Any], side: Mapping[str, Any], **extra: Any) -> di
         "samples": report["samples"],
         "accuracy_drop_points": report["accuracy_drop_points"],
         "agreement": agreement.get("value"),
+        "agreement_low": agreement.get("low"),
+        "agreement_high": agreement.get("high"),
         "divergence_nats": side.get("divergence_nats"),
-        "p50_ms": latency["p50_ms"],
-        "p95_ms": latency["p95_ms"],
-        "p99_ms": latency["p99_ms"],
+        **{f"{name}_ms": latency[f"{name}_ms"] for name in ("p50", "p95", "p99")},
+        **{f"control_{name}_ms": control[f"{name}_ms"] for name in ("p50", "p95", "p99")},
         "latency_runs": latency.get("runs"),
-        "relative_p50": round(latency["p50_ms"] / control, 4) if control else None,
+        "relative_p50": round(latency["p50_ms"] / control["p50_ms"], 4)
+        if control["p50_ms"]
+        else None,
         "parameters": side.get("parameters"),
         "macs": side.get("macs"),
         "zero_share": mean_sparsity(side.get("sparsity") or {}),
+        "excluded": report.get("excluded", {}),
+        "collapse_flags": side.get("collapse_flags", []),
         "measured_on": environment.get("cpu") or environment.get("machine", ""),
+        "cpu_flags": environment.get("cpu_flags", []),
+        "libraries": environment.get("libraries", {}),
+        "seed": environment.get("seed"),
+        "passes": [
+            {"name": note["pass"], "seconds": note["seconds"], "bytes": note["bytes"]}
+            for note in report["passes"]
+        ],
+        "evaluation_seconds": report.get("evaluation_seconds"),
         **extra,
     }
-
-
-def mean_sparsity(sparsity: Mapping[str, float]) -> float | None:
-    """The plain mean over layers of their shares of zero weights; None without layers."""
-    values = list(sparsity.values())
-    return round(sum(values) / len(values), 4) if values else None
 
 
 def _dominates(other: Mapping[str, Any], row: Mapping[str, Any]) -> bool:
@@ -96,35 +172,3 @@ def _dominates(other: Mapping[str, Any], row: Mapping[str, Any]) -> bool:
 def _costs(row: Mapping[str, Any]) -> tuple[float, float, float]:
     quality = row["agreement"] if row["accuracy"] is None else row["accuracy"]
     return row["bytes"], -(quality or 0.0), row["relative_p50"] or 1.0
-
-
-def draw_points(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """What the Pareto picture needs of rows of a comparison or candidates of a search."""
-    listed = list(rows)
-    control = next((row for row in listed if row.get("is_source") or row["name"] == "fp32"), None)
-    is_labelled = any(row["accuracy"] is not None for row in listed)
-    points = []
-    for row in listed:
-        relative = row.get("relative_p50")
-        if relative is None and control and control["p50_ms"] and row["p50_ms"]:
-            relative = row["p50_ms"] / control["p50_ms"]
-        points.append(
-            {
-                "name": row["name"],
-                "bytes": row["bytes"],
-                "quality": row["accuracy"] if is_labelled else row["agreement"],
-                "measure": "accuracy" if is_labelled else "agreement with FP32",
-                "low": row.get("accuracy_low"),
-                "high": row.get("accuracy_high"),
-                "relative_p50": relative,
-                "p50_ms": row["p50_ms"],
-                "is_on_front": row["is_on_front"],
-                "is_able": row.get("is_feasible", row.get("is_promotable", True)),
-            }
-        )
-    return points
-
-
-def pick_fields(fields: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> Iterator[list[Any]]:
-    """The rows as lists in the order of `fields`; what a row lacks is None."""
-    return ([row.get(name) for name in fields] for row in rows)

@@ -93,7 +93,7 @@ class Job(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.variant_name} of {self.version_id} ({str(self.pk)[:8]})"
+        return f"{self.variant_name} ({str(self.pk)[:8]})"
 
     def get_absolute_url(self) -> str:
         return reverse("admin:compression_job_change", args=[self.pk])

@@ -5,8 +5,9 @@ from uuid import UUID
 
 from django.db.models import QuerySet
 
-from compression.comparison import mark_front, source_row, variant_row
+from compression.comparison import mark_front, rebase_rows, source_row, variant_row
 from compression.models import Job
+from compression.provenance import digest_json
 from compression.states import JobState
 
 HISTORY_JOBS = 10
@@ -75,21 +76,31 @@ def measured_variants(version_id: int) -> list[dict[str, Any]]:
         )
         for job in reversed(newest_first)
     ]
-    newest = newest_first[0]
+    # FP32 as the newest job found it that started from it.
+    first = min(job.source_variant_id for job in newest_first)
+    newest = next(job for job in newest_first if job.source_variant_id == first)
     control = source_row(
         newest.report,
         name=newest.source_variant.name,
         state="source",
         is_promotable=newest.source_variant.is_promotable,
         why_not="",
-        **_circumstances(newest),
+        **{**_circumstances(newest), "sha256": newest.recipe["source"]["sha256"]},
     )
-    return mark_front([control, *rows])
+    return mark_front([control, *rebase_rows(control, rows)])
 
 
 def _circumstances(job: Job) -> dict[str, Any]:
+    data = job.recipe["data"]
     return {
+        "source_name": job.source_variant.name,
         "threads": job.recipe["target"]["threads"],
+        "batch": job.recipe["target"]["batch"],
+        "source_sha256": job.recipe["source"]["sha256"],
+        "recipe_sha256": digest_json(job.recipe),
+        "calibration_sha256": data["calibration"],
+        "evaluation_sha256": data["evaluation"],
+        "identity": job.identity,
         "measured_at": job.finished_at.isoformat() if job.finished_at else None,
         "job": str(job.pk),
     }
@@ -103,6 +114,8 @@ def _why_not(job: Job) -> str:
     if job.state == JobState.FAILED_GATE:
         failed = [gate["sentence"] for gate in report["gates"] if not gate["passed"]]
         return "failed a gate: " + "; ".join(failed)
-    if job.result_variant is not None and not job.result_variant.is_promotable:
-        return "calibrated on random data"
-    return ""
+    if job.result_variant is None or job.result_variant.is_promotable:
+        return ""
+    if not job.source_variant.is_promotable:
+        return f"made of {job.source_variant.name}, which cannot be promoted"
+    return "calibrated on random data"

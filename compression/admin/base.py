@@ -4,7 +4,6 @@ from typing import Any
 
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
-from django.urls import reverse
 from unfold.admin import ModelAdmin
 
 
@@ -20,7 +19,6 @@ def render_page(
         **model_admin.admin_site.each_context(request),
         "title": title,
         "opts": model_admin.opts,
-        "list_url": reverse("admin:compression_job_changelist"),
         **context,
     }
     return TemplateResponse(request, f"compression/{name}.html", values)
@@ -30,7 +28,23 @@ def write_share(value: dict[str, Any] | None) -> str:
     """A proportion with its 95 % interval, in percent."""
     if value is None:
         return "no labels"
-    return f"{value['value']:.2%} ({value['low']:.2%} to {value['high']:.2%})"
+    low, high = (100 * value[end] for end in ("low", "high"))
+    return f"{write_percent(value['value'])} ({low:.2f} to {high:.2f})"
+
+
+def write_percent(share: float | None) -> str:
+    """A share of one, in percent."""
+    return "–" if share is None else f"{100 * share:.2f} %"
+
+
+def write_lost(points: float | None) -> str:
+    """Percentage points lost; what was gained has a minus, and a rounded zero no sign."""
+    return "–" if points is None else f"{round(points, 2) + 0.0:.2f}".replace("-", "−")
+
+
+def count(number: int, thing: str) -> str:
+    """A number with what is counted: `1 thread`, `2 threads`."""
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
 def write_seconds(seconds: float) -> str:

@@ -9,8 +9,9 @@ from django.template.response import TemplateResponse
 from unfold.admin import ModelAdmin
 
 from compression import selectors
-from compression.admin.base import render_page, write_share
-from compression.comparison import COMPARISON_FIELDS, draw_points, pick_fields
+from compression.admin.base import count, render_page, write_lost, write_percent
+from compression.comparison import COMPARISON_FIELDS, pick_fields
+from compression.picture import draw_points, write_bytes
 from compression.states import JobState
 from registry.admin.base import csv_response
 from registry.admin.columns import ago
@@ -50,15 +51,86 @@ def comparison_csv(version: Version) -> HttpResponseBase:
 
 
 def describe_row(row: dict[str, Any]) -> dict[str, Any]:
-    """A row of the comparison with what its table says in words."""
-    share = None
-    if row["accuracy"] is not None:
-        share = {name: row[f"accuracy_{name}"] for name in ("low", "high")}
-        share["value"] = row["accuracy"]
+    """A row of the comparison with what its table says in words.
+
+    Each column shows one figure to compare by, and below it what belongs to it; what is read
+    rarely is in `details`, label by label.
+    """
     at = datetime.fromisoformat(row["measured_at"]) if row["measured_at"] else None
     return {
         **row,
         "state_label": "Source" if row["is_source"] else JobState(row["state"]).label,
-        "accuracy_words": f"{write_share(share)}, n = {row['samples']:,}",
-        "measured_words": ago(at),
+        "size": write_bytes(row["bytes"]),
+        "compressed": write_bytes(row["compressed_bytes"]),
+        "accuracy_share": write_percent(row["accuracy"]),
+        "accuracy_interval": _interval(row, "accuracy"),
+        "lost": write_lost(row["accuracy_drop_points"]),
+        "agreement_share": write_percent(row["agreement"]),
+        "divergence": _figure(row["divergence_nats"]),
+        "p50": _milliseconds(row["p50_ms"]),
+        "tail": " / ".join(_milliseconds(row[f"{name}_ms"]) for name in ("p95", "p99")),
+        "control": _milliseconds(row["control_p50_ms"]),
+        "measured": ago(at),
+        "machine": _machine(row),
+        "details": list_details(row),
     }
+
+
+def list_details(row: dict[str, Any]) -> list[tuple[str, str]]:
+    """What a row of the comparison unfolds to."""
+    shares = " to ".join(write_percent(row[f"agreement_{end}"]) for end in ("low", "high"))
+    zeros = "no layers" if row["zero_share"] is None else write_percent(row["zero_share"])
+    versions = ", ".join(f"{name} {number}" for name, number in row["libraries"].items())
+    excluded = "; ".join(f"{name}: {why}" for name, why in row["excluded"].items())
+    seconds = ", ".join(f"{note['name']} {note['seconds']} s" for note in row["passes"])
+    details = [
+        ("Bytes", f"{row['bytes']:,}, compressed {row['compressed_bytes']:,}"),
+        ("Parameters", _whole(row["parameters"])),
+        ("MACs per sample", _whole(row["macs"])),
+        ("Zero weights, mean of layers", zeros),
+        ("Latency p50 / p95 / p99", _latency(row, "")),
+        (f"{row['source_name']} in the same run", _latency(row, "control_")),
+        ("Runs of each, in turns", _whole(row["latency_runs"])),
+        ("Model file (SHA-256)", row["sha256"]),
+    ]
+    if not row["is_source"]:
+        details += [
+            (f"Agreement with {row['source_name']}, 95 % interval", shares),
+            ("Left as they were", excluded or "none: every node was treated"),
+            ("Collapse flags", ", ".join(row["collapse_flags"]) or "none"),
+            ("Passes", seconds),
+            ("Recipe (SHA-256)", row["recipe_sha256"]),
+            ("Calibration set (SHA-256)", row["calibration_sha256"] or "none"),
+        ]
+    return [
+        *details,
+        ("Evaluation set (SHA-256)", row["evaluation_sha256"]),
+        ("Made with", f"{versions}; seed {row['seed']}"),
+        ("CPU flags", " ".join(row["cpu_flags"]) or "unknown"),
+    ]
+
+
+def _machine(row: dict[str, Any]) -> str:
+    return f"{row['measured_on']}, {count(row['threads'], 'thread')}, batch {row['batch']}"
+
+
+def _interval(row: dict[str, Any], name: str) -> str:
+    low, high = row[f"{name}_low"], row[f"{name}_high"]
+    return "" if low is None else f"{100 * low:.1f} to {100 * high:.1f}"
+
+
+def _latency(row: dict[str, Any], prefix: str) -> str:
+    values = [_milliseconds(row[f"{prefix}{name}_ms"]) for name in ("p50", "p95", "p99")]
+    return f"{' / '.join(values)} ms"
+
+
+def _milliseconds(value: float) -> str:
+    return f"{value:.3f}" if value < 10 else f"{value:.1f}"
+
+
+def _figure(value: float | None) -> str:
+    return "–" if value is None else f"{value:.5f}"
+
+
+def _whole(value: int | None) -> str:
+    return "unknown" if value is None else f"{value:,}"

@@ -3,13 +3,23 @@
 import json
 from typing import Any
 
-from compression.admin.base import name_machine, write_seconds, write_share
-from compression.comparison import draw_points, mean_sparsity
+from compression.admin.base import (
+    count,
+    name_machine,
+    write_lost,
+    write_percent,
+    write_seconds,
+    write_share,
+)
+from compression.comparison import layer_rows, mean_sparsity
+from compression.forms import JobForm
 from compression.models import Job
 from compression.parameters import PASSES
+from compression.picture import draw_points
 from compression.progress import Progress
 from compression.provenance import digest_json
 from compression.states import JobState
+from registry.models import DataSet
 
 _VERDICTS = {
     JobState.PASSED: "Passed every gate and is a variant of the version.",
@@ -24,7 +34,7 @@ _VERDICTS = {
 def describe_job(job: Job, progress: Progress) -> dict[str, Any]:
     """Verdict, progress, pass list, figures, search, origin and recipe of a job's page."""
     state = JobState(job.state)
-    report = job.report or {}
+    report, target = job.report or {}, job.recipe["target"]
     return {
         "verdict": _VERDICTS.get(state, state.label),
         "progress": progress,
@@ -35,12 +45,12 @@ def describe_job(job: Job, progress: Progress) -> dict[str, Any]:
         "report": job.report,
         "rerun": report.get("rerun"),
         "figures": list_figures(report) if report else [],
-        "gates": report.get("gates", []),
+        "gates": [{**gate, "title": _name_gate(gate["gate"])} for gate in report.get("gates", [])],
         "warnings": report.get("warnings", []),
         "collapse_flags": report["variant"]["collapse_flags"] if report else [],
         "excluded": report.get("excluded", {}),
-        "layers": sorted((report["variant"]["sparsity"] if report else {}).items()),
-        "measured_on": name_machine(report),
+        "layers": layer_rows(report) if report else [],
+        "measured_on": f"{name_machine(report)}, {count(target['threads'], 'thread')}",
         "origin": _list_origin(job, report) if report else [],
         **_describe_search(report.get("search")),
         "recipe_words": describe_recipe(job.recipe),
@@ -94,6 +104,14 @@ def _describe_search(search: dict[str, Any] | None) -> dict[str, Any]:
         **search,
         "objective_words": words.get(search["objective"], search["objective"]),
         "constraints_text": ", ".join(limits),
+        "candidates": [
+            {
+                **row,
+                "accuracy_share": write_percent(row["accuracy"]),
+                "lost": write_lost(row["accuracy_drop_points"]),
+            }
+            for row in search["candidates"]
+        ],
     }
     # Accuracy on the held-out part does not compare with accuracy on the evaluation set.
     judged = [row for row in search["candidates"] if row["judged_on"] == "full"]
@@ -108,8 +126,8 @@ def _list_origin(job: Job, report: dict[str, Any]) -> list[tuple[str, str]]:
         ("Source file (SHA-256)", job.recipe["source"]["sha256"]),
         ("Result (SHA-256)", report["passes"][-1]["sha256"]),
         ("Recipe (SHA-256)", digest_json(job.recipe)),
-        ("Calibration set", data["calibration"] or "none"),
-        ("Evaluation set", data["evaluation"]),
+        ("Calibration set", _name_set(job.calibration_dataset, data["calibration"])),
+        ("Evaluation set", _name_set(job.evaluation_dataset, data["evaluation"])),
         ("Identity of the job", job.identity or "–"),
         ("Seed", str(data["seed"])),
         ("Libraries", ", ".join(f"{k} {v}" for k, v in environment["libraries"].items())),
@@ -135,12 +153,15 @@ def _list_passes(job: Job) -> list[dict[str, Any]]:
         name = step["pass"]
         event = latest.get(index, {})
         state = event.get("state", "waiting")
-        notes = event.get("notes") or {}
-        parameters = {key: value for key, value in step.items() if key != "pass"}
+        # A pass from the cache reports nothing; what it once took stands in the report.
+        measured = (job.report or {}).get("passes") or []
+        notes = event.get("notes") or (measured[index] if index < len(measured) else {})
+        set_ones = {k: v for k, v in step.items() if k != "pass" and v is not None}
+        parameters = [f"{key} {_write_value(value)}" for key, value in set_ones.items()]
         row = {
             "name": name,
             "title": PASSES[name].title if name in PASSES else "Measure against FP32",
-            "parameters": ", ".join(f"{k} {v}" for k, v in parameters.items() if v is not None),
+            "parameters": ", ".join(parameters).replace("_", " "),
             "state": state if job.is_active or state != "started" else "done",
             "seconds": notes.get("seconds")
             if name in PASSES
@@ -153,44 +174,71 @@ def _list_passes(job: Job) -> list[dict[str, Any]]:
             row |= {
                 "done": progress["done"],
                 "total": progress["total"],
-                "eta_seconds": progress["step_eta_seconds"],
+                "left": write_seconds(progress["step_eta_seconds"])
+                if progress["step_eta_seconds"] is not None
+                else "",
             }
         rows.append(row)
     return rows
 
 
-def list_figures(report: dict[str, Any]) -> list[tuple[str, str, str]]:
-    """Label, FP32 and variant, as the table shows them."""
+def list_figures(report: dict[str, Any]) -> list[tuple[str, str, str, str]]:
+    """Label, FP32, variant, and what changed between them, as the table shows them."""
     left, right = report["source"], report["variant"]
+    lost = report["accuracy_drop_points"]
     rows = [
-        ("Bytes", f"{left['bytes']:,}", f"{right['bytes']:,} ({report['ratio']:.2f} × smaller)"),
-        ("Compressed bytes", f"{left['compressed_bytes']:,}", f"{right['compressed_bytes']:,}"),
-        ("Accuracy", write_share(left["accuracy"]), write_share(right["accuracy"])),
+        ("Bytes", *_pair("bytes", left, right, "smaller")),
+        ("Compressed bytes", *_pair("compressed_bytes", left, right, "smaller")),
+        (
+            "Accuracy",
+            write_share(left["accuracy"]),
+            write_share(right["accuracy"]),
+            "" if lost is None else f"{write_lost(lost)} points lost",
+        ),
+        ("Agreement with FP32", "", write_share(right["agreement"]), report["agreement_rule"]),
     ]
-    if report["accuracy_drop_points"] is not None:
-        rows.append(("Accuracy lost", "", f"{report['accuracy_drop_points']:.2f} points"))
-    rows.append(("Agreement with FP32", "", write_share(right["agreement"])))
     if right["divergence_nats"] is not None:
-        rows.append(("Divergence (KL)", "", f"{right['divergence_nats']:.5f} nats"))
+        rows.append(("Divergence (KL)", "", f"{right['divergence_nats']:.5f} nats", ""))
     for name in ("p50", "p95", "p99"):
-        key = f"{name}_ms"
-        rows.append(
-            (f"Latency {name}", f"{left['latency'][key]} ms", f"{right['latency'][key]} ms")
-        )
-    rows += [
-        ("Faster by (p50)", "", f"{report['speedup']:.2f} ×"),
-        ("Parameters", f"{left['parameters']:,}", f"{right['parameters']:,}"),
-        ("MACs per sample", _count(left["macs"]), _count(right["macs"])),
-        ("Zero weights, mean of layers", _zeros(left["sparsity"]), _zeros(right["sparsity"])),
-        ("Samples judged on", "", f"{report['samples']:,}"),
+        before, after = (side["latency"][f"{name}_ms"] for side in (left, right))
+        speed = f"{before / after:.2f} × faster" if after else ""
+        rows.append((f"Latency {name}", f"{before} ms", f"{after} ms", speed))
+    return [
+        *rows,
+        ("Parameters", *_pair("parameters", left, right, "fewer")),
+        ("MACs per sample", *_pair("macs", left, right, "fewer")),
+        ("Zero weights, mean of layers", _zeros(left["sparsity"]), _zeros(right["sparsity"]), ""),
     ]
-    return rows
+
+
+def _pair(
+    name: str, left: dict[str, Any], right: dict[str, Any], word: str
+) -> tuple[str, str, str]:
+    """A count of both sides, and how many times less the second is."""
+    before, after = left[name], right[name]
+    change = f"{before / after:.2f} × {word}" if before and after else ""
+    return _count(before), _count(after), change
 
 
 def _zeros(sparsity: dict[str, float]) -> str:
     share = mean_sparsity(sparsity)
-    return "no layers" if share is None else f"{share:.2%} of {len(sparsity)} layers"
+    return "no layers" if share is None else f"{write_percent(share)} of {len(sparsity)} layers"
 
 
 def _count(value: int | None) -> str:
     return "unknown" if value is None else f"{value:,}"
+
+
+def _write_value(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value)
+
+
+def _name_gate(gate: str) -> str:
+    field = JobForm.base_fields.get(gate)
+    return str(field.label) if field else PASSES[gate].title
+
+
+def _name_set(dataset: DataSet | None, sha256: str | None) -> str:
+    return f"{dataset.name}, {sha256}" if dataset else "none"

@@ -17,13 +17,14 @@ from django.views.decorators.http import require_POST
 from unfold.decorators import display
 
 from compression import selectors, tasks
-from compression.admin.base import render_page, write_seconds
+from compression.admin.base import render_page, write_lost, write_seconds
 from compression.admin.comparison_page import comparison_csv, comparison_page, comparison_picture
 from compression.admin.job_page import describe_job, describe_wait
 from compression.admin.start_page import start_page
-from compression.comparison import CANDIDATE_FIELDS, pick_fields
+from compression.comparison import CANDIDATE_FIELDS, LAYER_FIELDS, layer_rows, pick_fields
 from compression.exceptions import CompressionError
 from compression.models import Job
+from compression.presets import PRESETS
 from compression.progress import describe_progress
 from compression.services import jobs
 from compression.states import MEASURED_STATES, JobState
@@ -76,7 +77,7 @@ class JobAdmin(ListAdmin):
     @display(description="Accuracy lost")
     def drop(self, obj: Job) -> str:
         lost = (obj.report or {}).get("accuracy_drop_points")
-        return "–" if lost is None else f"{lost:.2f} points"
+        return "–" if lost is None else f"{write_lost(lost)} points"
 
     @display(description="Progress")
     def going(self, obj: Job) -> str:
@@ -119,6 +120,7 @@ class JobAdmin(ListAdmin):
                 name="compression_job_picture",
             ),
             path("<uuid:pk>/live/", wrap(self.live_view), name="compression_job_live"),
+            path("<uuid:pk>/layers.csv", wrap(self.layers_csv), name="compression_job_layers"),
             path(
                 "version/<int:version_id>/",
                 wrap(self.version_view),
@@ -144,7 +146,8 @@ class JobAdmin(ListAdmin):
     ) -> HttpResponse:
         """The job's page: verdict first, then figures, passes and recipe."""
         job = self._find(request, object_id)
-        return render_page(self, request, "job", str(job), self._job_context(request, job))
+        title = f"{job.variant_name} of {job.version}"
+        return render_page(self, request, "job", title, self._job_context(request, job))
 
     def live_view(self, request: HttpRequest, pk: UUID) -> HttpResponse:
         """The part of the job's page that changes while it runs."""
@@ -193,6 +196,12 @@ class JobAdmin(ListAdmin):
         rows = pick_fields(CANDIDATE_FIELDS, search.get("candidates", []))
         return csv_response(f"candidates-{pk}", CANDIDATE_FIELDS, rows)
 
+    def layers_csv(self, request: HttpRequest, pk: UUID) -> HttpResponseBase:
+        """How sparse each layer of the result is."""
+        report = self._find(request, pk).report
+        rows = pick_fields(LAYER_FIELDS, layer_rows(report) if report else [])
+        return csv_response(f"layers-{pk}", LAYER_FIELDS, rows)
+
     def version_csv(self, request: HttpRequest, version_id: int) -> HttpResponseBase:
         """The comparison of a version."""
         return comparison_csv(self._find_version(request, version_id))
@@ -228,6 +237,8 @@ class JobAdmin(ListAdmin):
             "job": job,
             "created": ago(job.created_at),
             "finished": ago(job.finished_at),
+            "took": write_seconds(took) if (took := _took(job)) is not None else "",
+            "preset_title": PRESETS[job.preset].title if job.preset in PRESETS else job.preset,
             "can_cancel": job.is_active and self.has_change_permission(request, job),
             "can_rerun": job.state in MEASURED_STATES and self.has_add_permission(request),
             **describe_job(job, progress),

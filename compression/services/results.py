@@ -22,7 +22,8 @@ MAX_NAMES = 50
 def attach_result(*, job: Job, path: Path, report: dict[str, Any]) -> Variant:
     """The variant made of a job's result: signed, with its figures and where it came from.
 
-    A taken name gets a number. A result of random calibration can never be promoted.
+    A taken name gets a number. A result of random calibration can never be promoted, nor can what
+    is made of one.
     """
     with path.open("rb") as stream:
         blob = store_blob(stream=stream, max_bytes=settings.AVIARY_MAX_UPLOAD_BYTES)
@@ -43,7 +44,7 @@ def attach_result(*, job: Job, path: Path, report: dict[str, Any]) -> Variant:
                 metrics=summarise_report(report),
                 provenance=describe_origin(job, report),
                 derived_from=job.source_variant,
-                is_promotable=not is_random(job),
+                is_promotable=job.source_variant.is_promotable and not is_random(job),
                 actor=job.created_by or "compression",
                 golden_tolerance=GOLDEN_TOLERANCE,
             )
@@ -88,6 +89,7 @@ def describe_origin(job: Job, report: dict[str, Any]) -> dict[str, Any]:
         "preset": job.preset,
         "recipe": job.recipe,
         "recipe_sha256": digest_json(job.recipe),
+        "identity": job.identity,
         "environment": report["environment"],
         "passes": [
             {key: note[key] for key in ("pass", "seconds", "bytes", "sha256")}

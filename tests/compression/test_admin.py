@@ -64,14 +64,18 @@ def test_a_measured_job_shows_its_verdict_every_figure_and_the_comparison(admin_
     assert f'hx-get="{picture}"' in version_page and "n = 600" in version_page
     assert "data-pareto" in admin_client.get(picture).content.decode()
     address = reverse("admin:compression_job_version_csv", args=[measured.version_id])
-    lines = admin_client.get(address).content.decode().splitlines()
+    lines = admin_client.get(address).getvalue().decode().splitlines()
     assert [line.split(",")[0] for line in lines] == ["name", "fp32", "int8-static"]
+    for text in ("Collapse flags", "Left as they were", "MACs per sample", "Recipe (SHA-256)"):
+        assert text in table, text
+    layers = admin_client.get(reverse("admin:compression_job_layers", args=[measured.pk]))
+    assert layers.getvalue().decode().startswith("layer,zero_share,source_zero_share")
     measured.report["search"] = SEARCH
     measured.save(update_fields=["report"])
     page = admin_client.get(measured.get_absolute_url()).content.decode()
     assert "Take =int8" in page and "search-points" in page and "max bytes 400000" in page
     address = reverse("admin:compression_job_candidates", args=[measured.pk])
-    assert "'=int8,1000,0.97" in admin_client.get(address).content.decode()
+    assert "'=int8,1000,0.97" in admin_client.get(address).getvalue().decode()
 
 
 def test_a_measured_job_is_run_again_by_its_button(admin_client, measured, monkeypatch):

@@ -10,6 +10,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from rest_framework.test import APIClient
 
+from compression.comparison import COMPARISON_FIELDS, LAYER_FIELDS
 from compression.models import Job
 from compression.services.running import run_job
 from fleet.plans import build_plan
@@ -177,9 +178,17 @@ def test_measured_variants_come_as_json_and_csv_and_a_job_is_run_again(
     assert rows[0]["is_on_front"] in (True, False) and rows[1]["accuracy_low"] is not None
     table = client.get(f"{address}?format=csv")
     assert table["Content-Type"].startswith("text/csv")
-    assert table.content.decode().splitlines()[0].startswith("name,state,is_source")
+    header, *lines = table.content.decode().splitlines()
+    assert header.split(",") == list(COMPARISON_FIELDS) and len(lines) == 3
+    assert set(rows[0]) == set(COMPARISON_FIELDS) == set(rows[1])
+    picture = client.get(f"{address}?format=svg")
+    assert picture["Content-Type"].startswith("image/svg+xml") and b"fp32" in picture.content
     assert client.get("/api/v1/compression/versions/0/variants/?format=csv").status_code == 404
     assert client.get(f"{JOBS}{job.pk}/candidates/").json() == []
+    layers = client.get(f"{JOBS}{job.pk}/layers/").json()
+    assert len(layers) == 5 and set(layers[0]) == set(LAYER_FIELDS)
+    exported = client.get(f"{JOBS}{job.pk}/layers/?format=csv").content.decode()
+    assert len(exported.splitlines()) == 6
     order = make_order(version, recipe={"data": SMALL["data"], "limits": {"wall_seconds": 120}})
     answered = client.post(JOBS, order, format="json")
     assert (answered.status_code, answered.json()["id"]) == (200, str(job.pk))
@@ -211,3 +220,15 @@ def test_what_random_data_calibrated_is_never_offered_to_a_device(client, settin
     (planned,) = build_plan(model_id=version.model_id)["deployments"]
     offered = {variant["name"] for variant in planned["stable"]["variants"]}
     assert offered == {"fp32", passing.result_variant.name}
+
+
+def test_what_is_made_of_a_variant_that_cannot_be_promoted_cannot_be_either(
+    client, settings, tmp_path
+):
+    settings.AVIARY_HOME = tmp_path
+    version = make_version()
+    version.variants.update(is_promotable=False)
+    job = run_job(job_id=make_job(version, preset="dynamic-int8", recipe=SMALL).pk)
+    assert (job.state, job.result_variant.is_promotable) == ("passed", False)
+    row = client.get(f"/api/v1/compression/versions/{version.pk}/variants/").json()[-1]
+    assert row["why_not"] == "made of fp32, which cannot be promoted"

@@ -13,9 +13,25 @@
     "<br>" + (point.is_on_front ? "on the front" : "beaten in all three") +
     (point.is_able ? "" : "<br>cannot be promoted");
 
+  // The front and FP32 are named first, then whatever has room; hovering names the rest.
+  function label(points) {
+    const extent = (values) => Math.max(...values) - Math.min(...values) || 1;
+    const places = points.map((p) => [Math.log(p.bytes), p.quality]);
+    const wide = extent(places.map((place) => place[0]));
+    const high = extent(points.flatMap((p) => [p.low, p.quality, p.high]).filter((value) => value != null));
+    const isNear = (a, b) => Math.abs(a[0] - b[0]) < 0.14 * wide && Math.abs(a[1] - b[1]) < 0.09 * high;
+    const named = new Set();
+    const rank = (p) => (p.is_on_front ? 0 : p.is_source ? 1 : 2);
+    for (const index of points.map((_, i) => i).sort((a, b) => rank(points[a]) - rank(points[b]))) {
+      if (![...named].some((other) => isNear(places[other], places[index]))) named.add(index);
+    }
+    return points.map((p, i) => (!named.has(i) ? "" : p.is_on_front ? "<b>" + p.name + "</b>" : p.name));
+  }
+
   function draw(element) {
     const points = JSON.parse(document.getElementById(element.dataset.pareto).textContent)
       .filter((point) => point.quality != null);
+    const faint = "rgba(148,163,184,0.3)";
     const ink = document.documentElement.classList.contains("dark") ? "#e2e8f0" : "#1e293b";
     const front = points.filter((point) => point.is_on_front).sort((a, b) => a.bytes - b.bytes);
     const speeds = points.map((point) => point.relative_p50);
@@ -27,8 +43,7 @@
       },
       {
         x: points.map((p) => p.bytes), y: points.map((p) => p.quality), mode: "markers+text",
-        // Of many points only the front is named; hovering names the rest.
-        text: points.map((p) => (p.is_on_front ? "<b>" + p.name + "</b>" : points.length > 8 ? "" : p.name)),
+        text: label(points),
         textposition: "top center", cliponaxis: false,
         customdata: points.map(describe), hovertemplate: "%{customdata}<extra></extra>", showlegend: false,
         error_y: {
@@ -50,8 +65,8 @@
     window.Plotly.newPlot(element, traces, {
       margin: { l: 70, r: 20, t: 30, b: 55 },
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: ink },
-      xaxis: { title: { text: "size in bytes (logarithmic)" }, type: "log", tickformat: "~s" },
-      yaxis: { title: { text: measure }, tickformat: ".1%" },
+      xaxis: { title: { text: "size in bytes (logarithmic)" }, type: "log", tickformat: "~s", gridcolor: faint },
+      yaxis: { title: { text: measure, standoff: 8 }, tickformat: ".1%", gridcolor: faint, automargin: true },
     }, { displaylogo: false, responsive: true });
   }
 

@@ -1,0 +1,42 @@
+"""Tables as CSV and the Pareto picture as SVG, beside JSON."""
+
+import json
+from typing import Any
+
+from rest_framework.renderers import BaseRenderer
+
+from compression.comparison import pick_fields
+from compression.picture import draw_points, draw_svg
+from registry.spreadsheets import write_lines
+
+
+class CsvRenderer(BaseRenderer):
+    """Rows as CSV, for `?format=csv` or `Accept: text/csv`; the view names the fields."""
+
+    media_type = "text/csv"
+    format = "csv"
+    charset = "utf-8"
+
+    def render(
+        self, data: Any, accepted_media_type: Any = None, renderer_context: Any = None
+    ) -> str:
+        view = (renderer_context or {}).get("view")
+        if not isinstance(data, list) or view is None:  # an error has the one shape of errors
+            return json.dumps(data)
+        return "".join(write_lines(view.csv_fields, pick_fields(view.csv_fields, data)))
+
+
+class SvgRenderer(BaseRenderer):
+    """Rows as a picture of size against quality, for `?format=svg`; the view names it."""
+
+    media_type = "image/svg+xml"
+    format = "svg"
+    charset = "utf-8"
+
+    def render(
+        self, data: Any, accepted_media_type: Any = None, renderer_context: Any = None
+    ) -> str:
+        view = (renderer_context or {}).get("view")
+        if not isinstance(data, list) or view is None:
+            return json.dumps(data)
+        return draw_svg(draw_points(data), view.picture_title)
