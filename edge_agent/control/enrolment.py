@@ -23,14 +23,12 @@ home = {home}
 
 
 def default_config_path() -> Path:
-    """Where the settings lie when nobody says: the system's place for root, else the user's own."""
+    """Where the settings lie when nobody says: the system's place, or the user's own."""
     named = os.environ.get("AVIARY_AGENT_CONFIG")
     if named:
         return Path(named)
-    if os.geteuid() == 0:
-        return Path("/etc/aviary-agent/agent.toml")
-    base = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
-    return Path(base) / "aviary-agent" / "agent.toml"
+    base = own_folder("XDG_CONFIG_HOME", ".config")
+    return (base or Path("/etc")) / "aviary-agent" / "agent.toml"
 
 
 def default_home() -> Path:
@@ -38,10 +36,23 @@ def default_home() -> Path:
     named = os.environ.get("AVIARY_AGENT_CONFIG")
     if named:
         return Path(named).parent / "state"
+    base = own_folder("XDG_STATE_HOME", ".local/state")
+    return (base or Path("/var/lib")) / "aviary-agent"
+
+
+def own_folder(variable: str, below_home: str) -> Path | None:
+    """This user's folder for such files; None for root, and for a user without a home.
+
+    A service's user that systemd made at start has neither HOME nor a usable line in passwd.
+    """
     if os.geteuid() == 0:
-        return Path("/var/lib/aviary-agent")
-    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(base) / "aviary-agent"
+        return None
+    if os.environ.get(variable):
+        return Path(os.environ[variable])
+    try:
+        return Path.home() / below_home
+    except RuntimeError:
+        return None
 
 
 def default_device_id() -> str:

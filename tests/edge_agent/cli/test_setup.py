@@ -14,7 +14,12 @@ from edge_agent.agent import Agent
 from edge_agent.cli import main
 from edge_agent.cli.service import render_unit
 from edge_agent.config import Config, load_config
-from edge_agent.control.enrolment import default_device_id, prepare_settings
+from edge_agent.control.enrolment import (
+    default_config_path,
+    default_device_id,
+    default_home,
+    prepare_settings,
+)
 from edge_agent.exceptions import ConfigurationError
 from tests.edge_agent.publisher import DEVICE, MODEL, Server, make_model
 
@@ -80,6 +85,23 @@ def test_a_device_without_a_name_gets_one_the_server_takes_and_keeps_it() -> Non
     assert name == default_device_id()
     assert 0 < len(name) <= 128
     assert all(letter.isalnum() or letter in "._-" for letter in name)
+
+
+def test_a_user_whom_passwd_does_not_know_can_run_the_agent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What `DynamicUser` makes of the service: no HOME, and a number without a name."""
+    for variable in ("HOME", "XDG_CONFIG_HOME", "XDG_STATE_HOME", "AVIARY_AGENT_CONFIG"):
+        monkeypatch.delenv(variable, raising=False)
+    for name in ("getuid", "geteuid"):
+        monkeypatch.setattr(os, name, lambda: 2**31 - 7)
+    assert default_config_path() == Path("/etc/aviary-agent/agent.toml")
+    assert default_home() == Path("/var/lib/aviary-agent")
+    settings = tmp_path / "agent.toml"
+    settings.write_text(
+        '[agent]\ndevice_id = "a"\nserver_url = "http://a.example"\nhome = "home"\n'
+    )
+    assert main(["--config", str(settings), "status"]) == 0
 
 
 def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
