@@ -11,15 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from edge_agent import __version__
+from edge_agent.cli.ownership import hand_over
 from edge_agent.config import Config, load_config
 from edge_agent.control.enrolment import default_config_path, default_home, prepare_settings
-from edge_agent.exceptions import AgentError, ConfigurationError, LockedError
+from edge_agent.exceptions import AgentError, ConfigurationError, LockedError, NotEnrolledError
 from edge_agent.releases.state import HomeLock, Layout
 
 
 def main(argv: list[str] | None = None) -> int:
     """Runs one command; returns the exit status: 0 done, 1 failed, 2 wrong usage."""
     arguments = build_parser().parse_args(argv)
+    is_new = arguments.command is command_enroll and not arguments.config.exists()
     try:
         if arguments.command is command_enroll:
             config = prepare_settings(
@@ -33,8 +35,14 @@ def main(argv: list[str] | None = None) -> int:
         logging.basicConfig(
             level=config.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
         )
-        return int(arguments.command(config, arguments) or 0)
+        try:
+            return int(arguments.command(config, arguments) or 0)
+        finally:
+            hand_over(config.home)
     except AgentError as error:
+        if is_new:
+            # Settings that did not lead to a credential would bind the next try to their words.
+            arguments.config.unlink(missing_ok=True)
         print(f"{error.code}: {error}", file=sys.stderr)
         return 1
 
@@ -133,12 +141,17 @@ def command_enroll(config: Config, arguments: argparse.Namespace) -> int:
 
 
 def command_service(config: Config, arguments: argparse.Namespace) -> int:
-    from edge_agent.cli.service import install_unit, own_program, render_unit
+    from edge_agent.cli.service import check_reach, install_unit, own_program, render_unit
 
-    text = render_unit(
-        program=own_program(), config_path=arguments.config.resolve(), home=config.home
-    )
-    print(text if arguments.print else "\n".join(install_unit(text)))
+    program, config_path = own_program(), arguments.config.resolve()
+    text = render_unit(program=program, config_path=config_path, home=config.home)
+    if arguments.print:
+        print(text)
+        return 0
+    check_reach([program, config_path])
+    if not Layout(config.home).credentials.exists() and not config.read_join_token():
+        raise NotEnrolledError("enrol first: aviary-agent enroll --join-token TOKEN")
+    print("\n".join(install_unit(text)))
     return 0
 
 
@@ -310,6 +323,7 @@ def command_request(config: Config, arguments: argparse.Namespace) -> int:
     except LockedError:
         path = layout.requests / f"{uuid.uuid4().hex}.json"
         path.with_suffix(".tmp").write_text(json.dumps(request))
+        hand_over(config.home)
         path.with_suffix(".tmp").rename(path)
         print(json.dumps({**request, "result": "asked the running agent"}))
         return 0

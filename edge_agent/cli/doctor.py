@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from edge_agent import RELEASED_ON, __version__
+from edge_agent.cli.ownership import find_foreign
 from edge_agent.config import Config
 from edge_agent.control.client import DeviceClient, load_credentials
 from edge_agent.control.transport import Transport
@@ -59,6 +60,11 @@ def check_home(config: Config) -> Check:
     if credentials.exists() and credentials.stat().st_mode & 0o077:
         detail = f"{credentials} can be read by others"
         return Check("home", False, detail, f"chmod 600 {credentials}")
+    foreign = find_foreign(config.home)
+    if foreign:
+        owner = config.home.stat().st_uid
+        detail = f"{len(foreign)} files are not user {owner}'s, whose home it is: {foreign[0]}"
+        return Check("home", False, detail, f"as root: chown -hR {owner} {config.home}/")
     return Check("home", True, str(config.home))
 
 

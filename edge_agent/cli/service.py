@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import stat
 import subprocess
 import sys
 from importlib.resources import files
@@ -11,6 +12,7 @@ from edge_agent.exceptions import ConfigurationError
 
 UNIT = Path("/etc/systemd/system/aviary-agent.service")
 STATE_ROOT = Path("/var/lib")
+HOMES = (Path("/root"), Path("/home"), Path("/run/user"))
 COMMAND = "@COMMAND@"
 STATE = "@STATE@"
 
@@ -31,6 +33,27 @@ def render_unit(*, program: Path, config_path: Path, home: Path) -> str:
     return template.replace(COMMAND, f"{program} --config {config_path} run").replace(
         STATE, home.name
     )
+
+
+def check_reach(paths: list[Path]) -> None:
+    """Whether a user that systemd makes may read `paths` under the unit's `ProtectHome`.
+
+    Raises:
+        ConfigurationError: one lies below a person's home, or is closed to other users.
+    """
+    for path in paths:
+        whole = path.resolve()
+        if any(whole.is_relative_to(folder) for folder in HOMES):
+            raise ConfigurationError(
+                f"{path}: a service cannot look into {whole.parents[-2]}; install the agent into "
+                "/opt and keep its settings in /etc"
+            )
+        for part in (whole, *whole.parents):
+            needed = stat.S_IROTH if part == whole else stat.S_IXOTH
+            if not part.stat().st_mode & needed:
+                raise ConfigurationError(
+                    f"the service's user cannot read {part}: chmod o+rX {part}"
+                )
 
 
 def own_program() -> Path:

@@ -65,6 +65,8 @@ def parse_config(document: dict[str, Any], *, base: Path) -> Config:
         if not agent.get(required):
             raise ConfigurationError(f"[agent] {required} is missing")
     agent["home"] = base / str(agent["home"])
+    if isinstance(agent.get("join_token_file"), str) and agent["join_token_file"]:
+        agent["join_token_file"] = str(base / agent["join_token_file"])
     sections: dict[str, Any] = {
         name: build(kind, document.get(name, {}), name) for name, kind in SECTIONS.items()
     }
@@ -73,6 +75,9 @@ def parse_config(document: dict[str, Any], *, base: Path) -> Config:
         raise ConfigurationError("[[sources]]: expected an array of tables")
     check_adaptive(sections["adaptive"])
     sections["inference"] = check_inference(sections["inference"])
+    network = sections["network"]
+    if network.ca_file:
+        sections["network"] = dataclasses.replace(network, ca_file=str(base / network.ca_file))
     sections["source"] = place_source(sections["source"], base)
     sections["serve"] = place_serve(sections["serve"], base)
     more = tuple(place_source(build(SourceConfig, row, "sources"), base) for row in rows)

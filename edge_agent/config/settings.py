@@ -16,6 +16,7 @@ from edge_agent.config.sections import (
     SourceConfig,
     SpoolConfig,
 )
+from edge_agent.exceptions import ConfigurationError
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,14 @@ class Config:
         return tuple(source for source in (self.source, *self.sources) if source.path)
 
     def read_join_token(self) -> str:
-        """The join token: from the file when one is named, else from the settings."""
-        if self.join_token_file:
-            return Path(self.join_token_file).read_text().strip()
-        return self.join_token
+        """The join token: from the file when one is named, else from the settings.
+
+        Raises:
+            ConfigurationError: the file cannot be read.
+        """
+        if not self.join_token_file:
+            return self.join_token
+        try:
+            return Path(self.join_token_file).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigurationError(f"[agent] join_token_file: {error}") from error

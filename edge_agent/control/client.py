@@ -12,7 +12,7 @@ from urllib.parse import quote, urlencode
 from edge_agent import __version__
 from edge_agent.config import Config
 from edge_agent.control.transport import Answer, Transport
-from edge_agent.exceptions import NotEnrolledError, NotTheServerError, PublishedError
+from edge_agent.exceptions import AnswerError, NotEnrolledError, NotTheServerError, PublishedError
 from edge_agent.files import FileLayer, write_atomic
 from edge_agent.releases.state import Layout
 from edge_agent.releases.trust import TrustKey, parse_trust_keys
@@ -72,7 +72,14 @@ class DeviceClient:
             "capabilities": capabilities,
             "enrolment_nonce": nonce,
         }
-        row = self._call("POST", "/api/devices/enroll", body=body, is_anonymous=True).body
+        try:
+            row = self._call("POST", "/api/devices/enroll", body=body, is_anonymous=True).body
+        except AnswerError as error:
+            if error.server_code != "device_exists":
+                raise
+            raise NotEnrolledError(
+                f"another device has the name {self.config.device_id}: choose one with --device-id"
+            ) from error
         if not isinstance(row, dict) or not row.get("token"):
             raise NotTheServerError("enrolment answered without a token")
         keys = list(row.get("trust_keys") or [])

@@ -55,13 +55,22 @@ def own_folder(variable: str, below_home: str) -> Path | None:
         return None
 
 
+def clean_host_name() -> str:
+    """The host's name, as far as a device's id may hold it."""
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", platform.node()).strip("-._") or "device"
+    return name[:128]
+
+
 def default_device_id() -> str:
     """The host's name and eight digits of its machine id, hashed as machine-id(5) asks."""
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", platform.node()).strip("-._") or "device"
+    name = clean_host_name()
     try:
         machine = MACHINE_ID.read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError):
-        return name[:128]
+        machine = ""
+    if re.fullmatch(r"[0-9a-f]{32}", machine) is None:
+        # Empty or "uninitialized" in an image that has not booted yet: equal on all its copies.
+        return name
     digest = hashlib.sha256(b"aviary-agent:" + machine.encode()).hexdigest()
     return f"{name[:100]}-{digest[:8]}"
 
@@ -90,6 +99,9 @@ def prepare_settings(path: Path, *, server_url: str, device_id: str, home: str) 
         )
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
+        if os.geteuid() == 0:
+            # No secret is in it, and the service reads it as a user of its own.
+            path.chmod(0o644)
         return load_config(path)
     config = load_config(path)
     known = {

@@ -11,9 +11,10 @@ import pytest
 
 from benchmarks.agent_kill import Soak
 from edge_agent.agent import Agent
-from edge_agent.cli import main
-from edge_agent.cli.service import render_unit
+from edge_agent.cli import main, service
+from edge_agent.cli.service import check_reach, render_unit
 from edge_agent.config import Config, load_config
+from edge_agent.control import enrolment
 from edge_agent.control.enrolment import (
     default_config_path,
     default_device_id,
@@ -21,9 +22,11 @@ from edge_agent.control.enrolment import (
     prepare_settings,
 )
 from edge_agent.exceptions import ConfigurationError
+from tests.edge_agent.control.test_network import answer
 from tests.edge_agent.publisher import DEVICE, MODEL, Server, make_model
 
 REPOSITORY = Path(__file__).resolve().parents[3]
+JSON = {"Content_Type": "application/json"}
 
 
 def enrol_arguments(path: Path, url: str) -> list[str]:
@@ -102,6 +105,89 @@ def test_a_user_whom_passwd_does_not_know_can_run_the_agent(
         '[agent]\ndevice_id = "a"\nserver_url = "http://a.example"\nhome = "home"\n'
     )
     assert main(["--config", str(settings), "status"]) == 0
+
+
+@pytest.mark.parametrize("text", ["", "uninitialized\n"])
+def test_a_machine_id_that_copies_of_an_image_share_is_no_name(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "machine-id").write_text(text)
+    monkeypatch.setattr(enrolment, "MACHINE_ID", tmp_path / "machine-id")
+    assert default_device_id() == enrolment.clean_host_name()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make what another user owns")
+def test_what_root_types_leaves_nothing_that_the_service_cannot_replace(
+    server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, home = tmp_path / "agent.toml", tmp_path / "home"
+    assert main(enrol_arguments(path, server.url)) == 0
+    for entry in (home, *home.rglob("*")):
+        os.chown(entry, 61_000, 61_000)
+    server.publish(make_model())
+    linked = tmp_path / "elsewhere"
+    linked.write_text("root's own")
+    os.link(linked, home / "second-name")
+    for command in (["sync"], ["pin", "--model", MODEL], ["spool", "stat"]):
+        assert main(["--config", str(path), *command]) == 0, command
+    others = {entry.name for entry in home.rglob("*") if entry.stat().st_uid != 61_000}
+    assert others == {"second-name"}
+    assert linked.stat().st_uid == 0
+    capsys.readouterr()
+    assert main(["--config", str(path), "doctor"]) == 1
+    assert "chown -hR 61000" in capsys.readouterr().out, "what was not handed over is named"
+
+
+def test_a_failed_enrolment_leaves_no_settings_that_bind_the_next_try(
+    server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "agent.toml"
+    server.hooks.append(("enroll", answer(409, b'{"code": "device_exists"}', **JSON)))
+    assert main(enrol_arguments(path, server.url)) == 1
+    assert "--device-id" in capsys.readouterr().err, "the error says what to do"
+    assert not path.exists()
+    server.hooks.clear()
+    assert main(enrol_arguments(path, server.url)) == 0
+    assert path.exists()
+
+
+def test_files_that_the_settings_name_lie_beside_them(tmp_path: Path) -> None:
+    path = tmp_path / "agent.toml"
+    path.write_text(
+        '[agent]\ndevice_id = "a"\nserver_url = "http://a.example"\nhome = "home"\n'
+        'join_token_file = "join-token"\n[network]\nca_file = "ca.pem"\n'
+    )
+    config = load_config(path)
+    assert config.network.ca_file == str(tmp_path / "ca.pem")
+    with pytest.raises(ConfigurationError, match=r"join_token_file.*join-token"):
+        config.read_join_token()
+    (tmp_path / "join-token").write_text("token\n")
+    assert config.read_join_token() == "token"
+
+
+def test_a_service_is_not_installed_where_its_user_could_not_start_it(tmp_path: Path) -> None:
+    program = tmp_path / "closed" / "aviary-agent"
+    program.parent.mkdir(mode=0o700)
+    program.write_text("#!/bin/sh\n")
+    with pytest.raises(ConfigurationError, match=r"chmod o\+rX"):
+        check_reach([program])
+    for folder in ("/root/venv/aviary-agent", "/home/a/agent.toml"):
+        with pytest.raises(ConfigurationError, match="cannot look into"):
+            check_reach([Path(folder)])
+    check_reach([Path("/usr/bin/env"), Path("/etc/passwd")])
+
+
+def test_a_service_is_not_installed_before_the_device_has_enrolled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "agent.toml"
+    home = Path("/var/lib") / f"aviary-no-such-{os.getpid()}"
+    path.write_text(f'[agent]\ndevice_id = "a"\nserver_url = "http://a.example"\nhome = "{home}"\n')
+    monkeypatch.setattr(service, "own_program", lambda: Path("/usr/bin/env"))
+    monkeypatch.setattr(service, "check_reach", lambda paths: None)
+    assert main(["--config", str(path), "install-service"]) == 1
+    assert "enrol first" in capsys.readouterr().err
+    assert not home.exists()
 
 
 def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
