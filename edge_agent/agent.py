@@ -30,6 +30,7 @@ from edge_agent.exceptions import (
     NotEnrolledError,
     ProviderError,
     RequirementError,
+    StateError,
     TransferError,
 )
 from edge_agent.files import DiskFiles, make_dirs
@@ -351,11 +352,20 @@ def require_enrolled(agent: Agent) -> None:
 
 
 def describe_state(config: Config) -> dict[str, Any]:
-    """What `status` prints: read from disk alone, so that it works beside a running agent."""
+    """What `status` prints: read from disk alone, so that it works beside a running agent.
+
+    Raises:
+        StateError: state.json is damaged; a restarted agent rebuilds it.
+    """
     layout, files = Layout(config.home), DiskFiles()
     data = files.read(layout.state)
-    models = json.loads(data)["models"] if data else {}
-    runtime = json.loads(files.read(layout.runtime) or b"{}")
+    try:
+        models = json.loads(data)["models"] if data else {}
+        runtime = json.loads(files.read(layout.runtime) or b"{}")
+    except (ValueError, TypeError, KeyError) as error:
+        raise StateError(
+            f"the state in {layout.home} is damaged ({error}); restart the agent: it rebuilds it"
+        ) from error
     rows = {}
     for slug, row in models.items():
         current = row["current"] or {}

@@ -14,7 +14,14 @@ from edge_agent import __version__
 from edge_agent.cli.ownership import hand_over
 from edge_agent.config import Config, load_config
 from edge_agent.control.enrolment import default_config_path, default_home, prepare_settings
-from edge_agent.exceptions import AgentError, ConfigurationError, LockedError, NotEnrolledError
+from edge_agent.exceptions import (
+    AgentError,
+    ConfigurationError,
+    InputError,
+    LockedError,
+    NoModelError,
+    NotEnrolledError,
+)
 from edge_agent.releases.state import HomeLock, Layout
 
 
@@ -44,6 +51,10 @@ def main(argv: list[str] | None = None) -> int:
             # Settings that did not lead to a credential would bind the next try to their words.
             arguments.config.unlink(missing_ok=True)
         print(f"{error.code}: {error}", file=sys.stderr)
+        return 1
+    except PermissionError as error:
+        # The home belongs to the service's user.
+        print(f"permission_denied: {error.filename}: run it as the agent's user", file=sys.stderr)
         return 1
 
 
@@ -223,11 +234,10 @@ def command_status(config: Config, arguments: argparse.Namespace) -> int:
 
 
 def command_infer(config: Config, arguments: argparse.Namespace) -> int:
-    import numpy as np
+    from edge_agent.cli.rows import read_rows
 
+    rows = read_rows(arguments.input)
     session = _open_session(config, arguments.model)
-    data = np.load(arguments.input, allow_pickle=False)
-    rows = data["x"] if hasattr(data, "files") else data
     for index in range(min(len(rows), arguments.limit)):
         row_inputs = rows[index : index + 1]
         session.check_inputs(row_inputs)
@@ -277,15 +287,19 @@ def command_bench(config: Config, arguments: argparse.Namespace) -> int:
 def command_wasm(config: Config, arguments: argparse.Namespace) -> int:
     import numpy as np
 
+    from edge_agent.cli.rows import read_rows
     from edge_agent.inference.bench import describe_latencies
     from edge_agent.sandbox.compiled import CompiledCache
     from edge_agent.sandbox.processor import describe_model
     from edge_agent.sandbox.sandbox import Sandbox
 
     session = _open_session(config, arguments.model)
-    images = np.load(arguments.images, allow_pickle=False)
+    images = read_rows(arguments.images)
     cache = CompiledCache(Layout(config.home).optimised)
-    module = arguments.module.read_bytes()
+    try:
+        module = arguments.module.read_bytes()
+    except OSError as error:
+        raise InputError(f"{arguments.module}: {error.strerror}") from error
     sandbox = Sandbox(module, session.session, config.sandbox, cache=cache)
     try:
         sandbox.prepare(describe_model(session), top_k=config.inference.top_k)
@@ -376,7 +390,9 @@ def _pick_model(config: Config, wanted: str) -> str:
     if wanted:
         return wanted
     models = sorted(describe_state(config)["models"])
-    if len(models) != 1:
+    if not models:
+        raise NoModelError("no model is installed: aviary-agent sync --once asks for one")
+    if len(models) > 1:
         raise AgentError(f"name one of the models with --model: {models}")
     return models[0]
 

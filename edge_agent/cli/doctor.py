@@ -19,6 +19,7 @@ from edge_agent.exceptions import AgentError, AnswerError, StateError
 from edge_agent.files import DiskFiles
 from edge_agent.inference.providers import check_provider, list_available
 from edge_agent.observation.spool import Spool
+from edge_agent.releases.holdings import Holdings
 from edge_agent.releases.state import Layout, StateStore
 from edge_agent.releases.trust import parse_version
 
@@ -242,13 +243,14 @@ def check_credential(config: Config, transport: Transport) -> Check:
 
 
 def check_state(config: Config) -> list[Check]:
-    """What was blocked and why, trials under way, and whether the state could be read."""
+    """What was blocked or damaged, trials under way, and whether the state could be read."""
     layout = Layout(config.home)
     try:
         state = StateStore(DiskFiles(), layout).load()
     except (StateError, OSError) as error:
         advice = "restart the agent: it rebuilds the state; then look for a failing disk"
         return [Check("state", False, str(error), advice)]
+    holdings = _open_holdings(config, layout)
     checks = []
     if layout.state.with_suffix(".corrupt").exists():
         detail = "state.json was damaged once and has been rebuilt"
@@ -262,11 +264,28 @@ def check_state(config: Config) -> list[Check]:
             detail = f"{model.trial.version} was interrupted in {model.tries} tries"
             advice = "look for restarts and power cuts during its self-test"
             checks.append(Check(f"model {slug}", False, detail, advice))
+        for release in filter(None, (model.current, model.previous)):
+            if holdings is not None and not holdings.is_whole(release):
+                detail = f"{release.version} is damaged on the disk"
+                advice = "restart the agent: it fetches it anew; then look for a failing disk"
+                checks.append(Check(f"model {slug}", False, detail, advice))
         if model.current is None and model.action == "install":
             detail = "nothing is installed"
             advice = "aviary-agent status says why; aviary-agent sync tries now"
             checks.append(Check(f"model {slug}", False, detail, advice))
     return checks or [Check("state", True, f"{len(state.models) if state else 0} models")]
+
+
+def _open_holdings(config: Config, layout: Layout) -> Holdings | None:
+    """What is needed to verify releases; None without credentials, which has a check of its own."""
+    files = DiskFiles()
+    try:
+        credentials = load_credentials(files, layout, config.device_id)
+    except AgentError:
+        return None
+    if credentials is None:
+        return None
+    return Holdings(files, layout, device_id=config.device_id, trust_keys=credentials.trust_keys)
 
 
 def check_spool(config: Config) -> list[Check]:

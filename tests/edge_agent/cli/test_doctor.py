@@ -73,6 +73,17 @@ def answer_in_2031(request: Any) -> bool:
     return True
 
 
+def flip_a_byte(agent: Agent, server: Server, config: Config) -> Config:
+    server.publish(make_model())
+    agent.sync()
+    for path in agent.layout.blobs.iterdir():
+        path.chmod(0o644)
+        data = bytearray(path.read_bytes())
+        data[len(data) // 2] ^= 1
+        path.write_bytes(bytes(data))
+    return config
+
+
 JSON = {"Content_Type": "application/json"}
 #: How it is broken; which check fails; a word of the detail; a word of the advice.
 BROKEN: dict[str, tuple[Break, str, str, str]] = {
@@ -108,6 +119,7 @@ BROKEN: dict[str, tuple[Break, str, str, str]] = {
     "a damaged state": (damage("state.json"), "state", "state.json", "restart"),
     "a rebuilt state": (damage("state.corrupt"), "state", "rebuilt", "failing disk"),
     "a blocked release": (fail_self_test, "model digits-cnn", "self_test_failed", "unblock"),
+    "a damaged release": (flip_a_byte, "model digits-cnn", "damaged on the disk", "restart"),
     "a full spool": (change(spool=SpoolConfig(max_bytes=1)), "spool", "dropped", "max_bytes"),
 }  # fmt: skip
 
