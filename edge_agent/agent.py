@@ -5,15 +5,20 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Callable
-from datetime import UTC
-from email.utils import parsedate_to_datetime
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urljoin
 
 from edge_agent import __version__
 from edge_agent.config import Config, InferenceConfig
+from edge_agent.control.answers import (
+    describe,
+    find_address,
+    read_assignments,
+    read_date,
+    read_etag,
+    read_poll_after_s,
+)
 from edge_agent.control.backoff import backoff_delay_s
 from edge_agent.control.client import (
     DeviceClient,
@@ -25,9 +30,9 @@ from edge_agent.control.transport import Transport
 from edge_agent.exceptions import (
     AgentError,
     BlobCorruptError,
-    DownloadError,
     InferenceError,
     NotEnrolledError,
+    NotTheServerError,
     ProviderError,
     RequirementError,
     StateError,
@@ -104,7 +109,9 @@ class Agent:
             TransferError: the server could not be asked; whatever runs goes on.
         """
         changed = set()
-        for slug, answer in self._poll():
+        answers = self._poll()
+        self._forget_trouble(self.config.models or {slug for slug, _ in answers})
+        for slug, answer in answers:
             try:
                 if self.installer.apply(slug, answer):
                     changed.add(slug)
@@ -116,8 +123,21 @@ class Agent:
                 self._etags.pop(slug, None)
                 self.trouble[f"model {slug}"] = f"{error.code}: {error}"
                 logger.error("model %s: %s: %s", slug, error.code, error)
+            except OSError as error:
+                # A failing card, a file system that has become read-only: not this model's fault,
+                # and no reason to leave the others without their turn.
+                self._etags.pop(slug, None)
+                self.trouble[f"model {slug}"] = f"disk: {error}"
+                logger.error("model %s: %s", slug, error)
         self.send_events()
         return changed
+
+    def _forget_trouble(self, slugs: Collection[str]) -> None:
+        """Of models that nobody speaks of any more."""
+        kept = {f"model {slug}" for slug in slugs}
+        for name in [name for name in self.trouble if name.startswith("model ")]:
+            if name not in kept:
+                del self.trouble[name]
 
     def send_events(self) -> None:
         for assignment_id in self.uploader.upload_events():
@@ -208,10 +228,10 @@ class Agent:
     def _poll(self) -> list[tuple[str, dict[str, Any]]]:
         if not self.config.models:
             answer = self.client.get_desired()
-            self._note_poll(answer.body)
+            rows = read_assignments(answer.body)
+            self._note_poll(answer.body.get("poll_after_s"))
             self._note_time(answer.headers.get("Date", ""))
-            rows = (answer.body or {}).get("assignments") or []
-            return [(str(row.get("model_id")), row) for row in rows if isinstance(row, dict)]
+            return rows
         found = []
         for slug in self.config.models:
             model = self.installer.state.models.get(slug)
@@ -222,34 +242,29 @@ class Agent:
             )
             etag = self._etags.get(slug, "") if is_settled else ""
             answer = self.client.get_latest(slug, etag=etag, running_digest=running)
-            if answer.status == 200 and isinstance(answer.body, dict):
-                self._etags[slug] = answer.headers.get("ETag", "")
-                self._note_poll(answer.body)
+            if answer.status in (204, 304):
+                self._note_poll(answer.headers.get("X-Poll-After"))
+            elif isinstance(answer.body, dict):
+                self._etags[slug] = read_etag(answer.headers.get("ETag"))
+                self._note_poll(answer.body.get("poll_after_s"))
                 found.append((slug, answer.body))
             else:
-                self._note_poll({"poll_after_s": answer.headers.get("X-Poll-After")})
+                raise NotTheServerError(f"expected an assignment, got {describe(answer.body)}")
             self._note_time(answer.headers.get("Date", ""))
         return found
 
-    def _note_poll(self, body: Any) -> None:
-        value = body.get("poll_after_s") if isinstance(body, dict) else None
-        try:
-            seconds = float(value) if value is not None else self.poll_after_s
-        except (TypeError, ValueError):
-            return
-        self.poll_after_s = min(max(seconds, 0.2), self.config.install.max_poll_s)
+    def _note_poll(self, value: Any) -> None:
+        self.poll_after_s = read_poll_after_s(
+            value, default=self.poll_after_s, most=self.config.install.max_poll_s
+        )
 
     def _note_time(self, date: str) -> None:
         """The server's clock counts as trusted only over TLS, where nobody else can state it."""
-        if not date or not self.config.server_url.startswith("https://"):
-            return
-        try:
-            now = parsedate_to_datetime(date)
-        except ValueError:
-            return
-        # Only the last one, and only in memory: a server whose clock was years ahead for a while
-        # must not make every later assignment look expired. "-0000" comes without a zone.
-        self.installer.server_time = now.replace(tzinfo=UTC) if now.tzinfo is None else now
+        now = read_date(date) if self.config.server_url.startswith("https://") else None
+        if now is not None:
+            # Only the last one, and only in memory: a server whose clock was years ahead for a
+            # while must not make every later assignment look expired.
+            self.installer.server_time = now
 
     def _make_installer(self) -> Installer:
         credentials = self.client.credentials
@@ -286,12 +301,7 @@ class Agent:
             if is_expired:
                 fresh = self.client.get_latest(slug, etag="", running_digest="").body
                 current = fresh if isinstance(fresh, dict) else answer
-            for row in current.get("files") or []:
-                if row.get("sha256") == file.sha256:
-                    return urljoin(self.config.server_url, row["url"])
-            if current.get("sha256") == file.sha256:
-                return urljoin(self.config.server_url, current["download_url"])
-            raise DownloadError(f"the answer has no address for {file.path}")
+            return find_address(current, file.sha256, self.config.server_url)
 
         return find
 
@@ -361,11 +371,14 @@ def describe_state(config: Config) -> dict[str, Any]:
     data = files.read(layout.state)
     try:
         models = json.loads(data)["models"] if data else {}
-        runtime = json.loads(files.read(layout.runtime) or b"{}")
     except (ValueError, TypeError, KeyError) as error:
         raise StateError(
             f"the state in {layout.home} is damaged ({error}); restart the agent: it rebuilds it"
         ) from error
+    try:
+        runtime = json.loads(files.read(layout.runtime) or b"{}")
+    except ValueError:
+        runtime = {}  # it is being written in place: see `Runner.write_runtime`
     rows = {}
     for slug, row in models.items():
         current = row["current"] or {}

@@ -1,5 +1,6 @@
 """`aviary-agent run`: classifies what the source brings while a second thread keeps in sync."""
 
+import contextlib
 import json
 import logging
 import os
@@ -290,9 +291,20 @@ class Runner:
         row["drift"] = self.observer.drift_state(self._sessions())
         row["incidents"] = self.observer.incidents.rows()
         row["endpoint"] = self.endpoint.address if self.endpoint else ""
-        temporary = self.agent.layout.runtime.with_suffix(".tmp")
-        temporary.write_text(json.dumps(row))
-        os.replace(temporary, self.agent.layout.runtime)
+        path = self.agent.layout.runtime
+        temporary = path.with_suffix(".tmp")
+        try:
+            temporary.write_text(json.dumps(row))
+            os.replace(temporary, path)
+        except OSError as error:
+            # On a full disk there is no room for a second file, and this is when a person looks:
+            # the blocks of the first one are taken again, whoever reads it meanwhile.
+            logger.debug("runtime.json is written in place: %s", error)
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            with contextlib.suppress(OSError), path.open("r+") as stream:
+                stream.write(json.dumps(row))
+                stream.truncate()
 
     def _flush_last(self) -> None:
         """One try to send what is left; the spool keeps the rest."""

@@ -17,6 +17,7 @@ from edge_agent.files import FileLayer, write_atomic
 from edge_agent.releases.state import Layout
 from edge_agent.releases.trust import TrustKey, parse_trust_keys
 
+TOKEN = re.compile(r"[\x21-\x7e]{1,1024}")
 NONCE = re.compile(r"[0-9a-f]{64}")
 
 
@@ -80,18 +81,21 @@ class DeviceClient:
             raise NotEnrolledError(
                 f"another device has the name {self.config.device_id}: choose one with --device-id"
             ) from error
-        if not isinstance(row, dict) or not row.get("token"):
+        token = row.get("token") if isinstance(row, dict) else None
+        if not isinstance(token, str) or not TOKEN.fullmatch(token):
             raise NotTheServerError("enrolment answered without a token")
-        keys = list(row.get("trust_keys") or [])
+        keys = row.get("trust_keys")
+        if not isinstance(keys, list) or not all(isinstance(key, dict) for key in keys):
+            raise NotTheServerError("enrolment answered without a list of keys")
         if self.config.trust_keyids:
             keys = [key for key in keys if key.get("keyid") in self.config.trust_keyids]
         if not keys:
             raise NotEnrolledError("enrolment brought no key this device may trust")
-        self.credentials = Credentials(
-            self.config.device_id, row["token"], tuple(parse_trust_keys(keys))
-        )
-        stored = {"device_id": self.config.device_id, "token": row["token"], "trust_keys": keys}
+        found = Credentials(self.config.device_id, token, tuple(parse_trust_keys(keys)))
+        stored = {"device_id": self.config.device_id, "token": token, "trust_keys": keys}
         write_atomic(files, layout.credentials, json.dumps(stored).encode())
+        # After the write: a token that was used and is lost with the memory would not come again.
+        self.credentials = found
         # Not synced: a nonce that comes back has no use once the token was used.
         files.unlink(layout.nonce)
         return str(row.get("status", ""))

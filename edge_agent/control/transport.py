@@ -80,12 +80,13 @@ class Transport:
         document = self._parse(response, data, url)
         if response.status >= 400:
             details = document if isinstance(document, dict) else {}
-            raise AnswerError(
-                response.status,
-                str(details.get("code", "")),
-                str(details.get("message", "")),
-                parse_retry_after(response.headers.get("Retry-After")),
-            )
+            code = str(details.get("code", ""))[:100]
+            retry_after_s = parse_retry_after(response.headers.get("Retry-After"))
+            if not code and retry_after_s is not None:
+                # Not the server itself: whatever stands before it may be gone in a minute.
+                retry_after_s = min(retry_after_s, self.config.backoff_max_s)
+            message = str(details.get("message", ""))[:500]
+            raise AnswerError(response.status, code, message, retry_after_s)
         return Answer(response.status, response.headers, document)
 
     def open_stream(
@@ -100,10 +101,14 @@ class Transport:
             if response.status not in REDIRECTS:
                 return response
             response.close()
-            target = urljoin(url, response.headers.get("Location", ""))
-            if urlsplit(target).scheme not in ("http", "https"):
-                raise RedirectError(f"redirect to scheme {urlsplit(target).scheme!r}")
-            if urlsplit(url).scheme == "https" and urlsplit(target).scheme != "https":
+            try:
+                target = urljoin(url, response.headers.get("Location", ""))
+                scheme = urlsplit(target).scheme
+            except ValueError as error:
+                raise RedirectError(f"redirect to no address: {error}") from error
+            if scheme not in ("http", "https"):
+                raise RedirectError(f"redirect to scheme {scheme!r}")
+            if urlsplit(url).scheme == "https" and scheme != "https":
                 raise RedirectError("redirect from https to plain http")
             url = target
         raise RedirectError(f"more than {self.config.max_redirects} redirects")

@@ -9,8 +9,8 @@ instead.
 import importlib
 import logging
 from typing import Any
-from urllib.parse import urljoin
 
+from edge_agent.control.answers import join_address
 from edge_agent.exceptions import AgentError, DownloadError
 from edge_agent.install.download import Downloader
 from edge_agent.memory import read_available_bytes
@@ -45,7 +45,15 @@ def fetch(
     """
     try:
         _fetch(file, offer, downloader, server_url)
-    except (AgentError, OSError, KeyError, TypeError, ValueError, MemoryError) as error:
+    except (
+        AgentError,
+        OSError,
+        KeyError,
+        TypeError,
+        ValueError,
+        OverflowError,
+        MemoryError,
+    ) as error:
         logger.warning(
             "delta for %s is of no use, taking the whole file: %s: %s",
             file.path,
@@ -72,7 +80,7 @@ def _fetch(file: ManifestFile, offer: dict[str, Any], downloader: Downloader, ur
     patch_path = layout.blob(patch.sha256)
     try:
         # One try: the whole file has more, and is what every failure here falls back to.
-        downloader.fetch(patch, lambda _: urljoin(url, str(offer["url"])), attempts=1)
+        downloader.fetch(patch, lambda _: join_address(url, offer["url"]), attempts=1)
         base, data = files.read(base_path) or b"", files.read(patch_path) or b""
         content = apply_patch(base, data, size_bytes=file.size_bytes)
         del base, data

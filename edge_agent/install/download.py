@@ -156,9 +156,10 @@ class Downloader:
             if response.headers.get("Content-Encoding", "identity") != "identity":
                 raise DownloadError("server encoded the body")
             declared = response.headers.get("Content-Length", "")
-            if declared.isdigit() and int(declared) != file.size_bytes - have:
+            # As text: no number of this length, whatever its digits, has to be made.
+            if declared and declared != str(file.size_bytes - have):
                 raise DownloadError(
-                    f"expected {file.size_bytes - have} bytes, server announces {declared}"
+                    f"expected {file.size_bytes - have} bytes, server announces {declared[:40]!r}"
                 )
             start = have
             have, digest = self._take_body(response, file, progress, have)
@@ -200,10 +201,10 @@ class Downloader:
             return have, hasher.hexdigest()
 
     def _check_range(self, content_range: str, have: int, file: ManifestFile) -> None:
-        match = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+|\*)", content_range)
-        if not match or int(match[1]) != have or match[3] not in ("*", str(file.size_bytes)):
+        match = re.fullmatch(r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18}|\*)", content_range)
+        if not match or int(match[1]) != have or match[2] not in ("*", str(file.size_bytes)):
             self.files.unlink(self.layout.part(file.sha256))
-            raise DownloadError(f"asked from byte {have}, answered {content_range!r}")
+            raise DownloadError(f"asked from byte {have}, answered {content_range[:80]!r}")
 
     def _check(self, file: ManifestFile, digest: str | None = None) -> None:
         """Refuses a part that is not `file`; `digest` spares reading what was hashed already."""

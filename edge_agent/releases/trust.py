@@ -126,7 +126,10 @@ def parse_trust_keys(rows: Iterable[Mapping[str, Any]]) -> list[TrustKey]:
         raw = _decode_base64(row.get("public_key"), "public_key")
         if len(raw) != 32 or hashlib.sha256(raw).hexdigest() != row.get("keyid"):
             raise EnvelopeError("keyid is not the SHA-256 of the 32 raw bytes of the key")
-        keys.append(TrustKey(str(row["keyid"]), raw, frozenset(row.get("roles") or ())))
+        roles = row.get("roles") or []
+        if not isinstance(roles, list):
+            raise EnvelopeError(f"roles: expected a list, got {type(roles).__name__}")
+        keys.append(TrustKey(str(row["keyid"]), raw, frozenset(map(str, roles))))
     return keys
 
 

@@ -317,7 +317,7 @@ def enrol() -> Story:
         read(disk)
         try:
             act(disk)
-        except AnswerError as error:
+        except NotEnrolledError as error:
             raise AssertionError("the id is taken, and no token is here") from error
         left = read(disk.after_power_cut("none"))
         assert left is not None, "the credentials are lost"

@@ -233,7 +233,10 @@ def test_a_bad_answer_to_a_poll_is_named_and_changes_nothing(
 
 def test_retry_after_reaches_the_caller(agent: Agent, server: Server) -> None:
     server.hooks.append(
-        ("latest", answer(429, b"{}", Retry_After="7", Content_Type="application/json"))
+        (
+            "latest",
+            answer(429, b'{"code": "throttled"}', Retry_After="7", Content_Type="application/json"),
+        )
     )
     with pytest.raises(AnswerError) as caught:
         agent.sync()
