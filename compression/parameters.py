@@ -99,6 +99,8 @@ PASSES: dict[str, PassInfo] = {
             "align": Parameter("int", 1, 64, default=None, is_nullable=True),
             "min_keep": Parameter("int", 1, 4096, default=8),
             "allocation": _choice("sensitivity", "sensitivity", "uniform"),
+            # From 0, parameters alone, to 1, time alone; see `compression.pruning.kernels`.
+            "latency_share": Parameter("float", 0.0, 1.0, default=0.25),
             "repair": Parameter("bool", default=True),
             "samples": Parameter("int", 16, 100_000, default=512),
         },

@@ -27,12 +27,14 @@ def prune_structured(context: PassContext) -> PassResult:
         # A recipe has decided it from the passes that follow.
         align=parameters["align"] or FLOAT_ALIGNMENT,
         min_keep=parameters["min_keep"],
+        latency_share=parameters["latency_share"],
         threads=context.threads,
         report_progress=context.report_progress,
     )
     ratio, is_uniform = parameters["ratio"], parameters["allocation"] == "uniform"
     ratios = [ratio] * len(pruner.importances) if is_uniform else pruner.spread_ratio(ratio)
-    if not pruner.choose(ratios):
+    dropped = pruner.choose(ratios)
+    if not dropped:
         raise ModelUnsupportedError(
             f"Nothing was removed: every group is at its minimum of {parameters['min_keep']} "
             f"channels in multiples of {pruner.align}."
@@ -46,6 +48,9 @@ def prune_structured(context: PassContext) -> PassResult:
     facts: dict[str, Any] = {
         "parameters_before": count_parameters(pruner.graph.model),
         "parameters_after": count_parameters(result),
+        # Convolutions and products by the model of kernels that weighed the groups.
+        "estimated_microseconds_before": round(pruner.estimate_time(set()) / 1000.0, 2),
+        "estimated_microseconds_after": round(pruner.estimate_time(dropped) / 1000.0, 2),
         "align": pruner.align,
         "groups": len(widths),
         "widths": widths,

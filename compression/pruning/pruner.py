@@ -1,19 +1,27 @@
 """A graph with the importance of its channels, and how much of each group is to go."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import onnx
 from numpy.typing import NDArray
 
+from compression.alignment import FLOAT_ALIGNMENT
 from compression.arrays import Samples
 from compression.exceptions import ModelUnsupportedError
 from compression.passes.context import Progress, ignore_progress
 from compression.pruning.graph import PruningGraph
 from compression.pruning.importance import rank_group, weigh_axes
+from compression.pruning.kernels import (
+    FLOAT_KERNELS,
+    INT8_KERNELS,
+    estimate_nanoseconds,
+    find_filtered,
+)
 from compression.pruning.repair import repair_consumers
 from compression.pruning.selection import STEPS, allocate_ratios, choose_classes
-from compression.pruning.surgery import count_kept, drop_classes
+from compression.pruning.surgery import count_kept, drop_classes, kept_shapes
 from compression.pruning.verification import check_pruned
 from compression.sessions import open_session, run_samples
 from compression.statistics import mean_divergence
@@ -30,6 +38,8 @@ class Pruner:
         samples: calibration samples; the first `PROBE_ROWS` weigh the channels, all repair.
         align: the multiple of kept widths.
         min_keep: no group gets narrower than this.
+        latency_share: how much a group's share of the model's time counts beside its share of the
+            parameters where groups compete to be narrowed, in [0, 1].
 
     Raises:
         ModelUnsupportedError: no channel of the graph can be removed.
@@ -39,6 +49,7 @@ class Pruner:
     samples: Samples
     align: int
     min_keep: int = 8
+    latency_share: float = 0.0
     threads: int = 1
     report_progress: Progress = ignore_progress
     importances: list[dict[int, float]] = field(init=False)
@@ -52,8 +63,12 @@ class Pruner:
             reasons = ", ".join(sorted(self.graph.table.pin_reasons)) or "no convolution found"
             raise ModelUnsupportedError(f"No channel of this model can be removed ({reasons}).")
         self._reference = self._scores(self.graph.model)
-        self._alone: dict[tuple[int, float], tuple[float, int]] = {}
-        self._tried: dict[frozenset[int], tuple[float, int]] = {}
+        self._filtered = find_filtered(self.graph, groups)
+        # A multiple of 16 was chosen for INT8.
+        self._kernels = INT8_KERNELS if self.align > FLOAT_ALIGNMENT else FLOAT_KERNELS
+        self._whole = self._measure(set())
+        self._alone: dict[tuple[int, float], tuple[float, float]] = {}
+        self._tried: dict[frozenset[int], tuple[float, float]] = {}
 
     def spread_ratio(self, ratio: float) -> list[float]:
         """One ratio per group for as few parameters as `ratio` for all would leave.
@@ -85,32 +100,56 @@ class Pruner:
             saving_of=lambda index, step: self._narrow(index, step)[1],
         )
 
+    def estimate_time(self, dropped: set[int]) -> float:
+        """About the nanoseconds of convolutions and products on one row; 0 where unknown."""
+        return self._measure(dropped)[1]
+
     def choose(self, ratios: list[float], align: int | None = None) -> set[int]:
         """The classes that go when each group is narrowed by its ratio."""
         multiple = align or self.align
-        return choose_classes(self.importances, ratios, align=multiple, min_keep=self.min_keep)
+        return choose_classes(
+            self.importances,
+            ratios,
+            align=multiple,
+            min_keep=self.min_keep,
+            filtered=self._filtered,
+        )
 
-    def _narrow(self, index: int, step: float) -> tuple[float, int]:
-        """Divergence and parameters saved with one group alone narrowed."""
+    def _narrow(self, index: int, step: float) -> tuple[float, float]:
+        """Divergence and gain, a share of the model, with one group alone narrowed."""
         if step == 0.0:
-            return 0.0, 0
+            return 0.0, 0.0
         if (index, step) not in self._alone:
             ratios = [0.0] * len(self.importances)
             ratios[index] = step
             self._alone[index, step] = self._try(self.choose(ratios))
         return self._alone[index, step]
 
-    def _try(self, dropped: set[int]) -> tuple[float, int]:
-        saved = count_kept(self.graph, set()) - count_kept(self.graph, dropped)
-        if not saved:
-            return 0.0, 0
+    def _try(self, dropped: set[int]) -> tuple[float, float]:
+        if not dropped:
+            return 0.0, 0.0
         key = frozenset(dropped)
         if key not in self._tried:
             model = drop_classes(self.graph, dropped, is_checked=False).model
             cost = mean_divergence(self._reference, self._scores(model))
             # Alignment makes neighbouring steps drop the same classes.
-            self._tried[key] = (cost, saved)
+            self._tried[key] = (cost, self._gain(dropped))
         return self._tried[key]
+
+    def _gain(self, dropped: set[int]) -> float:
+        """What is saved: the shares of parameters and of time, weighed by `latency_share`."""
+        (parameters, nanoseconds), (all_parameters, all_time) = self._measure(dropped), self._whole
+        if not all_time:
+            return 1.0 - parameters / all_parameters
+        saved_time = 1.0 - nanoseconds / all_time
+        saved_parameters = 1.0 - parameters / all_parameters
+        return self.latency_share * saved_time + (1.0 - self.latency_share) * saved_parameters
+
+    def _measure(self, dropped: set[int]) -> tuple[int, float]:
+        """Parameters and modelled nanoseconds that are left."""
+        shapes = kept_shapes(self.graph, dropped)
+        nanoseconds = estimate_nanoseconds(self.graph, shapes, self._kernels)
+        return sum(math.prod(shape) for shape in shapes.values()), nanoseconds
 
     def _scores(self, model: onnx.ModelProto) -> NDArray:
         session = open_session(model.SerializeToString(), threads=self.threads)

@@ -1,6 +1,6 @@
 """Which classes are dropped, and how much of each group."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from compression.alignment import FLOAT_ALIGNMENT
 from compression.pruning.importance import Importance
@@ -9,7 +9,12 @@ STEPS = (0.0, 0.125, 0.25, 0.375, 0.5, 0.625, 0.75)
 
 
 def choose_classes(
-    importances: list[Importance], ratios: list[float], *, align: int, min_keep: int
+    importances: list[Importance],
+    ratios: list[float],
+    *,
+    align: int,
+    min_keep: int,
+    filtered: Collection[int] = (),
 ) -> set[int]:
     """The least important classes of each group.
 
@@ -20,12 +25,16 @@ def choose_classes(
             unaligned widths made a model slower. A group that this would leave whole is narrowed in
             multiples of 8 instead: it never needs more vectors than before, and fewer bytes.
         min_keep: no group gets narrower than this.
+        filtered: places of groups that a depthwise convolution filters. INT8 kernels compute the
+            channels left over behind the last 16 one by one, so these are not narrowed by 8 where
+            nothing is left over yet.
     """
     dropped: set[int] = set()
-    for importance, ratio in zip(importances, ratios, strict=True):
+    for index, (importance, ratio) in enumerate(zip(importances, ratios, strict=True)):
         count = len(importance)
         keep = _round_width(count, ratio, align, min_keep)
-        if keep == count and align > FLOAT_ALIGNMENT:
+        is_whole = index in filtered and count % align == 0
+        if keep == count and align > FLOAT_ALIGNMENT and not is_whole:
             keep = _round_width(count, ratio, FLOAT_ALIGNMENT, min_keep)
         order = sorted(importance, key=lambda root: (importance[root], root))
         dropped.update(order[: count - keep])
@@ -46,19 +55,19 @@ def allocate_ratios(
     *,
     cost_of: Callable[[int, float], float],
     parameters_of: Callable[[list[float]], int],
-    saving_of: Callable[[int, float], int],
+    saving_of: Callable[[int, float], float],
 ) -> list[float]:
     """Ratios per group that reach a parameter count where it hurts least.
 
-    Greedy: again and again the group whose next step costs least divergence per parameter saved
-    is narrowed, until the model is small enough or nothing is left to narrow.
+    Greedy: again and again the group whose next step costs least divergence for what it saves is
+    narrowed, until the model is small enough or nothing is left to narrow.
 
     Args:
         groups: how many there are.
         target_parameters: stop at or below this count.
         cost_of: divergence of the model with one group alone narrowed by a ratio.
         parameters_of: parameters with all ratios applied.
-        saving_of: parameters saved with one group alone narrowed by a ratio.
+        saving_of: parameters saved with one group alone narrowed by a ratio, or any other gain.
     """
     steps = [0] * groups
     while parameters_of([STEPS[step] for step in steps]) > target_parameters:

@@ -43,9 +43,18 @@ def list_shapes(graph: PruningGraph, dropped: set[int]) -> Iterator[list[int]]:
         yield sizes
 
 
+def kept_shapes(graph: PruningGraph, dropped: set[int]) -> dict[str, list[int]]:
+    """The shape of each weight that `drop_classes` would leave, without making the model."""
+    shapes = {name: list(values.shape) for name, values in graph.weights.items()}
+    for name, by_axis in find_masks(graph, dropped).items():
+        for axis, mask in by_axis.items():
+            shapes[name][axis] = int(mask.sum())
+    return shapes
+
+
 def count_kept(graph: PruningGraph, dropped: set[int]) -> int:
-    """The parameters that `drop_classes` would leave, without making the model."""
-    return sum(math.prod(shape) for shape in list_shapes(graph, dropped))
+    """The parameters that `drop_classes` would leave."""
+    return sum(math.prod(shape) for shape in kept_shapes(graph, dropped).values())
 
 
 def drop_classes(graph: PruningGraph, dropped: set[int], *, is_checked: bool = True) -> Pruned:

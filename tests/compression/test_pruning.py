@@ -11,7 +11,9 @@ from compression.arrays import Samples
 from compression.exceptions import ModelUnsupportedError
 from compression.pruning.graph import PruningGraph
 from compression.pruning.importance import rank_group, weigh_axes
+from compression.pruning.kernels import FLOAT_KERNELS, INT8_KERNELS, find_filtered
 from compression.pruning.normalize import count_parameters
+from compression.pruning.pruner import Pruner
 from compression.pruning.selection import allocate_ratios, choose_classes
 from compression.pruning.slots import SlotTable
 from compression.pruning.surgery import count_kept, drop_classes, mask_classes
@@ -188,6 +190,58 @@ def test_a_group_that_16_would_leave_whole_is_narrowed_by_8():
     assert len(choose_classes([importance], [0.4], align=16, min_keep=8)) == 0
 
 
+def test_a_depthwise_width_keeps_whole_vectors_where_it_has_them():
+    importance = {index: float(index) for index in range(32)}
+
+    def keep(count, ratio):
+        group = {index: importance[index] for index in range(count)}
+        options = {"align": 16, "min_keep": 8, "filtered": {0}}
+        return count - len(choose_classes([group], [ratio], **options))
+
+    assert [keep(32, ratio) for ratio in (0.2, 0.4, 0.5)] == [32, 32, 16]
+    # Something is left over behind 16 already, so 8 less is no loss.
+    assert [keep(24, ratio) for ratio in (0.2, 0.4)] == [24, 16]
+
+
+def test_groups_with_a_depthwise_convolution_are_found():
+    _, graph = make_graph("depthwise")
+    groups = graph.find_groups()
+    filters = {
+        node.input[1]
+        for node in graph.model.graph.node
+        if node.op_type == "Conv" and graph.weights[node.input[1]].shape[1] == 1
+    }
+    found = find_filtered(graph, groups)
+    assert found
+    for index, group in enumerate(groups):
+        assert (index in found) == any(name in filters for name, _ in group.axes)
+    _, plain = make_graph("plain")
+    assert find_filtered(plain, plain.find_groups()) == frozenset()
+
+
+def test_time_favours_the_group_that_buys_it():
+    """Parameters alone narrow the small late layers, time the early ones on large images."""
+    x = np.random.default_rng(2).normal(size=(32, 3, 8, 8)).astype(np.float32)
+
+    def narrow(share):
+        maker = GraphMaker(0)
+
+        def network(g):
+            y = g.relu(g.add("Conv", "x", g.random(64, 3, 3, 3), g.random(64), pads=[1] * 4))
+            y = g.relu(g.add("Conv", y, g.random(16, 64, 1, 1), g.random(16)))
+            y = g.add("Flatten", g.add("GlobalAveragePool", y))
+            y = g.relu(g.add("Gemm", y, g.random(16, 256), g.random(256)))
+            return g.add("Gemm", y, g.random(256, 10), g.random(10))
+
+        model = maker.model(network(maker))
+        pruner = Pruner(PruningGraph(model), Samples({"x": x}, None), 8, latency_share=share)
+        whole = pruner.estimate_time(set())
+        dropped = pruner.choose(pruner.spread_ratio(0.3))
+        return pruner.estimate_time(dropped) / whole
+
+    assert narrow(1.0) < narrow(0.0)
+
+
 def test_the_group_that_costs_least_is_narrowed_first():
     ratios = allocate_ratios(
         2,
@@ -228,3 +282,16 @@ def test_uniting_slots_gives_the_connected_components(pairs):
     for left in range(20):
         for right in range(20):
             assert (table.find(left) == table.find(right)) == (right in neighbours[left])
+
+
+def test_the_model_of_kernels_knows_what_alignment_is_for():
+    def int8(channels):
+        return INT8_KERNELS.depthwise(256, 9, channels)
+
+    assert int8(16) < int8(32) < int8(24) < int8(40)
+    for kernels in (INT8_KERNELS, FLOAT_KERNELS):
+        for count in (24, 40, 100):
+            assert kernels.dense(64, 1, 32, count) > kernels.dense(64, 1, 32, 16)
+            assert kernels.dense(64, 9, 32, count) > kernels.dense(64, 1, 32, count)
+    # Nothing is left over one by one where the vector is filled up.
+    assert FLOAT_KERNELS.depthwise(256, 9, 24) <= FLOAT_KERNELS.depthwise(256, 9, 32)
