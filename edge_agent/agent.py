@@ -73,7 +73,7 @@ class Agent:
         credentials = load_credentials(self.files, self.layout, config.device_id)
         self.client = DeviceClient(config, self.transport, credentials)
         self.spool = Spool(self.layout.spool, config.spool)
-        self.uploader = Uploader(self.client, self.spool, config.spool.batch_records)
+        self.uploader = Uploader(self.client, self.spool, config.spool)
         self.sampler = Sampler(
             config.sampling, self.layout.samples, self.files, monotonic=time.monotonic
         )

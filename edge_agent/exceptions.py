@@ -5,6 +5,8 @@ again brings the same answer. `TransferError` means that the network or the serv
 later.
 """
 
+from typing import Any
+
 
 class AgentError(Exception):
     """Base of all; `code` is the short reason that goes into events."""
@@ -95,9 +97,15 @@ class AnswerError(TransferError):
     """The server answered with an error status."""
 
     def __init__(
-        self, status: int, code: str, message: str, retry_after_s: float | None = None
+        self,
+        status: int,
+        code: str,
+        message: str,
+        retry_after_s: float | None = None,
+        details: Any = None,
     ) -> None:
         super().__init__(f"server answered {status} {code}: {message}")
+        self.details: dict[str, Any] = details if isinstance(details, dict) else {}
         self.status = status
         self.server_code = code
         self.retry_after_s = retry_after_s

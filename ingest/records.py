@@ -28,7 +28,12 @@ FUTURE_SLACK_SECONDS = 600
 LATE_LIMIT_SECONDS = 7 * 86_400
 _CHUNK_BYTES = 64 * 1024
 
+MAX_REPLACED = 64
+"""Ids that one batch may replace: a batch of 5,000 is halved 13 times until one record is left."""
+
 Text = Annotated[str, msgspec.Meta(max_length=200)]
+BatchId = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
+_Replaced = Annotated[list[BatchId], msgspec.Meta(max_length=MAX_REPLACED)]
 
 
 class Record(msgspec.Struct, omit_defaults=True):
@@ -51,7 +56,8 @@ class Record(msgspec.Struct, omit_defaults=True):
 class _Body(msgspec.Struct):
     records: list[msgspec.Raw]
     device_id: str | None = None
-    batch_id: Annotated[str, msgspec.Meta(min_length=1, max_length=128)] | None = None
+    batch_id: BatchId | None = None
+    replaces: _Replaced | None = None
 
 
 @dataclass(frozen=True)
@@ -62,6 +68,8 @@ class RawBatch:
     batch_id: str
     records: list[tuple[Record | None, str, Any]]
     """Per record: the record or None, the reason it is none, and the value as it came."""
+    replaces: tuple[str, ...] = ()
+    """Ids under which the device has sent these records before, without an answer to rely on."""
 
 
 @dataclass(frozen=True)
@@ -164,18 +172,21 @@ def decode_batch(body: bytes, max_records: int) -> RawBatch:
         parsed = msgspec.json.decode(body, type=_Body)
         items: Sequence[Any] = parsed.records
         device_id, batch_id = parsed.device_id, parsed.batch_id
+        replaces = tuple(parsed.replaces or ())
         convert: Callable[[Any], tuple[Record | None, str, Any]] = _record_of_raw
     except msgspec.ValidationError as error:
         raise MalformedBatchError(f"Not a batch: {error}") from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        device_id, batch_id, items = _decode_leniently(body)
+        device_id, batch_id, replaces, items = _decode_leniently(body)
         convert = _record_of_value
     if len(items) > max_records:
         raise BatchTooLargeError(f"{len(items)} records; at most {max_records} are taken.")
-    return RawBatch(device_id, batch_id or digest, [convert(item) for item in items])
+    return RawBatch(device_id, batch_id or digest, [convert(item) for item in items], replaces)
 
 
-def _decode_leniently(body: bytes) -> tuple[str | None, str | None, list[Any]]:
+def _decode_leniently(
+    body: bytes,
+) -> tuple[str | None, str | None, tuple[str, ...], list[Any]]:
     try:
         value = json.loads(body)
     except (ValueError, RecursionError) as error:
@@ -186,7 +197,11 @@ def _decode_leniently(body: bytes) -> tuple[str | None, str | None, list[Any]]:
     for name, text in (("device_id", device_id), ("batch_id", batch_id)):
         if text is not None and not (isinstance(text, str) and 0 < len(text) <= 128):
             raise MalformedBatchError(f"Not a batch: `{name}` must be a text of 1 to 128.")
-    return device_id, batch_id, value["records"]
+    try:
+        replaces = msgspec.convert(value.get("replaces") or [], type=_Replaced)
+    except msgspec.ValidationError as error:
+        raise MalformedBatchError(f"Not a batch: `replaces`: {error}") from error
+    return device_id, batch_id, tuple(replaces), value["records"]
 
 
 def _record_of_raw(raw: msgspec.Raw) -> tuple[Record | None, str, Any]:

@@ -22,6 +22,7 @@ _STORES = (
 #: Redis databases out of reach of the parallel workers; one for each kind of live server, since
 #: two of them may be up at once.
 REDIS_DATABASES = {
+    "poison": 57,
     "finds": 58,
     "kills": 59,
     "workers": 60,

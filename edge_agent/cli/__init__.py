@@ -115,8 +115,10 @@ def build_parser() -> argparse.ArgumentParser:
     wasm.add_argument("images", type=Path, help="npy of uint8 images [N, height, width, channels]")
     wasm.add_argument("--model", default="")
     wasm.add_argument("--runs", type=int, default=200)
-    spool = add("spool", command_spool, "records waiting for upload")
-    spool.add_argument("action", choices=("stat", "flush", "export"))
+    spool = add("spool", command_spool, "records waiting for upload, and those set aside")
+    spool.add_argument("action", choices=("stat", "flush", "export", "aside", "requeue", "discard"))
+    spool.add_argument("ids", type=int, nargs="*", help="of records set aside, as `aside` says")
+    spool.add_argument("--all", action="store_true", help="every record set aside")
     doctor = add("doctor", command_doctor, "what is wrong with this device")
     doctor.add_argument("--json", action="store_true")
     return parser
@@ -360,11 +362,22 @@ def command_spool(config: Config, arguments: argparse.Namespace) -> int:
         return 0
     spool = Spool(layout.spool, config.spool)
     try:
-        if arguments.action == "stat":
-            print(json.dumps(spool.stat()))
-        else:
-            for row in spool.export():
-                print(json.dumps(row))
+        match arguments.action:
+            case "stat":
+                print(json.dumps(spool.stat()))
+            case "export":
+                for row in spool.export():
+                    print(json.dumps(row))
+            case "aside":
+                for row in spool.aside.rows():
+                    print(json.dumps(row))
+            case action:
+                if arguments.all == bool(arguments.ids):
+                    raise AgentError(f"spool {action} takes the ids of records set aside, or --all")
+                act = spool.aside.requeue if action == "requeue" else spool.aside.discard
+                done = act(None if arguments.all else arguments.ids)
+                print(json.dumps({"requeued" if action == "requeue" else "discarded": done}))
+                return 0 if done or arguments.all else 1
     finally:
         spool.close()
     return 0

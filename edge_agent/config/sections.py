@@ -121,6 +121,12 @@ class SpoolConfig:
     queue_rows: int = 20_000
     unsure_below: float = 0.5
     """Answers of a lower confidence outlive ordinary ones, and go up before them."""
+    suspect_failures: int = 5
+    """In a row, before a batch is passed over and others are tried in its place."""
+    suspect_span_s: float = 60.0
+    """Between the first of these failures and the last, at least."""
+    aside_max_rows: int = 1000
+    """Records set aside that are kept; a sixteenth of `max_bytes` holds for them too."""
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ import json
 import platform
 import re
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -118,8 +119,12 @@ class DeviceClient:
     def post_telemetry(self, body: dict[str, Any]) -> Answer:
         return self._call("POST", "/api/devices/telemetry", body=body)
 
-    def post_records(self, batch_id: str, records: list[dict[str, Any]]) -> Answer:
+    def post_records(
+        self, batch_id: str, records: list[dict[str, Any]], replaces: Sequence[str] = ()
+    ) -> Answer:
         body = {"device_id": self.config.device_id, "batch_id": batch_id, "records": records}
+        if replaces:
+            body["replaces"] = list(replaces)
         return self._call("POST", "/api/ingest", body=body, is_compressed=True)
 
     def post_samples(self, model: str, manifest_sha256: str, body: bytes) -> Answer:

@@ -86,7 +86,7 @@ class Transport:
                 # Not the server itself: whatever stands before it may be gone in a minute.
                 retry_after_s = min(retry_after_s, self.config.backoff_max_s)
             message = str(details.get("message", ""))[:500]
-            raise AnswerError(response.status, code, message, retry_after_s)
+            raise AnswerError(response.status, code, message, retry_after_s, details.get("details"))
         return Answer(response.status, response.headers, document)
 
     def open_stream(

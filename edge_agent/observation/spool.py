@@ -10,12 +10,14 @@ import logging
 import sqlite3
 import threading
 import uuid
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from edge_agent.clock import Clock, read_system_clock
 from edge_agent.config import SpoolConfig
+from edge_agent.observation.aside import MAX_REPLACED, Aside
 from edge_agent.observation.spool_file import IDLE_LOG_BYTES, SpoolFile
 
 logger = logging.getLogger(__name__)
@@ -26,7 +28,14 @@ runs out, and go up first."""
 DROP_TO = 0.9
 """Past the cap, space is made down to this share of it, not to be at the cap again at once."""
 DROP_ROWS = 1000
-REFUSED_KEPT = 500
+MOST_IMPORTANT = (
+    "UPDATE record SET batch_id = ? WHERE id IN (SELECT id FROM record "
+    "WHERE batch_id IS NULL ORDER BY priority DESC, id LIMIT ?)"
+)
+NEWEST = (
+    "UPDATE record SET batch_id = ? WHERE id IN (SELECT id FROM record "
+    "WHERE batch_id IS NULL ORDER BY priority, id DESC LIMIT ?)"
+)
 encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 
@@ -34,6 +43,8 @@ encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 class Batch:
     batch_id: str
     records: list[dict[str, Any]]
+    replaces: tuple[str, ...] = ()
+    """Ids that these records were sent under before, without an answer to rely on."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +66,8 @@ class Spool:
         self._lock = threading.RLock()
         self._file = SpoolFile(path, config.max_bytes)
         self._db = self._file.db
-        with self._transaction():
+        self.aside = Aside(self._file, self._lock, config.aside_max_rows)
+        with self._file.transaction():
             self._db.execute(
                 "INSERT OR IGNORE INTO boot (boot_id) VALUES (?)", (self.clock.boot_id,)
             )
@@ -76,74 +88,149 @@ class Spool:
     def add_records(self, rows: list[Row]) -> None:
         """Stores `rows`, durable on return; past the cap the least go."""
         with self._lock:
-            with self._transaction():
+            with self._file.transaction():
                 self._db.executemany(
                     "INSERT INTO record (priority, body, boot, since_boot_s) VALUES (?, ?, ?, ?)",
                     [(row.priority, row.body, self._boot, row.since_boot_s) for row in rows],
                 )
             self._enforce_cap()
 
-    def next_batch(self, limit: int) -> Batch | None:
-        """The batch that is under way, else a new one; None when empty.
+    def next_batch(
+        self,
+        limit: int,
+        *,
+        skip: Collection[str] = (),
+        is_new_allowed: bool = True,
+        is_probe: bool = False,
+    ) -> Batch | None:
+        """A batch that is under way, else a new one, else one put back; None when there is none.
 
         A new one takes the `limit` rows of the highest priority, of these the oldest.
+
+        Args:
+            skip: batches to be passed over.
+            is_new_allowed: False makes none.
+            is_probe: a new one is a single row, the newest of the least important: it should have
+                little in common with what failed.
         """
-        with self._lock, self._transaction():
-            row = self._db.execute(
-                "SELECT batch_id FROM record WHERE batch_id IS NOT NULL LIMIT 1"
-            ).fetchone()
-            batch_id = row[0] if row else uuid.uuid4().hex
-            if row is None:
-                self._db.execute(
-                    "UPDATE record SET batch_id = ? WHERE id IN "
-                    "(SELECT id FROM record ORDER BY priority DESC, id LIMIT ?)",
-                    (batch_id, limit),
-                )
-            rows = self._db.execute(
-                "SELECT record.id, body, boot, boot_id, since_boot_s FROM record "
-                "LEFT JOIN boot ON boot.id = record.boot WHERE batch_id = ? ORDER BY record.id",
-                (batch_id,),
-            ).fetchall()
-        return Batch(batch_id, [self._read(*row) for row in rows]) if rows else None
+        with self._lock, self._file.transaction():
+            batch_id = self._under_way(skip, is_requeued=False)
+            if batch_id is None and is_new_allowed:
+                batch_id = self._make_batch(1 if is_probe else limit, is_probe=is_probe)
+            if batch_id is None:
+                batch_id = self._under_way(skip, is_requeued=True)
+            return self._read_batch(batch_id) if batch_id else None
+
+    def find_batch(self, batch_id: str) -> Batch | None:
+        """The batch of that id while it is under way."""
+        with self._lock:
+            return self._read_batch(batch_id)
+
+    def has_new(self) -> bool:
+        """True while rows wait that are in no batch yet."""
+        with self._lock:
+            found = self._db.execute("SELECT 1 FROM record WHERE batch_id IS NULL LIMIT 1")
+            return found.fetchone() is not None
+
+    def _under_way(self, skip: Collection[str], *, is_requeued: bool) -> str | None:
+        rows = self._db.execute(
+            "SELECT record.batch_id FROM record LEFT JOIN batch USING (batch_id) "
+            "WHERE record.batch_id IS NOT NULL AND COALESCE(is_requeued, 0) = ? "
+            "GROUP BY record.batch_id ORDER BY MIN(record.id)",
+            (is_requeued,),
+        )
+        return next((batch_id for (batch_id,) in rows.fetchall() if batch_id not in skip), None)
+
+    def _make_batch(self, limit: int, *, is_probe: bool) -> str | None:
+        batch_id = uuid.uuid4().hex
+        chosen = NEWEST if is_probe else MOST_IMPORTANT
+        made = self._db.execute(chosen, (batch_id, limit)).rowcount
+        return batch_id if made else None
+
+    def _read_batch(self, batch_id: str) -> Batch | None:
+        rows = self._db.execute(
+            "SELECT record.id, body, boot, boot_id, since_boot_s FROM record "
+            "LEFT JOIN boot ON boot.id = record.boot WHERE batch_id = ? ORDER BY record.id",
+            (batch_id,),
+        ).fetchall()
+        if not rows:
+            return None
+        return Batch(batch_id, [self._read(*row) for row in rows], self._replaced_by(batch_id))
+
+    def _replaced_by(self, batch_id: str) -> tuple[str, ...]:
+        row = self._db.execute(
+            "SELECT replaces FROM batch WHERE batch_id = ?", (batch_id,)
+        ).fetchone()
+        return tuple(json.loads(row[0])) if row else ()
 
     def acknowledge(self, batch_id: str, *, uploaded: int, rejected: int = 0) -> None:
         """Forgets the rows of a batch that the server has: counted, or rejected one by one."""
         with self._lock:
-            with self._transaction():
-                self._db.execute("DELETE FROM record WHERE batch_id = ?", (batch_id,))
-                self._count("uploaded", uploaded)
-                self._count("rejected", rejected)
+            with self._file.transaction():
+                self._forget(batch_id)
+                self._file.count("uploaded", uploaded)
+                self._file.count("rejected", rejected)
             self._db.executescript("PRAGMA incremental_vacuum(256)")
             is_empty = self._db.execute("SELECT 1 FROM record LIMIT 1").fetchone() is None
             self._file.keep_log_short(IDLE_LOG_BYTES if is_empty else None)
 
-    def release(self, batch_id: str) -> None:
-        """Takes the id off its rows. Only right when the server stored nothing of it (413)."""
-        with self._lock, self._transaction():
-            self._db.execute("UPDATE record SET batch_id = NULL WHERE batch_id = ?", (batch_id,))
+    def split(self, batch_id: str) -> tuple[str, str]:
+        """Makes two batches of one with at least two rows; returns their ids.
 
-    def refuse(self, batch_id: str, reason: str) -> int:
-        """Sets aside a batch the server will never take; returns its number of rows.
-
-        The newest `REFUSED_KEPT` rows set aside stay on the disk for a person to look at.
+        Each names the ids that its rows were sent under, for the server may have stored the whole
+        before its answer failed.
         """
-        with self._lock, self._transaction():
-            self._db.execute(
-                "INSERT INTO refused (batch_id, reason, body) "
-                "SELECT batch_id, ?, body FROM record WHERE batch_id = ? ORDER BY id",
-                (reason[:300], batch_id),
-            )
-            self._db.execute(
-                "DELETE FROM refused WHERE id <= (SELECT MAX(id) FROM refused) - ?",
-                (REFUSED_KEPT,),
-            )
-            rows = self._db.execute("DELETE FROM record WHERE batch_id = ?", (batch_id,)).rowcount
-            self._count("refused", rows)
-        return rows
+        with self._lock, self._file.transaction():
+            rows = self._db.execute(
+                "SELECT id FROM record WHERE batch_id = ? ORDER BY id", (batch_id,)
+            ).fetchall()
+            chain = [*self._replaced_by(batch_id), batch_id][-MAX_REPLACED:]
+            parts = uuid.uuid4().hex, uuid.uuid4().hex
+            middle = len(rows) // 2
+            for part, members in zip(parts, (rows[:middle], rows[middle:]), strict=True):
+                self._db.executemany(
+                    "UPDATE record SET batch_id = ? WHERE id = ?",
+                    [(part, number) for (number,) in members],
+                )
+                self._db.execute(
+                    "INSERT INTO batch (batch_id, replaces, is_requeued) VALUES (?, ?, "
+                    "COALESCE((SELECT is_requeued FROM batch WHERE batch_id = ?), 0))",
+                    (part, json.dumps(chain), batch_id),
+                )
+            self._db.execute("DELETE FROM batch WHERE batch_id = ?", (batch_id,))
+        return parts
+
+    def set_aside(self, batch_id: str, reasons: Sequence[str]) -> int:
+        """Sets aside a batch the server will not take; returns its number of rows.
+
+        Args:
+            reasons: one for each of its records, or one for all of them.
+        """
+        with self._lock, self._file.transaction():
+            batch = self._read_batch(batch_id)
+            if batch is None:
+                return 0
+            number = len(batch.records)
+            priorities = self._db.execute(
+                "SELECT priority FROM record WHERE batch_id = ? ORDER BY id", (batch_id,)
+            ).fetchall()
+            # As they would have gone up: with their place in the order and their time put right.
+            rows = [
+                (priority, encode(record))
+                for (priority,), record in zip(priorities, batch.records, strict=True)
+            ]
+            given = list(reasons) if len(reasons) == number else [*reasons[:1]] * number
+            self.aside.add(batch_id, rows, given, json.dumps(batch.replaces))
+            self._forget(batch_id)
+        return number
+
+    def _forget(self, batch_id: str) -> None:
+        self._db.execute("DELETE FROM record WHERE batch_id = ?", (batch_id,))
+        self._db.execute("DELETE FROM batch WHERE batch_id = ?", (batch_id,))
 
     def add_event(self, assignment_id: str, state: str, code: str, detail: str) -> None:
         """Notes an installation event with the next `seq`; one already noted is not noted again."""
-        with self._lock, self._transaction():
+        with self._lock, self._file.transaction():
             (last,) = self._db.execute(
                 "SELECT COALESCE(MAX(seq), 0) FROM event WHERE assignment_id = ?", (assignment_id,)
             ).fetchone()
@@ -171,7 +258,7 @@ class Spool:
         return grouped
 
     def mark_events_sent(self, assignment_id: str, last_seq: int) -> None:
-        with self._lock, self._transaction():
+        with self._lock, self._file.transaction():
             self._db.execute(
                 "UPDATE event SET is_sent = 1 WHERE assignment_id = ? AND seq <= ?",
                 (assignment_id, last_seq),
@@ -180,38 +267,34 @@ class Spool:
     def stat(self) -> dict[str, int]:
         """Rows and bytes waiting, and what became of the others since the spool was made.
 
-        `dropped` is the sum of `dropped_full` (no space), `dropped_busy` (the disk could not keep
-        up) and `refused` (set aside after the server's refusal); `rejected` are single records of
-        batches that the server took.
+        `aside` are the records set aside now, `refused` all that ever were. `dropped`, what is
+        lost, is the sum of `dropped_full` (no space), `dropped_busy` (the disk could not keep up)
+        and `aside_dropped` (set aside, and past that cap or discarded by a person); `rejected` are
+        single records of batches that the server took.
         """
         with self._lock:
             (rows,) = self._db.execute("SELECT COUNT(*) FROM record").fetchone()
             (events,) = self._db.execute("SELECT COUNT(*) FROM event WHERE NOT is_sent").fetchone()
             counters = dict(self._db.execute("SELECT name, value FROM counter").fetchall())
             found = {"records": rows, "events": events, "bytes": self._file.disk_bytes()}
-        names = ("uploaded", "rejected", "refused", "dropped_full", "dropped_busy")
+            found["aside"] = self.aside.count()
+        names = ("uploaded", "rejected", "refused", "dropped_full", "dropped_busy", "aside_dropped")
         found |= {name: counters.get(name, 0) for name in names}
         # What an agent counted before it told the reasons apart.
         found["dropped"] = counters.get("dropped", 0)
-        found["dropped"] += found["refused"] + found["dropped_full"] + found["dropped_busy"]
+        found["dropped"] += found["aside_dropped"] + found["dropped_full"] + found["dropped_busy"]
         return found
 
     def count_dropped(self, number: int) -> None:
         """Counts records that never reached the disk."""
-        with self._lock, self._transaction():
-            self._count("dropped_busy", number)
+        with self._lock, self._file.transaction():
+            self._file.count("dropped_busy", number)
 
     def export(self) -> list[dict[str, Any]]:
         """The waiting records, oldest first."""
         with self._lock:
             rows = self._db.execute("SELECT body FROM record ORDER BY id").fetchall()
         return [json.loads(body) for (body,) in rows]
-
-    def refused(self) -> list[dict[str, Any]]:
-        """The records set aside, oldest first, with the reason."""
-        with self._lock:
-            rows = self._db.execute("SELECT reason, body FROM refused ORDER BY id").fetchall()
-        return [{"reason": reason, "record": json.loads(body)} for reason, body in rows]
 
     def _read(
         self, number: int, body: str, boot: int | None, boot_id: str | None, since: float | None
@@ -231,39 +314,17 @@ class Spool:
         if self._file.used_bytes() <= self._file.budget_bytes:
             return
         while self._file.used_bytes() > self._file.budget_bytes * DROP_TO:
-            with self._transaction():
+            with self._file.transaction():
                 # Rows of a batch under way stay: the server may have them already.
                 dropped = self._db.execute(
                     "DELETE FROM record WHERE id IN (SELECT id FROM record "
                     "WHERE batch_id IS NULL ORDER BY priority, id LIMIT ?)",
                     (DROP_ROWS,),
                 ).rowcount
-                self._count("dropped_full", dropped)
+                self._file.count("dropped_full", dropped)
             if dropped == 0:
                 break
         self._file.shrink()
-
-    def _count(self, name: str, number: int) -> None:
-        if number:
-            self._db.execute(
-                "INSERT INTO counter VALUES (?, ?) "
-                "ON CONFLICT (name) DO UPDATE SET value = value + excluded.value",
-                (name, number),
-            )
-
-    def _transaction(self) -> "_Transaction":
-        return _Transaction(self._db)
-
-
-class _Transaction:
-    def __init__(self, db: sqlite3.Connection) -> None:
-        self.db = db
-
-    def __enter__(self) -> None:
-        self.db.execute("BEGIN IMMEDIATE")
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        self.db.execute("ROLLBACK" if kind else "COMMIT")
 
 
 class SpoolWriter(threading.Thread):

@@ -1,8 +1,10 @@
 """The spool's database file: its tables, how it is opened, and how large it is on the disk."""
 
+import contextlib
 import logging
 import os
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 
 logger = logging.getLogger(__name__)
@@ -14,9 +16,12 @@ CREATE TABLE IF NOT EXISTS record (
     batch_id TEXT, boot INTEGER, since_boot_s REAL
 );
 CREATE INDEX IF NOT EXISTS record_batch ON record (batch_id) WHERE batch_id IS NOT NULL;
+CREATE TABLE IF NOT EXISTS batch (
+    batch_id TEXT PRIMARY KEY, replaces TEXT NOT NULL, is_requeued INTEGER NOT NULL DEFAULT 0
+);
 CREATE TABLE IF NOT EXISTS refused (
     id INTEGER PRIMARY KEY AUTOINCREMENT, batch_id TEXT NOT NULL, reason TEXT NOT NULL,
-    body TEXT NOT NULL
+    body TEXT NOT NULL, replaces TEXT, priority INTEGER, at REAL
 );
 CREATE TABLE IF NOT EXISTS event (
     id INTEGER PRIMARY KEY AUTOINCREMENT, assignment_id TEXT NOT NULL, seq INTEGER NOT NULL,
@@ -27,7 +32,13 @@ CREATE TABLE IF NOT EXISTS event (
 CREATE TABLE IF NOT EXISTS counter (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
 """
 # An agent of before these columns left a table without them.
-ADDED_COLUMNS = {"boot": "INTEGER", "since_boot_s": "REAL"}
+ADDED_COLUMNS = (
+    ("record", "boot", "INTEGER"),
+    ("record", "since_boot_s", "REAL"),
+    ("refused", "replaces", "TEXT"),
+    ("refused", "priority", "INTEGER"),
+    ("refused", "at", "REAL"),
+)
 PAGE_BYTES = 4096
 IDLE_LOG_BYTES = 256 << 10
 """What the log may keep while nothing waits for upload."""
@@ -72,11 +83,31 @@ class SpoolFile:
         pages = min(1000, self.wal_limit_bytes // PAGE_BYTES // 2)
         db.execute(f"PRAGMA wal_autocheckpoint = {pages}")
         db.executescript(SCHEMA)
-        columns = {row[1] for row in db.execute("PRAGMA table_info(record)")}
-        for name, kind in ADDED_COLUMNS.items():
+        for table, name, kind in ADDED_COLUMNS:
+            columns = {row[1] for row in db.execute(f"PRAGMA table_info({table})")}
             if name not in columns:
-                db.execute(f"ALTER TABLE record ADD COLUMN {name} {kind}")
+                db.execute(f"ALTER TABLE {table} ADD COLUMN {name} {kind}")
         return db
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Everything inside is on the disk at its end, or nothing of it after an exception."""
+        self.db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self.db.execute("ROLLBACK")
+            raise
+        self.db.execute("COMMIT")
+
+    def count(self, name: str, number: int) -> None:
+        """Adds `number` to a counter that lasts; inside a transaction."""
+        if number:
+            self.db.execute(
+                "INSERT INTO counter VALUES (?, ?) "
+                "ON CONFLICT (name) DO UPDATE SET value = value + excluded.value",
+                (name, number),
+            )
 
     def used_bytes(self) -> int:
         """Of the pages that hold something, indexes included; the log is not."""

@@ -1,76 +1,181 @@
-"""Sends what the spool holds, in order; deletes what was acknowledged."""
+"""Sends what the spool holds; deletes what was acknowledged, sets aside what is to blame.
+
+Failed requests are of three kinds. The server says that it is busy or does not know this device:
+wait. It says of each record, or of one record alone, that it will not have it: set aside. Anything
+else, a 500 or no answer at all, may be an outage or the fault of one record; `suspicion.py` tells
+them apart by what else the server takes.
+"""
 
 import logging
+import time
+from collections.abc import Callable, Collection
 
+from edge_agent.config import SpoolConfig
 from edge_agent.control.client import DeviceClient
-from edge_agent.exceptions import AnswerError
+from edge_agent.exceptions import AnswerError, TransferError
 from edge_agent.observation.spool import Batch, Spool
+from edge_agent.observation.suspicion import Suspicion, Verdict
 
 logger = logging.getLogger(__name__)
-NEVER = frozenset({400, 413, 415, 422})
-"""Answers to a batch that asking again would bring again."""
+BUSY = frozenset({429, 503})
+UNKNOWN_DEVICE = frozenset({401, 403})
+DEFINITE = frozenset({400, 415, 422})
+"""Answers to a request that asking again would bring again."""
 
 
 class Uploader:
-    def __init__(self, client: DeviceClient, spool: Spool, batch_records: int) -> None:
+    def __init__(
+        self,
+        client: DeviceClient,
+        spool: Spool,
+        config: SpoolConfig,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.client = client
         self.spool = spool
-        self.batch_records = batch_records
-        self.limit = batch_records
+        self.batch_records = config.batch_records
+        self.limit = config.batch_records
+        self.suspicion = Suspicion(
+            least_failures=config.suspect_failures, least_span_s=config.suspect_span_s
+        )
+        self._monotonic = monotonic
+        self._probes: set[str] = set()
 
     def upload_records(self, *, max_batches: int = 20) -> int:
-        """Uploads up to `max_batches` batches; returns the records accepted.
+        """Sends up to `max_batches` batches; returns the records accepted.
 
         Raises:
-            TransferError: the server cannot take them now (429 and 503 with how long to wait);
+            TransferError: the server cannot take something now (429 and 503 with how long to wait);
                 nothing is lost.
         """
         accepted = 0
+        refused: dict[str, TransferError] = {}
         for _ in range(max_batches):
-            batch = self.spool.next_batch(self.limit)
+            batch = self._pick(refused)
             if batch is None:
                 break
             try:
-                answer = self.client.post_records(batch.batch_id, batch.records)
-            except AnswerError as error:
-                if error.status not in NEVER:
+                answer = self.client.post_records(batch.batch_id, batch.records, batch.replaces)
+            except TransferError as error:
+                if self._settle(batch, error):
+                    continue
+                if not isinstance(error, AnswerError) or error.status not in DEFINITE:
                     raise
-                self._give_in(batch, error)
+                # The server is there and reads: the rest goes on in this same round.
+                refused[batch.batch_id] = error
                 continue
-            row = answer.body if isinstance(answer.body, dict) else {}
-            taken = int(row.get("accepted") or 0)
-            rejected = row.get("rejected") or []
-            if rejected:
-                logger.warning("%d records rejected: %s", len(rejected), rejected[0])
-            self.spool.acknowledge(batch.batch_id, uploaded=taken, rejected=len(rejected))
-            accepted += taken
-            self.limit = min(self.batch_records, self.limit * 2)
+            accepted += self._acknowledge(batch, answer.body)
+        if refused:
+            raise next(iter(refused.values()))
         return accepted
 
-    def _give_in(self, batch: Batch, error: AnswerError) -> None:
-        """Halves a batch that is too large; sets aside one that will never be taken, so that the
-        rest does not wait behind it."""
-        if error.status == 413 and len(batch.records) > 1:
-            # The server stored nothing of it, so its rows may go under other ids.
-            self.spool.release(batch.batch_id)
-            self.limit = max(1, len(batch.records) // 2)
-            logger.warning("batch too large; sending %d records at a time", self.limit)
-            return
-        rows = self.spool.refuse(batch.batch_id, str(error))
-        logger.error("server refused %d records, set aside: %s", rows, error)
+    def _pick(self, refused: Collection[str]) -> Batch | None:
+        """What is under way, then what waits; suspects now and then, and last."""
+        if self.suspicion.is_turn_of_suspect():
+            return self._pick_suspect(refused) or self._pick_ordinary(refused)
+        return self._pick_ordinary(refused) or self._pick_suspect(refused)
+
+    def _pick_ordinary(self, refused: Collection[str]) -> Batch | None:
+        """While nothing is taken, a single row is tried in place of the suspects: enough to see
+        that the server is well. Of these there are few at a time, for each keeps its id."""
+        suspects = self.suspicion.suspects
+        is_doubtful = bool(suspects) and not self.suspicion.is_server_well
+        batch = self.spool.next_batch(
+            self.limit,
+            skip={*suspects, *refused},
+            is_new_allowed=not is_doubtful or self.suspicion.may_probe(),
+            is_probe=is_doubtful,
+        )
+        if batch is not None and is_doubtful:
+            self._probes.add(batch.batch_id)
+        return batch
+
+    def _pick_suspect(self, refused: Collection[str]) -> Batch | None:
+        for batch_id in self.suspicion.by_turn():
+            if batch_id not in refused and (batch := self.spool.find_batch(batch_id)):
+                return batch
+        return None
+
+    def _acknowledge(self, batch: Batch, body: object) -> int:
+        row = body if isinstance(body, dict) else {}
+        taken, known = int(row.get("accepted") or 0), int(row.get("duplicates") or 0)
+        rejected = row.get("rejected") or []
+        if rejected:
+            logger.warning("%d records rejected: %s", len(rejected), rejected[0])
+        self.spool.acknowledge(batch.batch_id, uploaded=taken + known, rejected=len(rejected))
+        self.suspicion.note_taken(batch.batch_id)
+        self._probes.discard(batch.batch_id)
+        self.limit = min(self.batch_records, self.limit * 2)
+        return taken
+
+    def _settle(self, batch: Batch, error: TransferError) -> bool:
+        """True when the batch was halved or set aside, so that the rest can go on."""
+        rows = len(batch.records)
+        is_definite = False
+        if isinstance(error, AnswerError):
+            rejected = error.details.get("rejected")
+            if error.status == 422 and isinstance(rejected, list) and rejected:
+                # Read record by record, and none of them was of use.
+                self._set_aside(batch, error, [str(item) for item in rejected])
+                return True
+            if error.status == 413:
+                if rows == 1:
+                    self._set_aside(batch, error, [])
+                    return True
+                self.limit = max(1, rows // 2)
+                logger.warning("batch too large; sending %d records at a time", self.limit)
+                self.spool.split(batch.batch_id)
+                self.suspicion.forget(batch.batch_id)
+                return True
+            is_known = error.status in UNKNOWN_DEVICE and error.server_code
+            if error.status in BUSY or is_known:
+                return False
+            is_definite = error.status in DEFINITE
+        now_s = self._monotonic()
+        if batch.batch_id in self._probes:
+            self.suspicion.note_probe_failed(batch.batch_id)
+        verdict = self.suspicion.note_failure(
+            batch.batch_id,
+            now_s,
+            rows=rows,
+            is_definite=is_definite,
+            is_alone=not self.spool.has_new(),
+        )
+        if verdict is Verdict.WAIT:
+            return False
+        if verdict is Verdict.SET_ASIDE:
+            self._set_aside(batch, error, [])
+            return True
+        logger.warning("%d records are refused together; sending them by halves: %s", rows, error)
+        self.suspicion.note_split(batch.batch_id, self.spool.split(batch.batch_id), now_s)
+        return True
+
+    def _set_aside(self, batch: Batch, error: TransferError, each: list[str]) -> None:
+        rows = self.spool.set_aside(batch.batch_id, each or [str(error)])
+        self.suspicion.forget(batch.batch_id)
+        self._probes.discard(batch.batch_id)
+        logger.error("the server does not take %d records, set aside: %s", rows, error)
 
     def upload_events(self) -> set[str]:
         """Sends pending events; returns the assignments that the server says are aborted."""
         aborted = set()
+        failed: TransferError | None = None
         for assignment_id, events in self.spool.pending_events().items():
             try:
                 self.client.post_events(assignment_id, events)
             except AnswerError as error:
                 if error.status == 410:
                     aborted.add(assignment_id)
-                elif error.status not in (400, 404, 409, 422):
+                elif error.status in BUSY | UNKNOWN_DEVICE:
                     raise
+                elif error.status not in (400, 404, 409, 422):
+                    # What one assignment's events meet need not hold up the others'.
+                    failed = failed or error
+                    continue
                 # Superseded, unknown or refused: sending it again brings the same answer.
                 logger.warning("events of %s refused: %s", assignment_id, error)
             self.spool.mark_events_sent(assignment_id, events[-1]["seq"])
+        if failed is not None:
+            raise failed
         return aborted

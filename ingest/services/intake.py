@@ -1,6 +1,7 @@
 """Takes what a device sent: acknowledged means stored, stored means counted once."""
 
 import logging
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -25,8 +26,10 @@ def receive_batch(
 ) -> dict[str, Any]:
     """The answer to one intake request: counts, and index and reason of each bad record.
 
-    A batch id seen before gets the first answer again and stores nothing. The row is committed
-    when this returns.
+    A batch id seen before gets the first answer again and stores nothing. A batch that replaces
+    others, which the device could get no good answer to, stores nothing when one of them is here;
+    else those ids are closed, so that one that arrives late stores nothing either. The row is
+    committed when this returns.
 
     Raises:
         BatchTooLargeError, UnsupportedEncodingError: see `records.inflate`.
@@ -66,6 +69,8 @@ def receive_batch(
     )
     try:
         with transaction.atomic():
+            if batch.replaces and _close_replaced(device, batch.replaces, received_at):
+                return {"accepted": 0, "duplicates": len(batch.records), "rejected": []}
             row.save(force_insert=True)
             RejectedRecord.objects.bulk_create(
                 RejectedRecord(batch=row, index=index, reason=reason[:200], raw=str(raw)[:2000])
@@ -80,6 +85,29 @@ def receive_batch(
     if rejected:
         logger.warning("device %s: %d records rejected", device.device_id, len(rejected))
     return row.answer()
+
+
+def _close_replaced(device: Device, batch_ids: Sequence[str], now: datetime) -> bool:
+    """True when one of `batch_ids` is stored; else none of them will be.
+
+    The unique constraint makes the insertion wait for one that is just arriving, so exactly one of
+    the two batches finds the other.
+    """
+    closed = [
+        InboxBatch(
+            device=device,
+            batch_id=batch_id,
+            received_at=now,
+            payload=b"",
+            accepted=0,
+            state=InboxBatch.State.DONE,
+            problem="Closed: its records came in other batches.",
+        )
+        for batch_id in dict.fromkeys(batch_ids)
+    ]
+    InboxBatch.objects.bulk_create(closed, ignore_conflicts=True)
+    # A stored batch has at least one record, a closed one none.
+    return InboxBatch.objects.filter(device=device, batch_id__in=batch_ids, accepted__gt=0).exists()
 
 
 def _find_batch(device: Device, batch_id: str) -> InboxBatch | None:

@@ -1,8 +1,9 @@
 """Stands between a device and the server: counts what passes, and can damage it."""
 
+import gzip
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -18,6 +19,10 @@ class Proxy:
         self.body_bytes: Counter[str] = Counter()
         self.damaged: set[str] = set()
         """Paths whose bodies get one byte changed on the way."""
+        self.stumbles: Callable[[str, bytes], bool] = lambda path, body: False
+        """Requests that are answered 500 here and never reach the server."""
+        self.loses: Callable[[str, bytes], bool] = lambda path, body: False
+        """Requests that reach it, and whose answer does not come back: 502."""
         pool = urllib3.PoolManager(retries=False)
         outer = self
 
@@ -26,14 +31,24 @@ class Proxy:
 
             def forward(self) -> None:
                 length = int(self.headers.get("Content-Length") or 0)
+                given = self.rfile.read(length)
+                plain = given
+                if self.headers.get("Content-Encoding") == "gzip":
+                    plain = gzip.decompress(given)
+                if outer.stumbles(self.path, plain):
+                    self.answer_error(500)
+                    return
                 answer = pool.request(
                     self.command,
                     server_url + self.path,
                     headers=dict(self.headers),
-                    body=self.rfile.read(length),
+                    body=given,
                     redirect=False,
                     decode_content=False,
                 )
+                if outer.loses(self.path, plain):
+                    self.answer_error(502)
+                    return
                 # Addresses in answers lead back here; what is signed is in base64 and stays.
                 body = answer.data.replace(server_url.encode(), outer.url.encode())
                 path = self.path.split("?")[0]
@@ -48,6 +63,12 @@ class Proxy:
                     self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
                 self.wfile.write(body)
+
+            def answer_error(self, status: int) -> None:
+                self.send_response(status)
+                self.send_header("Content-Type", "text/html")
+                self.send_header("Content-Length", "0")
+                self.end_headers()
 
             do_GET = do_POST = forward
 

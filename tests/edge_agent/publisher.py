@@ -270,8 +270,12 @@ class Server:
             self.send_json(request, 200, {"accepted": 1, "duplicates": 0})
         elif path == "/api/ingest":
             row = json.loads(body)
-            is_new = row["batch_id"] not in self.batches
-            self.batches.setdefault(row["batch_id"], row["records"])
+            replaced = [self.batches.get(name) for name in row.get("replaces", ())]
+            is_new = row["batch_id"] not in self.batches and not any(replaced)
+            for name in row.get("replaces", ()):
+                self.batches.setdefault(name, [])
+            if is_new:
+                self.batches[row["batch_id"]] = row["records"]
             count = len(row["records"])
             counts = {"accepted": count if is_new else 0, "duplicates": 0 if is_new else count}
             self.send_json(request, 200, {**counts, "rejected": []})

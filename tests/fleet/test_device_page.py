@@ -50,7 +50,8 @@ REPORT: dict[str, Any] = {
         "dropped": 37,
         "dropped_full": 30,
         "dropped_busy": 4,
-        "refused": 3,
+        "aside": 2,
+        "aside_dropped": 3,
     },
     "drift": {
         "digits": {
@@ -117,7 +118,9 @@ def test_what_a_device_says_is_on_its_page(ada: Client, device: DeviceClient) ->
         "Processor: 40, threshold 95 %",
         "2\xa0hours ago",
         "The whole fleet&#x27;s drift of digits".replace("&#x27;", "'"),
-        "30 for want of space, 4 because the disk could not keep up, 3 set aside",
+        "30 for want of space, 4 because the disk could not keep up, 3 that had been set aside",
+        "needs a look",
+        "aviary-agent spool aside",
         "Its own numbers beside its hardware class",
     ):
         assert words in page, words

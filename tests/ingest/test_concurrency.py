@@ -42,8 +42,8 @@ def device():
     return make_device(variant=make_release())
 
 
-def deliver(device, batch_id):
-    body = {"batch_id": batch_id, "records": [make_record(), make_record()]}
+def deliver(device, batch_id, **over):
+    body = {"batch_id": batch_id, "records": [make_record(), make_record()], **over}
     return receive_batch(
         device=device,
         body=json.dumps(body).encode(),
@@ -57,6 +57,20 @@ def test_a_batch_delivered_twice_at_once_is_stored_once(device):
     in_threads(lambda index: answers.append(deliver(device, "same")))
     assert len(answers) == 4 and all(answer["accepted"] == 2 for answer in answers)
     assert InboxBatch.objects.count() == 1
+
+
+@pytest.mark.parametrize("turn", range(5))
+def test_a_batch_and_what_replaces_it_at_once_are_stored_once(device, turn):
+    def send(index):
+        if index == turn % 4:
+            deliver(device, "whole")
+        else:
+            deliver(device, f"part-{index}", replaces=["whole"])
+
+    in_threads(send)
+    stored = set(InboxBatch.objects.filter(accepted__gt=0).values_list("batch_id", flat=True))
+    parts = {f"part-{index}" for index in range(4) if index != turn % 4}
+    assert stored in ({"whole"}, parts)
 
 
 def test_many_workers_count_each_record_once(device):

@@ -63,6 +63,49 @@ def test_a_repeated_batch_gets_the_first_answer_and_stores_nothing(send):
     assert Window.objects.get().n == 1
 
 
+def test_parts_of_a_batch_that_was_never_stored_are_counted_and_the_whole_no_longer(send):
+    records = [make_record(), make_record()]
+    for part, record in zip(("b1.a", "b1.b"), records, strict=True):
+        answer = send(batch(record, batch_id=part, replaces=["b1"]))
+        assert answer.json() == {"accepted": 1, "duplicates": 0, "rejected": []}
+    late = send(batch(*records))
+    assert (late.status_code, late.json()["accepted"]) == (200, 0)
+    while aggregate_batches():
+        pass
+    assert Window.objects.get().n == 2
+
+
+def test_parts_of_a_batch_that_is_stored_are_duplicates_at_any_depth(send):
+    send(batch(make_record(), make_record()))
+    for part, replaces in (("a", ["b1"]), ("a.a", ["b1", "a"]), ("b", ["x", "b1"])):
+        answer = send(batch(make_record(), batch_id=part, replaces=replaces))
+        assert answer.json() == {"accepted": 0, "duplicates": 1, "rejected": []}, part
+    while aggregate_batches():
+        pass
+    assert Window.objects.get().n == 2
+
+
+def test_a_part_that_is_refused_closes_nothing(send):
+    assert send(batch(7, batch_id="a", replaces=["b1"])).status_code == 422
+    assert send(batch(make_record())).json()["accepted"] == 1
+
+
+@pytest.mark.parametrize(
+    "replaces", ["b1", [1], [""], ["x" * 129], [f"b{n}" for n in range(65)], {"b1": 1}]
+)
+@pytest.mark.parametrize("odd", [0.5, float("nan")], ids=["strict", "lenient"])
+def test_what_cannot_be_replaced_is_refused(send, replaces, odd):
+    answer = send(batch(make_record(confidence=odd), replaces=replaces))
+    assert answer.status_code == 422
+    assert nothing_is_stored()
+
+
+def test_the_lenient_reader_knows_what_is_replaced(send):
+    body = batch(make_record(), make_record(confidence=float("nan")), replaces=["b0"])
+    assert send(body).json()["accepted"] == 1
+    assert send(batch(make_record(), batch_id="b0")).json()["accepted"] == 0
+
+
 def test_the_bare_shape_without_batch_id_is_taken_and_is_idempotent(send):
     body = {"device_id": "edge-001", "records": [make_record()]}
     assert send(body).json()["accepted"] == 1
