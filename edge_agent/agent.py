@@ -41,6 +41,7 @@ from edge_agent.exceptions import (
 from edge_agent.files import DiskFiles, make_dirs
 from edge_agent.inference.providers import list_available
 from edge_agent.install import delta, selftest
+from edge_agent.install.budget import Ledger
 from edge_agent.install.download import Downloader
 from edge_agent.install.installer import Installer, SelfTestResult
 from edge_agent.observation.sampling import Sampler
@@ -280,7 +281,7 @@ class Agent:
             events=self.spool,
         )
 
-    def _fetch(self, file: ManifestFile, answer: dict[str, Any]) -> None:
+    def _fetch(self, file: ManifestFile, answer: dict[str, Any], ledger: Ledger) -> None:
         if self.downloader.has_blob(file):
             return
         offer = answer.get("delta")
@@ -288,10 +289,12 @@ class Agent:
             isinstance(offer, dict)
             and file.role == "model"
             and delta.is_supported()
-            and delta.fetch(file, offer, self.downloader, server_url=self.config.server_url)
+            and delta.fetch(
+                file, offer, self.downloader, server_url=self.config.server_url, ledger=ledger
+            )
         ):
             return
-        self.downloader.fetch(file, self._url_finder(file, answer))
+        self.downloader.fetch(file, self._url_finder(file, answer), ledger=ledger)
 
     def _url_finder(self, file: ManifestFile, answer: dict[str, Any]) -> Callable[[bool], str]:
         slug = str(answer.get("model_id"))

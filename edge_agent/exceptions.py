@@ -144,6 +144,12 @@ class DiskFullError(AgentError):
     code = "disk_full"
 
 
+class BudgetError(AgentError):
+    """A release has taken all that it may of the network for now."""
+
+    code = "download_budget_spent"
+
+
 class StateError(AgentError):
     code = "state_corrupt"
 

@@ -323,6 +323,7 @@ def apply_request(agent: Agent, request: dict[str, Any]) -> bool:
         return agent.installer.roll_back(slug, code="requested", detail="by a person on the device")
     if action == "unblock":
         model.blocked.clear()
+        model.spending = None
     elif action in ("pin", "unpin"):
         model.is_pinned = action == "pin"
     else:

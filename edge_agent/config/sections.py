@@ -27,6 +27,12 @@ class InstallConfig:
     """A file that comes slower than this on the whole is given up, after `answer_deadline_s`."""
     download_max_overhead: float = 3.0
     """Bytes taken for one file may not pass this many times its size."""
+    download_budget_sizes: float = 8.0
+    """Bytes a release may take until it has to wait, in times its own size; kept over restarts."""
+    download_budget_attempts: int = 64
+    """Transfers of each of its files until then."""
+    download_budget_refill_s: float = 604_800.0
+    """In which all of that comes back, little by little, while the device is on."""
     disk_reserve_bytes: int = 64 << 20
     selftest_timeout_s: float = 120.0
     selftest_memory_mb: int = 0

@@ -12,6 +12,7 @@ from typing import Any
 
 from edge_agent.control.answers import join_address
 from edge_agent.exceptions import AgentError, DownloadError
+from edge_agent.install.budget import Ledger
 from edge_agent.install.download import Downloader
 from edge_agent.memory import read_available_bytes
 from edge_agent.releases.trust import ManifestFile
@@ -36,7 +37,12 @@ def is_supported() -> bool:
 
 
 def fetch(
-    file: ManifestFile, offer: dict[str, Any], downloader: Downloader, *, server_url: str
+    file: ManifestFile,
+    offer: dict[str, Any],
+    downloader: Downloader,
+    *,
+    server_url: str,
+    ledger: Ledger | None = None,
 ) -> bool:
     """True when `file` was made durable from a patch; False when the whole file must be taken.
 
@@ -44,7 +50,7 @@ def fetch(
         offer: `delta` of the assignment's answer; nothing in it is trusted.
     """
     try:
-        _fetch(file, offer, downloader, server_url)
+        _fetch(file, offer, downloader, server_url, ledger)
     except (
         AgentError,
         OSError,
@@ -64,7 +70,13 @@ def fetch(
     return True
 
 
-def _fetch(file: ManifestFile, offer: dict[str, Any], downloader: Downloader, url: str) -> None:
+def _fetch(
+    file: ManifestFile,
+    offer: dict[str, Any],
+    downloader: Downloader,
+    url: str,
+    ledger: Ledger | None,
+) -> None:
     if offer["algorithm"] != ALGORITHM:
         raise DownloadError(f"expected {ALGORITHM}, got {str(offer['algorithm'])[:40]!r}")
     size = int(offer["size_bytes"])
@@ -80,7 +92,9 @@ def _fetch(file: ManifestFile, offer: dict[str, Any], downloader: Downloader, ur
     patch_path = layout.blob(patch.sha256)
     try:
         # One try: the whole file has more, and is what every failure here falls back to.
-        downloader.fetch(patch, lambda _: join_address(url, offer["url"]), attempts=1)
+        downloader.fetch(
+            patch, lambda _: join_address(url, offer["url"]), attempts=1, ledger=ledger
+        )
         base, data = files.read(base_path) or b"", files.read(patch_path) or b""
         content = apply_patch(base, data, size_bytes=file.size_bytes)
         del base, data

@@ -18,6 +18,7 @@ from edge_agent.exceptions import (
     TransferError,
 )
 from edge_agent.files import FileLayer, publish
+from edge_agent.install.budget import Ledger
 from edge_agent.install.hashing import BackgroundHash
 from edge_agent.releases.state import Layout
 from edge_agent.releases.trust import ManifestFile
@@ -59,15 +60,22 @@ class Downloader:
         self.sleep = sleep
 
     def fetch(
-        self, file: ManifestFile, get_url: Callable[[bool], str], *, attempts: int = 0
+        self,
+        file: ManifestFile,
+        get_url: Callable[[bool], str],
+        *,
+        attempts: int = 0,
+        ledger: Ledger | None = None,
     ) -> None:
         """Makes `blobs/<sha256>` whole and durable.
 
         Args:
             get_url: the file's address; called with True once when the first one has expired.
             attempts: transfers before it is given up; 0 takes the configured number.
+            ledger: what the release has cost over all runs; None counts nothing.
 
         Raises:
+            BudgetError: the release has taken all that it may for now.
             DigestError, LengthError: the server sends other bytes than were signed.
             DownloadError: attempts or bytes ran out.
             DiskFullError: not enough space above the reserve.
@@ -80,7 +88,7 @@ class Downloader:
         while True:
             progress.attempts += 1
             try:
-                self._attempt(file, url, progress)
+                self._attempt(file, url, progress, ledger)
                 self._publish(file)
                 return
             except UrlExpiredError:
@@ -126,7 +134,9 @@ class Downloader:
         self._check(file)
         self._publish(file)
 
-    def _attempt(self, file: ManifestFile, url: str, progress: Progress) -> None:
+    def _attempt(
+        self, file: ManifestFile, url: str, progress: Progress, ledger: Ledger | None
+    ) -> None:
         part = self.layout.part(file.sha256)
         have = self.files.size(part) or 0
         if have > file.size_bytes:
@@ -135,6 +145,8 @@ class Downloader:
         if have == file.size_bytes and have > 0:
             self._check(file)
             return
+        if ledger is not None:
+            ledger.begin_attempt()
         headers = {"Accept-Encoding": "identity"}
         if have:
             headers["Range"] = f"bytes={have}-"
@@ -162,7 +174,7 @@ class Downloader:
                     f"expected {file.size_bytes - have} bytes, server announces {declared[:40]!r}"
                 )
             start = have
-            have, digest = self._take_body(response, file, progress, have)
+            have, digest = self._take_body(response, file, progress, ledger, have)
         finally:
             response.close()
         if have < file.size_bytes:
@@ -172,7 +184,12 @@ class Downloader:
         self._check(file, None if start else digest)
 
     def _take_body(
-        self, response: Any, file: ManifestFile, progress: Progress, have: int
+        self,
+        response: Any,
+        file: ManifestFile,
+        progress: Progress,
+        ledger: Ledger | None,
+        have: int,
     ) -> tuple[int, str]:
         """Appends the body to the part; its size now, and the digest of what came."""
         from urllib3.exceptions import HTTPError
@@ -188,6 +205,8 @@ class Downloader:
                 for chunk in read_pieces(response, chunk_bytes, slowest_s):
                     have += len(chunk)
                     progress.bytes_taken += len(chunk)
+                    if ledger is not None:
+                        ledger.take(len(chunk))
                     if have > file.size_bytes:
                         self.files.unlink(part)
                         raise LengthError(f"more than the declared {file.size_bytes} bytes")

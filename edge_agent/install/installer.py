@@ -10,6 +10,8 @@ previous one runs, then the one shipped with the device; when the state itself i
 rebuilt from the signed documents (`rebuild.py`).
 """
 
+import contextlib
+import dataclasses
 import json
 import logging
 import time
@@ -19,6 +21,7 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from edge_agent import RELEASED_ON, __version__
+from edge_agent.clock import Clock, read_system_clock
 from edge_agent.config import InstallConfig
 from edge_agent.exceptions import (
     DiskFullError,
@@ -27,11 +30,12 @@ from edge_agent.exceptions import (
     StateError,
 )
 from edge_agent.files import FileLayer, write_atomic
+from edge_agent.install.budget import Ledger, allow
 from edge_agent.install.trusted_time import Witnesses, choose_signed_time, estimate_time
 from edge_agent.releases.factory import read_manifest
 from edge_agent.releases.holdings import Holdings
 from edge_agent.releases.rebuild import rebuild_state
-from edge_agent.releases.state import AgentState, Layout, ModelState, Release, StateStore
+from edge_agent.releases.state import AgentState, Layout, ModelState, Release, Spending, StateStore
 from edge_agent.releases.trust import (
     ASSIGNMENT_TYPE,
     Assignment,
@@ -60,7 +64,7 @@ class SelfTestResult:
 class Fetcher(Protocol):
     """Makes one file of a release whole and durable in `blobs/`."""
 
-    def __call__(self, file: ManifestFile, answer: dict[str, Any]) -> None: ...
+    def __call__(self, file: ManifestFile, answer: dict[str, Any], ledger: Ledger) -> None: ...
 
 
 class EventSink(Protocol):
@@ -81,8 +85,13 @@ class Installer:
         check_requirements: Callable[[Manifest], None],
         events: EventSink,
         read_clock: Callable[[], float] = time.time,
+        clock: Clock | None = None,
     ) -> None:
-        """`read_clock` gives Unix seconds, as far as this machine knows."""
+        """
+        Args:
+            read_clock: gives Unix seconds, as far as this machine knows.
+            clock: tells boots apart and the time since; None takes this machine's.
+        """
         self.files = files
         self.layout = layout
         self.config = config
@@ -93,6 +102,7 @@ class Installer:
         self.check_requirements = check_requirements
         self.events = events
         self.read_clock = read_clock
+        self.clock = clock or read_system_clock()
         self.holdings = Holdings(files, layout, device_id=device_id, trust_keys=trust_keys)
         self.store = StateStore(files, layout)
         self.state = AgentState()
@@ -318,12 +328,16 @@ class Installer:
             self._report(assignment.assignment_id, "failed", error.code, str(error))
             return
         self._report(assignment.assignment_id, "downloading", "", "")
+        ledger = self._open_ledger(slug, manifest)
         try:
             for file in manifest.files:
-                self.fetch(file, answer)
-        except (PublishedError, DiskFullError) as error:
+                self.fetch(file, answer, ledger)
+        except Exception as error:
+            with contextlib.suppress(DiskFullError, OSError):
+                ledger.settle()
             # A transfer that broke off is no failure of the release, and is not reported as one.
-            self._report(assignment.assignment_id, "failed", error.code, str(error))
+            if isinstance(error, PublishedError | DiskFullError):
+                self._report(assignment.assignment_id, "failed", error.code, str(error))
             raise
         # This release is here; what is left was begun for one that has been superseded.
         for name in self.files.list(self.layout.parts):
@@ -337,8 +351,27 @@ class Installer:
         model.trial = Release(
             manifest.digest, assignment.assignment_id, manifest.version, manifest.variant
         )
-        model.tries = 0
+        model.tries, model.spending = 0, None
         self._accept(model, assignment, answer)
+
+    def _open_ledger(self, slug: str, manifest: Manifest) -> Ledger:
+        """What fetching this release is charged to; another release's spending is forgotten."""
+
+        def write(spending: Spending) -> None:
+            self.state.model(slug).spending = spending
+            self.save()
+
+        known = self.state.model(slug).spending
+        if known is None or known.manifest_sha256 != manifest.digest:
+            known = Spending(manifest.digest, boot_id=self.clock.boot_id)
+            known.since_boot_s = self.clock.since_boot()
+        allowance = allow(
+            manifest,
+            sizes=self.config.download_budget_sizes,
+            attempts=self.config.download_budget_attempts,
+            refill_s=self.config.download_budget_refill_s,
+        )
+        return Ledger(dataclasses.replace(known), allowance, self.clock, write=write)
 
     def _accept(self, model: ModelState, assignment: Assignment, answer: dict[str, Any]) -> None:
         # The signed proof of the counter, for the day the state is lost; before the state, so that

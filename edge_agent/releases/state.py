@@ -25,6 +25,18 @@ class Release:
 
 
 @dataclass
+class Spending:
+    """What fetching one release has taken of the network so far (`install/budget.py`)."""
+
+    manifest_sha256: str
+    bytes_taken: int = 0
+    attempts: float = 0.0
+    boot_id: str = ""
+    since_boot_s: float = 0.0
+    """When this was written: which boot, and the seconds since."""
+
+
+@dataclass
 class ModelState:
     current: Release | None = None
     previous: Release | None = None
@@ -38,6 +50,8 @@ class ModelState:
     counter: int = 0
     manifest_sha256: str = ""
     action: str = ""
+    spending: Spending | None = None
+    """Of the release that is being fetched, or was last."""
     candidates: list[str] = field(default_factory=list)
     """After a lost state: manifest digests still to be tried, the likeliest first."""
 
@@ -142,6 +156,8 @@ def parse_state(document: dict[str, Any]) -> AgentState:
         for slot in ("current", "previous", "trial"):
             if row.get(slot):
                 row[slot] = Release(**row[slot])
+        if row.get("spending"):
+            row["spending"] = Spending(**row["spending"])
         models[slug] = ModelState(**row)
     trusted_time = str(document.get("trusted_time", ""))
     if trusted_time and datetime.fromisoformat(trusted_time).tzinfo is None:

@@ -14,6 +14,7 @@ from edge_agent.control.client import Credentials, DeviceClient, load_credential
 from edge_agent.control.transport import Answer
 from edge_agent.exceptions import AnswerError, CounterError, NotEnrolledError
 from edge_agent.files import make_dirs
+from edge_agent.install.budget import Ledger
 from edge_agent.install.download import Downloader
 from edge_agent.install.installer import Installer, SelfTestResult
 from edge_agent.releases.factory import add_folder
@@ -106,8 +107,9 @@ class Device:
         transport: Any = FakeTransport()
         downloader = Downloader(disk, LAYOUT, transport, InstallConfig(), sleep=lambda _: None)
 
-        def fetch(file: ManifestFile, answer: dict[str, Any]) -> None:
-            downloader.fetch(file, lambda _: f"http://server/blobs/{file.sha256}")
+        def fetch(file: ManifestFile, answer: dict[str, Any], ledger: Ledger) -> None:
+            url = f"http://server/blobs/{file.sha256}"
+            downloader.fetch(file, lambda _: url, ledger=ledger)
 
         self.installer = Installer(
             files=disk,
