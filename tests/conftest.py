@@ -8,7 +8,11 @@ from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.contrib.auth.models import Permission
 from django.core.cache import cache
+from django.test import Client
+from rest_framework.test import APIClient
 
 
 def pytest_configure() -> None:
@@ -35,3 +39,29 @@ def clean_surroundings(settings: Any, run_directory: Path) -> Iterator[None]:
         settings.STORAGES = {**settings.STORAGES, "default": {**storage, "OPTIONS": options}}
     cache.clear()
     yield
+
+
+@pytest.fixture
+def ada(db: None) -> Client:
+    """A browser in which a superuser has signed in."""
+    client = Client()
+    client.force_login(get_user_model().objects.create_superuser("ada"))
+    return client
+
+
+@pytest.fixture
+def api(db: None) -> APIClient:
+    """A client of a superuser."""
+    client = APIClient()
+    client.force_authenticate(get_user_model().objects.create_superuser("ada"))
+    return client
+
+
+@pytest.fixture
+def reader(db: None) -> APIClient:
+    """A client of a user who may look at everything and change nothing."""
+    user = get_user_model().objects.create_user("bob")
+    user.user_permissions.set(Permission.objects.filter(codename__startswith="view_"))
+    client = APIClient()
+    client.force_authenticate(user)
+    return client

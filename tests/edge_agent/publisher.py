@@ -6,10 +6,9 @@ import hashlib
 import io
 import json
 import re
-import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from nacl.signing import SigningKey
 from onnx import TensorProto, helper, numpy_helper
 
 from edge_agent.releases.trust import ASSIGNMENT_TYPE, MANIFEST_TYPE, encode_pae, parse_trust_keys
+from tests.servers.threaded import ThreadedServer
 
 MANIFEST_KEY = SigningKey(b"m" * 32)
 ASSIGNMENT_KEY = SigningKey(b"a" * 32)
@@ -198,14 +198,11 @@ class Server:
             def log_message(self, *_: object) -> None:
                 pass
 
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._http.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._http.server_port}"
-        threading.Thread(target=self._http.serve_forever, args=(0.05,), daemon=True).start()
+        self._http = ThreadedServer(Handler)
+        self.url = self._http.url
 
     def close(self) -> None:
-        self._http.shutdown()
-        self._http.server_close()
+        self._http.close()
 
     def publish(
         self,

@@ -26,14 +26,6 @@ pytestmark = pytest.mark.django_db
 LISTS = ["device", "jointoken", "deployment", "rollout", "installation", "gateevaluation"]
 
 
-@pytest.fixture
-def ada() -> Client:
-    """A superuser."""
-    client = Client()
-    client.force_login(User.objects.create_superuser("ada", password="x"))
-    return client
-
-
 # --- looking ------------------------------------------------------------------------------------
 
 

@@ -6,7 +6,6 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import User
 from django.test import Client
 from django.utils import timezone
 
@@ -21,14 +20,6 @@ from tests.fleet.admin_pages import (
 )
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture
-def ada() -> Client:
-    """A superuser."""
-    client = Client()
-    client.force_login(User.objects.create_superuser("ada", password="x"))
-    return client
 
 
 # --- forms --------------------------------------------------------------------------------------

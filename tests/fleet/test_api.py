@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import Permission, User
 from rest_framework.test import APIClient
 
 from fleet.models import Deployment, Device, JoinToken, Rollout
@@ -19,22 +18,6 @@ from tests.factories.fleet import (
 from tests.factories.registry import make_model
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture
-def api() -> APIClient:
-    client = APIClient()
-    client.force_authenticate(User.objects.create_superuser("ada"))
-    return client
-
-
-@pytest.fixture
-def reader() -> APIClient:
-    user = User.objects.create(username="bob")
-    user.user_permissions.set(Permission.objects.filter(codename__startswith="view_"))
-    client = APIClient()
-    client.force_authenticate(user)
-    return client
 
 
 def test_a_rollout_goes_from_draft_to_running_over_the_api(api: APIClient) -> None:

@@ -29,13 +29,6 @@ def device() -> Device:
     return make_device()[0]
 
 
-@pytest.fixture
-def api() -> APIClient:
-    client = APIClient()
-    client.force_authenticate(User.objects.create_superuser("ada"))
-    return client
-
-
 def test_an_incident_opens_follows_ends_and_a_later_one_is_another(device: Device) -> None:
     for value in (0.8, 1.4, 0.9):
         report(device, {**DRIFT, "value": value}, running={"digits": "f" * 64})

@@ -4,7 +4,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import User
 from django.test import Client
 from django.urls import reverse
 
@@ -70,13 +69,6 @@ REPORT: dict[str, Any] = {
     ],
     "latency": {"digits": {"p50_ms": 1.0}},
 }  # fmt: skip
-
-
-@pytest.fixture
-def ada() -> Client:
-    client = Client()
-    client.force_login(User.objects.create_superuser("ada"))
-    return client
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from django.contrib.auth.models import User
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
@@ -57,13 +56,6 @@ def fill(model: Model, *, devices: int = 3, rows: int = 500) -> list[DeviceClien
     for seed, device in enumerate(senders):
         assert send(device, model, make_body(rows, seed)).status_code == 202
     return senders
-
-
-@pytest.fixture
-def api() -> APIClient:
-    client = APIClient()
-    client.force_authenticate(User.objects.create(username="ada", is_superuser=True))
-    return client
 
 
 @pytest.fixture

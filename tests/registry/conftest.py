@@ -4,8 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import Permission, User
-from rest_framework.test import APIClient
+
+from registry.models import Version
+from registry.services.aliases import move_alias
+from registry.services.variants import attach_variant
+from tests.factories.registry import make_dataset, make_model, make_version
 
 
 @pytest.fixture(autouse=True)
@@ -24,21 +27,27 @@ def home(clean_surroundings: None, settings: Any, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def api() -> APIClient:
-    """A client of a superuser."""
-    client = APIClient()
-    client.force_authenticate(User.objects.create(username="ada", is_superuser=True, is_staff=True))
-    return client
-
-
-@pytest.fixture
-def reader() -> APIClient:
-    """A client of a user who may only read."""
-    user = User.objects.create(username="bob")
-    user.user_permissions.set(Permission.objects.filter(codename__startswith="view_"))
-    client = APIClient()
-    client.force_authenticate(user)
-    return client
+def filled() -> Version:
+    """A version with data set, baseline, two variants, an alias and a successor."""
+    model = make_model()
+    version = make_version(model, dataset=make_dataset(model))
+    source = version.variants.get()
+    attach_variant(
+        version=version,
+        name="int8-static",
+        files=[("model.onnx", "model", source.files.get(role="model").blob_id)],
+        metrics={
+            "accuracy": {"value": 0.982, "low": 0.966, "high": 0.99, "samples": 500},
+            "latency_ms": {"p50": 0.11, "p95": 0.15, "p99": 0.22},
+        },
+        provenance={"kind": "compression"},
+        derived_from=source,
+        is_promotable=False,
+        actor="tester",
+    )
+    make_version(model, state="ready", metadata={"parent": version.version})
+    move_alias(version=version, name="champion", actor="tester", reason="best so far")
+    return version
 
 
 def stored_files(home: Path) -> list[Path]:
