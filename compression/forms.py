@@ -20,9 +20,9 @@ from registry.models import DataSet, DataSetKind, Version
 OWN = "own"
 _GATES = ("max_accuracy_drop_points", "max_bytes", "max_p95_ms", "min_agreement")
 _OBJECTIVES = {
-    "size": "the smallest that keeps the gates",
-    "latency": "the fastest that keeps the gates",
-    "accuracy": "the most accurate that keeps the gates",
+    "size": "the smallest",
+    "latency": "the fastest",
+    "accuracy": "the most accurate",
 }
 
 
@@ -54,11 +54,12 @@ class JobForm(forms.Form):
     calibration_dataset = forms.ModelChoiceField(
         DataSet.objects.none(),
         required=False,
+        label="Calibration set",
         widget=UnfoldAdminSelectWidget,
         help_text="Every preset but “Dynamic INT8” and “Half precision” needs one.",
     )
     evaluation_dataset = forms.ModelChoiceField(
-        DataSet.objects.none(), widget=UnfoldAdminSelectWidget
+        DataSet.objects.none(), label="Evaluation set", widget=UnfoldAdminSelectWidget
     )
     variant_name = forms.RegexField(
         r"^[a-z0-9][a-z0-9.-]{0,55}$",
@@ -109,6 +110,9 @@ class JobForm(forms.Form):
         for name in ("calibration_dataset", "evaluation_dataset"):
             self.fields[name].label_from_instance = _label_dataset  # type: ignore[attr-defined]
         self.has_evaluation = evaluation.exists()
+        # What the version was registered with; its FP32 accuracy is then checked first.
+        if version.dataset is not None and version.dataset.kind == DataSetKind.EVALUATION:
+            self.initial["evaluation_dataset"] = version.dataset_id
 
     @property
     def data_fields(self) -> list[forms.BoundField]:

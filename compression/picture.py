@@ -5,6 +5,8 @@ from collections.abc import Iterable, Mapping
 from html import escape
 from typing import Any
 
+from registry.units import write_bytes
+
 WIDTH, HEIGHT = 860, 440
 LEFT, RIGHT, TOP, BOTTOM = 70, 30, 40, 70
 # From fast to slow; readable on white and told apart by people who confuse red and green.
@@ -154,12 +156,3 @@ def _list_sizes(low: float, high: float) -> list[float]:
 def _round_bytes(size: float) -> str:
     number, unit = write_bytes(size).split()
     return f"{float(number):g} {unit}"
-
-
-def write_bytes(size: float) -> str:
-    """Bytes in decimal units, three digits long: `63.3 kB`."""
-    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        # What rounds up to a thousand of the smaller unit is one of this.
-        if size >= 0.9995 * factor:
-            return f"{size / factor:#.3g}".rstrip(".") + f" {unit}"
-    return f"{size:.0f} B"

@@ -11,11 +11,12 @@ from unfold.admin import ModelAdmin
 from compression import selectors
 from compression.admin.base import count, render_page, write_lost, write_percent
 from compression.comparison import COMPARISON_FIELDS, pick_fields
-from compression.picture import draw_points, write_bytes
+from compression.picture import draw_points
 from compression.states import JobState
 from registry.admin.base import csv_response
 from registry.admin.columns import ago
 from registry.models import Version
+from registry.units import write_bytes
 
 
 def comparison_page(

@@ -96,7 +96,8 @@ class JobAdmin(ListAdmin):
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
         """The list, with a sentence about what is going on."""
         running, queued = Job.objects.running().count(), Job.objects.queued().count()
-        context = {"active_words": f"{running} running, {queued} queued."}
+        words = f"{running} running, {queued} queued."
+        context = {"active_words": words, "title": "Compression jobs"}
         return super().changelist_view(request, {**(extra_context or {}), **context})
 
     def get_urls(self) -> list[URLPattern]:

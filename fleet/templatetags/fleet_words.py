@@ -10,6 +10,8 @@ from django import template
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from registry.units import write_amount, write_bytes
+
 register = template.Library()
 
 
@@ -19,6 +21,12 @@ def ago(moment: datetime | None) -> SafeString:
     from registry.admin import columns
 
     return columns.ago(moment, never="never")
+
+
+@register.filter
+def amount(value: float, unit: str = "B") -> str:
+    """A figure with its unit; without one it is bytes."""
+    return write_bytes(value) if unit == "B" else write_amount(value, unit)
 
 
 @register.filter

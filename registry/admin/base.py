@@ -5,9 +5,11 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, StreamingHttpResponse
 from django.template.response import TemplateResponse
+from django.utils.text import capfirst
 from unfold.admin import ModelAdmin
 
 from registry.exceptions import AviaryError
@@ -41,6 +43,32 @@ class ListAdmin(ModelAdmin):
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
+
+    def add_view(
+        self,
+        request: HttpRequest,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        """The page of `add_page`, for those who may add."""
+        if not self.has_add_permission(request):
+            raise PermissionDenied
+        return self.add_page(request)
+
+    def add_page(self, request: HttpRequest) -> HttpResponse:
+        """Where a row is made: the theme's form, unless a table has a page with an own form."""
+        response: HttpResponse = super().add_view(request)
+        return response
+
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """The list under its own name, which the browser's tab shows."""
+        title = capfirst(str(self.opts.verbose_name_plural))
+        response: HttpResponse = super().changelist_view(
+            request, {"title": title, **(extra_context or {})}
+        )
+        return response
 
     @admin.action(description="Export as CSV", permissions=["view"])
     def export_csv(self, request: HttpRequest, queryset: QuerySet[Any]) -> StreamingHttpResponse:

@@ -129,14 +129,7 @@ class ModelAdmin(ListAdmin):
             )
         return format_html_join(", ", '<a class="underline" href="{}">{}</a> {}', rows)
 
-    def add_view(
-        self,
-        request: HttpRequest,
-        form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
-    ) -> HttpResponse:
-        if not self.has_add_permission(request):
-            raise PermissionDenied
+    def add_page(self, request: HttpRequest) -> HttpResponse:
         return form_page(
             self,
             request,
@@ -175,14 +168,7 @@ class AliasAdmin(ListAdmin):
     search_fields = ["name", "model__slug", "version__version"]
     csv_fields = ["model__slug", "name", "version__version", "is_protected"]
 
-    def add_view(
-        self,
-        request: HttpRequest,
-        form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
-    ) -> HttpResponse:
-        if not self.has_add_permission(request):
-            raise PermissionDenied
+    def add_page(self, request: HttpRequest) -> HttpResponse:
         return self._move_page(request, AliasForm(request.POST or None), "Name a version")
 
     def change_view(

@@ -4,12 +4,13 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
-from django.template.defaultfilters import filesizeformat
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.timesince import timesince
 from django.utils.timezone import localtime, now
 from unfold.decorators import display
+
+from registry.units import write_bytes
 
 Column = Callable[[Any, Any], Any]
 #: Moments nearer than this are "just now".
@@ -31,7 +32,7 @@ def size_column(field: str) -> Column:
 
     @display(description="Size", ordering=field)
     def column(_admin: Any, row: Any) -> str:
-        return filesizeformat(_follow(row, field))
+        return write_bytes(_follow(row, field))
 
     return column
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin
-from django.core.exceptions import PermissionDenied
+from django.db.models import prefetch_related_objects
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404
 from django.urls import reverse
@@ -56,6 +56,9 @@ class SplitForm(forms.Form):
     )
 
 
+VERSIONS_SHOWN = 20
+
+
 @admin.register(DataSet)
 class DataSetAdmin(ReadOnlyAdmin):
     """Arrays that versions are evaluated and calibrated with."""
@@ -67,10 +70,10 @@ class DataSetAdmin(ReadOnlyAdmin):
     search_fields = ["name", "model__slug", "blob__sha256"]
     csv_fields = ["model__slug", "name", "kind", "rows", "blob_id", "created_by", "created_at"]
     fields = [
-        "model", "name", "kind", "rows", "arrays", "size", "digest", "made_from", "created_by",
-        "created",
+        "model", "name", "kind", "rows", "array_list", "size", "digest", "made_from", "used_by",
+        "created_by", "created",
     ]  # fmt: skip
-    readonly_fields = ["size", "digest", "made_from", "created"]
+    readonly_fields = ["array_list", "size", "digest", "made_from", "used_by", "created"]
     actions_detail = ["split"]
 
     def has_add_permission(self, request: HttpRequest) -> bool:
@@ -82,6 +85,32 @@ class DataSetAdmin(ReadOnlyAdmin):
     size = size_column("blob__size_bytes")
 
     digest = digest_column("SHA-256", "blob_id")
+
+    def get_object(
+        self, request: HttpRequest, object_id: str, from_field: str | None = None
+    ) -> DataSet | None:
+        dataset: DataSet | None = super().get_object(request, object_id, from_field)
+        if dataset is not None:
+            # The theme asks for each field's words more than once.
+            prefetch_related_objects([dataset], "versions__model")
+        return dataset
+
+    @display(description="Arrays")
+    def array_list(self, dataset: DataSet) -> str:
+        return format_html_join(
+            "",
+            "<div><code>{}: {} [{}]</code></div>",
+            (
+                (name, array["dtype"], ", ".join(map(str, array["shape"])))
+                for name, array in dataset.arrays.items()
+            ),
+        )
+
+    @display(description="Versions judged on it")
+    def used_by(self, dataset: DataSet) -> str:
+        newest = sorted(dataset.versions.all(), key=lambda version: -version.pk)[:VERSIONS_SHOWN]
+        links = [(version.get_absolute_url(), version) for version in newest]
+        return format_html_join(", ", '<a class="underline" href="{}">{}</a>', links) or "none yet"
 
     @display(description="Made from")
     def made_from(self, dataset: DataSet) -> str:
@@ -122,14 +151,7 @@ class DataSetAdmin(ReadOnlyAdmin):
 
     created = time_column("Registered", "created_at")
 
-    def add_view(
-        self,
-        request: HttpRequest,
-        form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
-    ) -> HttpResponse:
-        if not self.has_add_permission(request):
-            raise PermissionDenied
+    def add_page(self, request: HttpRequest) -> HttpResponse:
         return form_page(
             self,
             request,

@@ -4,7 +4,6 @@ import math
 from typing import Any
 
 from django.db.models import PROTECT, ForeignObjectRel, Q
-from django.template.defaultfilters import filesizeformat
 from django.urls import reverse
 
 from registry.admin.base import STATE_COLOURS
@@ -20,6 +19,7 @@ from registry.models import (
     VersionState,
 )
 from registry.states import PERSON_TARGETS, can_move
+from registry.units import write_bytes
 
 VERBS = {
     VersionState.APPROVED: "Approve",
@@ -175,7 +175,7 @@ def _variant_rows(variants: list[Variant]) -> list[dict[str, Any]]:
             {
                 "name": variant.name,
                 "url": reverse("admin:registry_variant_change", args=[variant.pk]),
-                "size": filesizeformat(size),
+                "size": write_bytes(size),
                 "ratio": f"{sizes[origin.pk] / size:.2f} ×" if origin and size else "–",
                 "accuracy": _accuracy(variant, profiles.get(variant.pk, {})),
                 "latency": [

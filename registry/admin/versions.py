@@ -104,15 +104,8 @@ class VersionAdmin(ListAdmin):
             *super().get_urls(),
         ]
 
-    def add_view(
-        self,
-        request: HttpRequest,
-        form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
-    ) -> HttpResponse:
+    def add_page(self, request: HttpRequest) -> HttpResponse:
         """Uploads a version; validation follows once the rows are there."""
-        if not self.has_add_permission(request):
-            raise PermissionDenied
         return form_page(
             self,
             request,

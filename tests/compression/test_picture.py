@@ -2,9 +2,7 @@
 
 import xml.etree.ElementTree as ElementTree
 
-import pytest
-
-from compression.picture import draw_points, draw_svg, write_bytes
+from compression.picture import draw_points, draw_svg
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -46,11 +44,3 @@ def test_the_smaller_stands_left_and_the_better_above():
 
 def test_without_a_measured_variant_the_picture_says_so():
     assert any("Nothing" in str(text.text) for text in draw().iter(f"{SVG}text"))
-
-
-@pytest.mark.parametrize(
-    ("size", "words"),
-    [(0, "0 B"), (999, "999 B"), (63_304, "63.3 kB"), (999_999, "1.00 MB"), (25e8, "2.50 GB")],
-)
-def test_bytes_are_written_in_three_digits(size, words):
-    assert write_bytes(size) == words
