@@ -55,7 +55,15 @@ def test_a_job_is_started_watched_and_read_in_the_browser(
     page.click("text=All variants of this version")
     page.wait_for_selector(".plot .main-svg")
     assert page.locator(".plot .point").count() >= 2
-    assert page.locator("tr.front").count() >= 1
+    assert page.locator(".comparison .front").count() >= 1
+    for width in (1440, 1024):
+        page.set_viewport_size({"width": width, "height": 1000})
+        fits = "element => element.scrollWidth <= element.clientWidth"
+        assert page.locator(".scroll").evaluate(fits), f"the table scrolls sideways at {width} px"
+    page.set_viewport_size({"width": 1440, "height": 1000})
+    page.locator(".comparison .more summary").last.press("Enter")
+    assert page.locator(".comparison details[open] >> text=Recipe (SHA-256)").is_visible()
+    page.locator(".comparison .more summary").last.press("Enter")
     take_picture("compression-variants")
     page.goto(f"{live.stack.url}/admin/registry/version/{version['id']}/change/")
     page.wait_for_selector(".plot .main-svg")
