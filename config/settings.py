@@ -240,6 +240,10 @@ SPECTACULAR_SETTINGS = {
     "DESCRIPTION": "Model registry and fleet control plane for edge AI.",
     "VERSION": AVIARY_VERSION,
     "SERVE_INCLUDE_SCHEMA": False,
+    "POSTPROCESSING_HOOKS": [
+        "drf_spectacular.hooks.postprocess_schema_enums",
+        "config.schema.document_errors",
+    ],
     # The page's own scripts, from the sidecar: nothing is fetched from elsewhere.
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
@@ -250,6 +254,8 @@ SPECTACULAR_SETTINGS = {
         "InstallationStateEnum": "fleet.models.Installation.State",
         "DeploymentStateEnum": "fleet.models.Deployment.State",
         "JobStateEnum": "compression.states.JobState",
+        "DataSetKindEnum": "registry.models.DataSetKind",
+        "IncidentKindEnum": "fleet.models.DeviceIncident.Kind",
         "CalibrationBuildStateEnum": "fleet.models.CalibrationBuild.State",
     },
 }

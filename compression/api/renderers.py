@@ -21,8 +21,8 @@ class CsvRenderer(BaseRenderer):
         self, data: Any, accepted_media_type: Any = None, renderer_context: Any = None
     ) -> str:
         view = (renderer_context or {}).get("view")
-        if not isinstance(data, list) or view is None:  # an error has the one shape of errors
-            return json.dumps(data)
+        if not isinstance(data, list) or view is None:
+            return _write_error(data, renderer_context)
         return "".join(write_lines(view.csv_fields, pick_fields(view.csv_fields, data)))
 
 
@@ -38,5 +38,13 @@ class SvgRenderer(BaseRenderer):
     ) -> str:
         view = (renderer_context or {}).get("view")
         if not isinstance(data, list) or view is None:
-            return json.dumps(data)
+            return _write_error(data, renderer_context)
         return draw_svg(draw_points(data), view.picture_title)
+
+
+def _write_error(data: Any, context: dict[str, Any] | None) -> str:
+    """An error in the one shape of errors, and called what it is."""
+    response = (context or {}).get("response")
+    if response is not None:
+        response["Content-Type"] = "application/json"
+    return json.dumps(data)

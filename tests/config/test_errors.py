@@ -184,3 +184,9 @@ def test_an_unforeseen_failure_of_a_view_gets_500(
     monkeypatch.setattr("registry.selectors.get_model", fail)
     body = check_shape(person.get("/api/v1/models/any/versions/"), 500, "internal_error")
     assert "secret" not in json.dumps(body)
+
+
+@pytest.mark.parametrize("method", ["get", "post", "put", "patch", "delete"])
+def test_an_address_that_is_none_is_a_404_for_programs_too(method: str) -> None:
+    response = getattr(Client(enforce_csrf_checks=True), method)("/api/v1/nothing/here/")
+    check_shape(response, 404, "not_found")
