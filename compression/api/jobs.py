@@ -1,4 +1,4 @@
-"""Jobs: the list, one of them, start, cancel and run again; and the presets."""
+"""Jobs: the list, one of them, start, cancel and run again."""
 
 from functools import partial
 from uuid import UUID
@@ -6,12 +6,11 @@ from uuid import UUID
 from django.db import transaction
 from django.db.models import QuerySet
 from drf_spectacular.utils import extend_schema
-from rest_framework import generics, serializers, status
+from rest_framework import generics, status
 from rest_framework.pagination import CursorPagination
 from rest_framework.permissions import IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.views import APIView
 
 from compression import selectors, tasks
 from compression.api.permissions import CancelPermissions, JobPermissions
@@ -22,7 +21,6 @@ from compression.api.serializers import (
     SubmissionSerializer,
 )
 from compression.models import Job
-from compression.presets import PRESETS
 from compression.services import jobs
 
 
@@ -108,22 +106,3 @@ class JobRerun(generics.GenericAPIView[Job]):
         job = jobs.rerun_job(original=self.get_object(), actor=request.user.get_username())
         transaction.on_commit(partial(tasks.send_job, job.pk), robust=True)
         return Response(JobSerializer(job).data, status=status.HTTP_201_CREATED)
-
-
-class PresetList(APIView):
-    """Recipes offered by name."""
-
-    @extend_schema(responses={200: serializers.ListSerializer(child=serializers.JSONField())})
-    def get(self, request: Request) -> Response:
-        """Slug, title, summary and recipe of each preset."""
-        rows = [
-            {
-                "slug": preset.slug,
-                "title": preset.title,
-                "summary": preset.summary,
-                "variant_name": preset.variant,
-                "recipe": preset.recipe,
-            }
-            for preset in PRESETS.values()
-        ]
-        return Response(rows)
