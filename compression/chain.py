@@ -17,7 +17,13 @@ from compression.arrays import (
 )
 from compression.evaluation import evaluate_variant, measure_accuracy
 from compression.exceptions import DataSetUnusableError, ModelUnsupportedError
-from compression.gates import judge_gates, judge_search, outcome_of, verdicts_to_json
+from compression.gates import (
+    has_judged_answers,
+    judge_gates,
+    judge_search,
+    outcome_of,
+    verdicts_to_json,
+)
 from compression.graph_facts import read_facts
 from compression.passes.context import PassContext
 from compression.passes.guard import run_guarded
@@ -197,8 +203,17 @@ def _warnings(
             )
     if report["ratio"] < 1:
         warnings.append("The variant is larger than its source: there is too little to store.")
-    if not report["has_labels"] and recipe.gates.min_agreement is None:
-        warnings.append("Without labels or gates.min_agreement no gate judged the answers.")
+    if not has_judged_answers(recipe.gates, report):
+        warnings.append(
+            "Without labels or gates.min_agreement no gate judged the answers: this variant can "
+            "never be promoted."
+        )
+    limit = recipe.gates.max_accuracy_drop_points
+    if report["has_labels"] and limit is not None and 100.0 / report["samples"] > limit > 0:
+        warnings.append(
+            f"One of {report['samples']} evaluation rows is {100.0 / report['samples']:.3g} points "
+            f"of accuracy: too few to judge {limit:g}."
+        )
     return warnings
 
 

@@ -41,6 +41,11 @@ def judge_gates(gates: Gates, report: dict[str, Any]) -> list[Verdict]:
     ]
 
 
+def has_judged_answers(gates: Gates, report: dict[str, Any]) -> bool:
+    """False where the answers were held against nothing: no labels, and no gate on agreement."""
+    return bool(report["has_labels"]) or gates.min_agreement is not None
+
+
 def judge_search(search: dict[str, Any]) -> Verdict:
     """Whether a search found anything; if not, its closest candidate must not pass by luck."""
     count = sum(item["is_feasible"] for item in search["candidates"] if item["passes"])

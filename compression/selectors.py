@@ -6,8 +6,10 @@ from uuid import UUID
 from django.db.models import QuerySet
 
 from compression.comparison import mark_front, rebase_rows, source_row, variant_row
+from compression.gates import has_judged_answers
 from compression.models import Job
 from compression.provenance import digest_json
+from compression.recipe import parse_recipe
 from compression.states import JobState
 
 HISTORY_JOBS = 10
@@ -118,4 +120,6 @@ def _why_not(job: Job) -> str:
         return ""
     if not job.source_variant.is_promotable:
         return f"made of {job.source_variant.name}, which cannot be promoted"
+    if not has_judged_answers(parse_recipe(job.recipe).gates, report):
+        return "nothing judged its answers: no labels, and no gate on agreement"
     return "calibrated on random data"

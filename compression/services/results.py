@@ -5,6 +5,7 @@ from typing import Any
 
 from django.conf import settings
 
+from compression.gates import has_judged_answers
 from compression.models import Job
 from compression.provenance import digest_json
 from compression.recipe import parse_recipe
@@ -22,8 +23,8 @@ MAX_NAMES = 50
 def attach_result(*, job: Job, path: Path, report: dict[str, Any]) -> Variant:
     """The variant made of a job's result: signed, with its figures and where it came from.
 
-    A taken name gets a number. A result of random calibration can never be promoted, nor can what
-    is made of one.
+    A taken name gets a number. A result of random calibration can never be promoted, nor can one
+    whose answers nothing judged, nor what is made of either.
     """
     with path.open("rb") as stream:
         blob = store_blob(stream=stream, max_bytes=settings.AVIARY_MAX_UPLOAD_BYTES)
@@ -33,6 +34,11 @@ def attach_result(*, job: Job, path: Path, report: dict[str, Any]) -> Variant:
         for file in job.source_variant.files.all()
         if file.role == FileRole.PROCESSOR or file.path == PROCESSOR_GOLDEN_PATH
     ]
+    is_promotable = (
+        job.source_variant.is_promotable
+        and not is_random(job)
+        and has_judged_answers(parse_recipe(job.recipe).gates, report)
+    )
     for number in range(1, MAX_NAMES + 1):
         name = job.variant_name if number == 1 else f"{job.variant_name}-{number}"
         try:
@@ -44,7 +50,7 @@ def attach_result(*, job: Job, path: Path, report: dict[str, Any]) -> Variant:
                 metrics=summarise_report(report),
                 provenance=describe_origin(job, report),
                 derived_from=job.source_variant,
-                is_promotable=job.source_variant.is_promotable and not is_random(job),
+                is_promotable=is_promotable,
                 actor=job.created_by or "compression",
                 golden_tolerance=GOLDEN_TOLERANCE,
             )

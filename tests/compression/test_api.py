@@ -12,10 +12,11 @@ from rest_framework.test import APIClient
 
 from compression.comparison import COMPARISON_FIELDS, LAYER_FIELDS
 from compression.models import Job
+from compression.parameters import PASSES
 from compression.services.running import run_job
 from fleet.plans import build_plan
 from registry.services.datasets import register_dataset
-from tests.factories.compression import make_job, make_version, pack_npz
+from tests.factories.compression import make_job, make_samples, make_version, pack_npz
 
 JOBS = "/api/v1/compression/jobs/"
 SMALL = {"data": {"min_calibration": 100}, "limits": {"wall_seconds": 120}}
@@ -183,7 +184,9 @@ def test_measured_variants_come_as_json_and_csv_and_a_job_is_run_again(
     assert set(rows[0]) == set(COMPARISON_FIELDS) == set(rows[1])
     picture = client.get(f"{address}?format=svg")
     assert picture["Content-Type"].startswith("image/svg+xml") and b"fp32" in picture.content
-    assert client.get("/api/v1/compression/versions/0/variants/?format=csv").status_code == 404
+    missing = client.get("/api/v1/compression/versions/0/variants/?format=csv")
+    assert (missing.status_code, missing["Content-Type"]) == (404, "application/json")
+    assert missing.json()["code"] == "not_found"
     assert client.get(f"{JOBS}{job.pk}/candidates/").json() == []
     layers = client.get(f"{JOBS}{job.pk}/layers/").json()
     assert len([row for row in layers if row["zero_share"] is not None]) == 5
@@ -222,6 +225,45 @@ def test_what_random_data_calibrated_is_never_offered_to_a_device(client, settin
     assert offered == {"fp32", passing.result_variant.name}
 
 
+@pytest.mark.parametrize(("least", "may"), [(None, False), (0.5, True)])
+def test_a_variant_is_promotable_only_if_something_judged_its_answers(
+    client, settings, tmp_path, least, may
+):
+    settings.AVIARY_HOME = tmp_path
+    version = make_version()
+    unlabelled = register_dataset(
+        model_slug=version.model.slug,
+        name="unlabelled",
+        kind="evaluation",
+        stream=io.BytesIO(pack_npz(x=make_samples(60, seed=5)[0])),
+        actor="tester",
+    )
+    recipe = {**SMALL, "gates": {"min_agreement": least}}
+    order = {"preset": "dynamic-int8", "recipe": recipe, "evaluation_dataset": unlabelled}
+    job = run_job(job_id=make_job(version, **order).pk)
+    assert (job.state, job.result_variant.is_promotable) == ("passed", may)
+    row = client.get(f"/api/v1/compression/versions/{version.pk}/variants/").json()[-1]
+    why = "" if may else "nothing judged its answers: no labels, and no gate on agreement"
+    assert row["why_not"] == why
+
+
+def test_too_few_rows_to_judge_a_gate_are_warned_of(db, settings, tmp_path):
+    settings.AVIARY_HOME = tmp_path
+    version = make_version()
+    x, y = make_samples(40, seed=6)
+    few = register_dataset(
+        model_slug=version.model.slug,
+        name="few",
+        kind="evaluation",
+        stream=io.BytesIO(pack_npz(x=x, y=y)),
+        actor="tester",
+    )
+    order = {"preset": "dynamic-int8", "recipe": SMALL, "evaluation_dataset": few}
+    job = run_job(job_id=make_job(version, **order).pk)
+    expected = "One of 40 evaluation rows is 2.5 points of accuracy: too few to judge 1."
+    assert expected in job.report["warnings"]
+
+
 def test_what_is_made_of_a_variant_that_cannot_be_promoted_cannot_be_either(
     client, settings, tmp_path
 ):
@@ -232,3 +274,20 @@ def test_what_is_made_of_a_variant_that_cannot_be_promoted_cannot_be_either(
     assert (job.state, job.result_variant.is_promotable) == ("passed", False)
     row = client.get(f"/api/v1/compression/versions/{version.pk}/variants/").json()[-1]
     assert row["why_not"] == "made of fp32, which cannot be promoted"
+
+
+def test_passes_tell_what_their_parameters_may_be(client):
+    passes = {row["name"]: row for row in client.get("/api/v1/compression/passes/").json()}
+    assert set(passes) == set(PASSES)
+    (ratio,) = [p for p in passes["prune.structured"]["parameters"] if p["name"] == "ratio"]
+    rule = PASSES["prune.structured"].parameters["ratio"]
+    assert ratio == {
+        "name": "ratio",
+        "kind": "float",
+        "default": rule.default,
+        "minimum": rule.minimum,
+        "maximum": rule.maximum,
+        "choices": [],
+        "is_nullable": False,
+    }
+    assert passes["finetune.kd"]["needs_pytorch"] and not passes["prepare"]["needs_calibration"]
