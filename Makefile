@@ -82,6 +82,10 @@ soak-agent-kill: $(STAMP) ## kill a real agent 500 times at random moments (KILL
 agent-matrix: $(STAMP) agent-wheel ## install, enrol and classify with each Python found; JSON last
 	$(BIN)/python -m benchmarks.agent_matrix dist/aviary_edge_agent-*.whl
 
+.PHONY: agent-systemd
+agent-systemd: $(STAMP) agent-wheel ## install the agent as a service of this machine, as root; JSON last
+	$(BIN)/python -m benchmarks.agent_systemd dist/aviary_edge_agent-*.whl
+
 lint: $(STAMP) .venv-s3 ## ruff, mypy, import-linter, migrations, deployment checks
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
