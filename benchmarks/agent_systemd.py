@@ -1,6 +1,6 @@
 """Installs the agent as a service of this machine's own systemd, and sees whether it holds.
 
-`python -m benchmarks.agent_systemd WHEEL`, as root on a machine that may be changed (a virtual one):
+`python -m benchmarks.agent_systemd WHEEL`, as root on a machine that may change (a virtual one):
 a table, then JSON. It refuses where an agent is installed, and removes what it made. The control
 plane of the repository's test suite answers; pip takes the dependencies from its own index.
 """

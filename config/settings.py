@@ -198,7 +198,7 @@ STORAGES = {
     "staticfiles": {"BACKEND": "whitenoise.storage.CompressedStaticFilesStorage"},
 }
 STATIC_URL = "/static/"
-STATIC_ROOT = AVIARY_HOME / "static"
+STATIC_ROOT = Path(env_str("AVIARY_STATIC_ROOT", str(AVIARY_HOME / "static")))
 # Serves static files from the apps themselves, so the embedded default needs no collectstatic.
 WHITENOISE_USE_FINDERS = env_bool("WHITENOISE_USE_FINDERS", not DATABASE_URL)
 DATA_UPLOAD_MAX_MEMORY_SIZE = 4 * 1024 * 1024

@@ -8,6 +8,7 @@ import dataclasses
 import io
 import json
 import resource
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -69,7 +70,10 @@ def run_self_test(
     except subprocess.TimeoutExpired:
         return SelfTestResult(False, "self_test_timeout", f"over {timeout_s} s")
     if child.returncode < 0:
-        return SelfTestResult(False, "self_test_crashed", f"signal {-child.returncode}")
+        detail = f"signal {-child.returncode}"
+        if child.returncode == -signal.SIGKILL:
+            detail += ": killed, as the kernel does when memory runs out"
+        return SelfTestResult(False, "self_test_crashed", detail)
     try:
         row = json.loads(child.stdout.splitlines()[-1])
         return SelfTestResult(row["is_passed"], row["code"], row["detail"], row["is_device_fault"])

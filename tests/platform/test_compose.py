@@ -1,5 +1,6 @@
 """The production shape: what the container files promise, read from the files themselves."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -72,3 +73,16 @@ def test_servers_drop_privileges(name):
 def test_secrets_are_never_committed_or_copied_into_an_image():
     assert "secrets/" in (ROOT / ".gitignore").read_text(encoding="utf-8").split()
     assert "secrets" in (ROOT / ".dockerignore").read_text(encoding="utf-8").split()
+
+
+def test_the_image_holds_no_secret_key_and_its_static_files_lie_outside_the_volume():
+    text = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    assert re.search(r"^RUN AVIARY_HOME=/tmp/(\w+) .*collectstatic.* && rm -r /tmp/\1$", text, re.M)
+    static = re.search(r"AVIARY_STATIC_ROOT=(\S+)", text)
+    assert static is not None
+    volumes = [volume.split(":")[1] for volume in SERVICES["web"]["volumes"]]
+    assert not any(static[1].startswith(path) for path in volumes)
+
+
+def test_the_agent_s_image_says_when_its_loop_has_stopped():
+    assert "HEALTHCHECK" in (ROOT / "edge_agent" / "Dockerfile").read_text(encoding="utf-8")
