@@ -53,10 +53,14 @@ class Sandbox:
         """Compiles the module, or takes its code from `cache`; nothing of it runs yet.
 
         Raises:
-            GuestRefusedError: it is no module that may start here.
+            GuestRefusedError: it is no module that may start here, or nothing here runs modules.
         """
-        import wasmtime
-
+        try:
+            import wasmtime
+        except ImportError as error:
+            raise GuestRefusedError(
+                "no wasmtime here: pip install 'aviary-edge-agent[wasm]'"
+            ) from error
         self._wasmtime = wasmtime
         self._config = config
         check_module_bytes(module, config.module_max_bytes)

@@ -17,7 +17,9 @@ from compression.picture import draw_points
 
 def make_row(**over):
     row = {"name": "int8", "state": "passed", "bytes": 100, "accuracy": 0.9, "agreement": 0.95}
-    return {**row, "relative_p50": 0.5, "p50_ms": 1.0, **over}
+    row |= {"relative_p50": 0.5, "p50_ms": 1.0, **over}
+    lost = None if row["accuracy"] is None else 100 * (1 - row["accuracy"])
+    return {"accuracy_drop_points": lost, **row}
 
 
 def names_on_front(*rows):
@@ -37,6 +39,14 @@ def test_without_labels_agreement_is_the_quality():
     rows = [make_row(name=name, accuracy=None, agreement=a) for name, a in (("a", 0.9), ("b", 0.8))]
     assert names_on_front(*rows) == {"a"}
     assert {point["measure"] for point in draw_points(rows)} == {"agreement with FP32"}
+
+
+def test_rows_of_different_evaluation_sets_compare_by_what_each_lost_there():
+    assert names_on_front(
+        make_row(name="easy rows", accuracy=1.0, accuracy_drop_points=0.4),
+        make_row(name="hard rows", accuracy=0.7, accuracy_drop_points=0.1),
+        make_row(name="no labels", accuracy=None, agreement=0.99),
+    ) == {"hard rows"}
 
 
 def test_a_collapsed_model_neither_stands_on_the_front_nor_beats_anyone():

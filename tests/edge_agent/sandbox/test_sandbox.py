@@ -1,6 +1,7 @@
 """A guest in its sandbox: the same answer as outside, and no way out."""
 
 import hashlib
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -218,3 +219,9 @@ def test_a_sandbox_that_is_not_prepared_says_so() -> None:
 def test_a_text_is_not_compiled() -> None:
     with pytest.raises(GuestRefusedError, match="no WebAssembly module"):
         Sandbox(b"(module)", None, SandboxConfig())
+
+
+def test_without_wasmtime_a_person_is_told_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "wasmtime", None)
+    with pytest.raises(GuestRefusedError, match=r"pip install 'aviary-edge-agent\[wasm\]'"):
+        Sandbox(b"", None, SandboxConfig())
