@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import logging
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Collection
@@ -45,7 +46,7 @@ from edge_agent.install.budget import Ledger
 from edge_agent.install.download import Downloader
 from edge_agent.install.installer import Installer, SelfTestResult
 from edge_agent.observation.sampling import Sampler
-from edge_agent.observation.spool import Spool
+from edge_agent.observation.spool import Spool, open_spool
 from edge_agent.observation.upload import Uploader
 from edge_agent.releases.bundles import place_files
 from edge_agent.releases.state import Layout
@@ -73,7 +74,7 @@ class Agent:
         self.transport = Transport(config.network, user_agent=f"aviary-agent/{__version__}")
         credentials = load_credentials(self.files, self.layout, config.device_id)
         self.client = DeviceClient(config, self.transport, credentials)
-        self.spool = Spool(self.layout.spool, config.spool)
+        self.spool, no_spool = open_spool(self.layout.spool, config.spool)
         self.uploader = Uploader(self.client, self.spool, config.spool)
         self.sampler = Sampler(
             config.sampling, self.layout.samples, self.files, monotonic=time.monotonic
@@ -85,6 +86,8 @@ class Agent:
         self.slots: dict[str, ModelSlot] = {}
         self.trouble: dict[str, str] = {}
         """What does not work now, and why; an entry goes when it works again."""
+        if no_spool:
+            self.trouble["spool"] = f"disk_full: {no_spool}"
         self.poll_after_s = 5.0
         self._etags: dict[str, str] = {}
 
@@ -415,7 +418,10 @@ def describe_state(config: Config) -> dict[str, Any]:
 def read_spool_stat(config: Config, layout: Layout) -> dict[str, int]:
     if not layout.spool.exists():
         return {}
-    spool = Spool(layout.spool, config.spool)
+    try:
+        spool = Spool(layout.spool, config.spool)
+    except sqlite3.OperationalError:
+        return {}  # a full disk: the agent's own trouble says so
     try:
         return spool.stat()
     finally:

@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import signal
+import sqlite3
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,13 @@ from edge_agent import __version__
 from edge_agent.agent import Agent, StopRequested, require_enrolled
 from edge_agent.config import SourceConfig
 from edge_agent.control.backoff import backoff_delay_s
-from edge_agent.exceptions import AgentError, AnswerError, InferenceError, TransferError
+from edge_agent.exceptions import (
+    AgentError,
+    AnswerError,
+    DiskFullError,
+    InferenceError,
+    TransferError,
+)
 from edge_agent.memory import release_code
 from edge_agent.observation.observe import Observer
 from edge_agent.observation.spool import SpoolWriter
@@ -100,7 +107,7 @@ class Runner:
         if now >= due["tick"]:
             due["tick"] = now + 1.0
             self._obey_requests()
-            self.watcher.look(self.agent.installer, now)
+            self._watch(now)
             self.write_runtime()
             self._release_memory()
             if self.observer.take_news():
@@ -124,6 +131,16 @@ class Runner:
             interval = self.config.sampling.interval_s
             due["inputs"] = now + self._guarded(self._send_inputs, lambda: interval)
 
+    def _watch(self, now: float) -> None:
+        """Judges the young releases; what a full disk keeps from being noted is judged again."""
+        try:
+            self.watcher.look(self.agent.installer, now)
+        except (DiskFullError, OSError) as error:
+            self.agent.trouble["watch"] = f"{getattr(error, 'code', 'disk')}: {error}"
+            logger.error("watch: %s", error)
+        else:
+            self.agent.trouble.pop("watch", None)
+
     def _guarded(self, call: Any, interval: Any) -> float:
         """Seconds until the next call: its interval, or a back-off after a failure."""
         try:
@@ -142,6 +159,11 @@ class Runner:
         except AgentError as error:
             self._note_trouble(call, error)
             logger.error("%s: %s", error.code, error)
+            return self._delay(None)
+        except (OSError, sqlite3.Error) as error:
+            # A full disk or a failing card: what waits there goes on waiting.
+            self.agent.trouble[call.__name__.strip("_")] = f"disk: {error}"
+            logger.error("disk: %s", error)
             return self._delay(None)
         self.agent.trouble.pop(call.__name__.strip("_"), None)
         self._failures = 0

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import sqlite3
 import statistics
 import time
 from dataclasses import dataclass
@@ -85,14 +86,17 @@ def check_fsync(config: Config) -> Check:
     """Zero is as bad as slow: a disk that answers at once may be lying."""
     path = config.home / f".fsync-probe-{os.getpid()}"
     times = []
-    with path.open("wb") as stream:
-        for _ in range(20):
-            stream.write(b"x" * 4096)
-            stream.flush()
-            started = time.perf_counter()
-            os.fsync(stream.fileno())
-            times.append((time.perf_counter() - started) * 1e3)
-    path.unlink()
+    try:
+        with path.open("wb", buffering=0) as stream:
+            for _ in range(20):
+                stream.write(b"x" * 4096)
+                started = time.perf_counter()
+                os.fsync(stream.fileno())
+                times.append((time.perf_counter() - started) * 1e3)
+    except OSError as error:
+        return Check("fsync", False, f"{config.home}: {error.strerror}", "make room on the disk")
+    finally:
+        path.unlink(missing_ok=True)
     median = statistics.median(times)
     detail = f"median {median:.2f} ms, worst {max(times):.2f} ms"
     return Check("fsync", median < 500, detail, "use a faster disk or card; installs wait for it")
@@ -292,7 +296,10 @@ def check_spool(config: Config) -> list[Check]:
     path: Path = Layout(config.home).spool
     if not path.exists():
         return []
-    spool = Spool(path, config.spool)
+    try:
+        spool = Spool(path, config.spool)
+    except sqlite3.OperationalError as error:
+        return [Check("spool", False, str(error), "make room on the disk, then restart the agent")]
     try:
         stat = spool.stat()
     finally:

@@ -5,6 +5,7 @@ rows go out again under the same id, and the server counts them once.
 """
 
 import collections
+import dataclasses
 import json
 import logging
 import sqlite3
@@ -21,6 +22,7 @@ from edge_agent.observation.aside import MAX_REPLACED, Aside
 from edge_agent.observation.spool_file import IDLE_LOG_BYTES, SpoolFile
 
 logger = logging.getLogger(__name__)
+MEMORY_MAX_BYTES = 4 << 20
 
 ORDINARY, UNSURE, IMPORTANT = 0, 1, 2
 """Priorities: an answer, an answer of low confidence, a failure. The higher leave last when space
@@ -55,6 +57,21 @@ class Row:
     body: str
     since_boot_s: float | None = None
     """When it was made, in seconds since the boot."""
+
+
+def open_spool(path: Path, config: SpoolConfig) -> tuple["Spool", str]:
+    """The spool at `path`; where a full disk lets none be opened, one in memory and the reason.
+
+    A device that starts on a full disk has to run its model all the same. What it then records is
+    uploaded as ever, and lost with the process; what the disk holds waits for the next start.
+    """
+    try:
+        return Spool(path, config), ""
+    except sqlite3.OperationalError as error:
+        reason = f"{path.name}: {error}; records are kept in memory until the next start"
+        logger.error("%s", reason)
+        limit = min(config.max_bytes, MEMORY_MAX_BYTES)
+        return Spool(Path(":memory:"), dataclasses.replace(config, max_bytes=limit)), reason
 
 
 class Spool:
