@@ -30,7 +30,7 @@ from compression.passes.guard import run_guarded
 from compression.passes.modernize import modernize_file
 from compression.passes.table import RUNNERS
 from compression.preflight import list_findings
-from compression.provenance import cpu_flags, cpu_model, library_versions
+from compression.provenance import PASSES_REVISION, cpu_flags, cpu_model, library_versions
 from compression.recipe import Recipe, parse_recipe
 from compression.scoring import Scoring, choose_scoring
 from compression.sessions import open_session
@@ -136,6 +136,7 @@ def run_chain(order: dict[str, Any], scratch: Path, emit: Emit) -> dict[str, Any
         "excluded": {name: why for note in notes for name, why in note["excluded"].items()},
         "environment": {
             "libraries": library_versions(recipe),
+            "passes_revision": PASSES_REVISION,
             "cpu": cpu_model(),
             "cpu_flags": cpu_flags(),
             "machine": platform.machine(),

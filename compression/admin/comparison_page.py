@@ -106,7 +106,7 @@ def list_details(row: dict[str, Any]) -> list[tuple[str, str]]:
     return [
         *details,
         ("Evaluation set (SHA-256)", row["evaluation_sha256"]),
-        ("Made with", f"{versions}; seed {row['seed']}"),
+        ("Made with", f"{versions}, passes {row['passes_revision'] or '–'}; seed {row['seed']}"),
         ("CPU flags", " ".join(row["cpu_flags"]) or "unknown"),
     ]
 

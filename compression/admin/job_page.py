@@ -131,6 +131,7 @@ def _list_origin(job: Job, report: dict[str, Any]) -> list[tuple[str, str]]:
         ("Identity of the job", job.identity or "–"),
         ("Seed", str(data["seed"])),
         ("Libraries", ", ".join(f"{k} {v}" for k, v in environment["libraries"].items())),
+        ("Revision of the passes", str(environment.get("passes_revision", "unknown"))),
         ("Machine", f"{name_machine(report)} ({environment['machine']})"),
         ("CPU flags", " ".join(environment["cpu_flags"]) or "unknown"),
         ("Seconds", ", ".join(f"{n['pass']} {n['seconds']}" for n in report["passes"])),

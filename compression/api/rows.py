@@ -63,6 +63,9 @@ class MeasuredVariantSerializer(serializers.Serializer[Any]):
     batch = serializers.IntegerField()
     seed = serializers.IntegerField(allow_null=True)
     libraries = serializers.DictField(child=serializers.CharField())
+    passes_revision = serializers.IntegerField(
+        allow_null=True, help_text="Raised when a pass changes what it writes."
+    )
     passes = PassSecondsSerializer(many=True)
     evaluation_seconds = serializers.FloatField(allow_null=True)
     sha256 = serializers.CharField(help_text="Of the model file, as the other digests.")

@@ -11,8 +11,8 @@ _TIMED = ("mixed.search", "search.best")
 def compare_rerun(original: Job, report: dict[str, Any]) -> dict[str, Any]:
     """What `report["rerun"]` holds: the digests, and every difference that could explain one.
 
-    Equal libraries give equal bytes; a processor with other instruction sets may still differ in
-    what calibration and training compute.
+    Equal passes and libraries give equal bytes; a processor with other instruction sets may still
+    differ in what calibration and training compute.
     """
     before = original.report or {}
     expected, found = result_digest(before), result_digest(report)
@@ -40,9 +40,13 @@ def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
         for name in sorted(set(old) | set(new))
         if old.get(name) != new.get(name)
     ]
-    for key, word in (("machine", "architecture"), ("cpu_flags", "CPU flags")):
+    for key, word in (
+        ("passes_revision", "the passes' revision"),
+        ("machine", "architecture"),
+        ("cpu_flags", "CPU flags"),
+    ):
         if before.get(key) != now.get(key):
-            found.append(f"{word} {before.get(key)} became {now.get(key)}")
+            found.append(f"{word} {before.get(key, 'unknown')} became {now.get(key)}")
     return found
 
 
@@ -61,4 +65,4 @@ def _sentence(is_identical: bool, differences: list[str], timed: list[str]) -> s
     reasons = [*differences, *(f"{name} depends on how fast the machine was" for name in timed)]
     if reasons:
         return "The bytes differ; what explains it: " + "; ".join(reasons) + "."
-    return "The bytes differ although libraries and processor are the same."
+    return "The bytes differ although passes, libraries and processor are the same."
