@@ -213,7 +213,7 @@ class Runner:
             raise
 
     def _post_telemetry(self, events: list[dict[str, Any]]) -> None:
-        self.agent.client.post_telemetry(
+        answer = self.agent.client.post_telemetry(
             {
                 "resources": self.observer.resources,
                 "providers": self._provider_rows(),
@@ -224,8 +224,12 @@ class Runner:
                 "drift": self.observer.drift_state(self._sessions()),
                 "incidents": self.observer.incidents.rows(),
                 "latency": self._latency_rows(),
+                "sampling": self.agent.sampler.stat(),
             }
         )
+        is_allowed = (answer.body or {}).get("is_sampling_allowed")
+        if isinstance(is_allowed, bool):
+            self.agent.sampler.obey(is_allowed=is_allowed)
 
     def _running(self) -> dict[str, str]:
         """The manifest's digest of each model's current release."""

@@ -225,8 +225,10 @@ class TelemetryView(DeviceView):
         body = self.check_body(request)
         if not isinstance(body, dict):
             raise InvalidFleetInputError("Telemetry is an object")
-        device_services.record_telemetry(device=self.device(), report=body)
-        return Response({"accepted": 1})
+        device = self.device()
+        device_services.record_telemetry(device=device, report=body)
+        # The agent obeys a change of this switch at once, without having to try.
+        return Response({"accepted": 1, "is_sampling_allowed": device.is_sampling_allowed})
 
 
 def note_poll(

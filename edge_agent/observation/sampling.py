@@ -174,11 +174,29 @@ class Sampler:
             self._files.unlink(path)
         return sent
 
-    def stat(self) -> dict[str, int]:
-        """Files and bytes waiting, and files dropped."""
+    def stat(self) -> dict[str, int | bool]:
+        """Whether this device's switch is on, the inputs held now, files and bytes that wait to be
+        sent, and files dropped."""
         paths = self._stored()
         size = sum(self._files.size(path) or 0 for path in paths)
-        return {"files": len(paths), "bytes": size, "dropped": self.dropped}
+        with self._lock:
+            held = sum(len(reservoir) for reservoir in self._reservoirs.values())
+        return {
+            "is_enabled": self.config.enabled,
+            "held": held,
+            "files": len(paths),
+            "bytes": size,
+            "dropped": self.dropped,
+        }
+
+    def obey(self, *, is_allowed: bool) -> None:
+        """Takes note of the server's switch, as an answer to telemetry states it."""
+        if not self.config.enabled:
+            return
+        if is_allowed:
+            self._refused_until_s = 0.0
+        elif self._monotonic() >= self._refused_until_s:
+            self._refuse()
 
     def _refuse(self) -> None:
         """The server's switch is off: nothing is kept, and nothing is asked for a while."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
-from django.db.models import F
+from django.db.models import Count, F, Max, Sum
 from django.utils import timezone
 
 from fleet import selectors
@@ -81,6 +81,10 @@ def page_context(device: Device) -> dict[str, Any]:
         "incidents": incidents,
         "firing": [row for row in incidents if row["incident"].is_firing],
         "spool": latest.spool if latest else {},
+        "sampling": latest.sampling if latest else {},
+        "samples": device.samples.aggregate(
+            n=Count("pk"), size=Sum("size_bytes"), last=Max("received_at")
+        ),
         "events": event_rows(reports),
         "panels": [{"template": template, "panel": gather(device)} for template, gather in PANELS],
         "capabilities": sorted(device.capabilities.items()),

@@ -153,6 +153,9 @@ class Telemetry(models.Model):
         default=dict, help_text="What waits on the device, and what was dropped or refused."
     )
     drift = models.JSONField(default=dict, help_text="Model slug to the device's own drift scores.")
+    sampling = models.JSONField(
+        default=dict, help_text="Whether the agent samples inputs, and what waits to be sent."
+    )
     latency = models.JSONField(default=dict, help_text="Model slug to recent latency in ms.")
 
     class Meta:

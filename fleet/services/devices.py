@@ -344,6 +344,7 @@ def record_telemetry(*, device: Device, report: Mapping[str, Any]) -> Telemetry:
         spool=_bounded(report, "spool"),
         drift=_bounded(report, "drift"),
         latency=_bounded(report, "latency"),
+        sampling=_bounded(report, "sampling"),
         events=_events(report.get("events")),
     )
     running = {

@@ -19,6 +19,7 @@ from fleet.admin.device_resources import (
 from fleet.admin.sparklines import sparkline
 from fleet.models import Device, Telemetry
 from fleet.services import devices
+from fleet.services.samples import set_sampling
 from tests.factories.fleet import DeviceClient, make_client, make_deployment
 from tests.factories.ingest import make_window_of
 
@@ -68,6 +69,7 @@ REPORT: dict[str, Any] = {
          "threshold": 0.5, "for_s": 7200.0}
     ],
     "latency": {"digits": {"p50_ms": 1.0}},
+    "sampling": {"is_enabled": True, "held": 7, "files": 1, "bytes": 2048, "dropped": 0},
 }  # fmt: skip
 
 
@@ -112,10 +114,18 @@ def test_what_a_device_says_is_on_its_page(ada: Client, device: DeviceClient) ->
         "The whole fleet&#x27;s drift of digits".replace("&#x27;", "'"),
         "30 for want of space, 4 because the disk could not keep up, 3 that had been set aside",
         "needs a look",
+        "7 inputs held, 1 batch (2.0\xa0KB) wait",
+        "Nothing has arrived. Both switches must be on",
         "aviary-agent spool aside",
         "Its own numbers beside its hardware class",
     ):
         assert words in page, words
+
+
+def test_a_report_is_answered_with_the_switch_of_sampling(device: DeviceClient) -> None:
+    assert report(device).json()["is_sampling_allowed"] is False
+    set_sampling(device_id=device.device.device_id, is_allowed=True, actor="ada")
+    assert report(device).json()["is_sampling_allowed"] is True
 
 
 def test_the_page_of_a_device_that_said_nothing_says_so(ada: Client) -> None:

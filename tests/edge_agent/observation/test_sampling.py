@@ -183,6 +183,27 @@ def test_a_refusal_by_the_server_erases_and_stops_the_collecting_for_a_while(
     assert sampler.store() == 1
 
 
+def test_the_servers_switch_is_obeyed_with_the_next_report(
+    folder: Path, clock: Clock, manifest: Manifest
+) -> None:
+    sampler = make_sampler(folder, clock)
+
+    def held_after_offer() -> int:
+        offer(sampler, manifest, 1, UNSURE)
+        return int(sampler.stat()["held"])
+
+    assert held_after_offer() == 1
+    sampler.store()
+    sampler.obey(is_allowed=False)
+    assert (sampler.stat()["files"], held_after_offer()) == (0, 0), (
+        "erased, and nothing more is held"
+    )
+    clock.now += 1.0
+    sampler.obey(is_allowed=True)
+    assert held_after_offer() == 1, "at once, and not after the wait for a refusal"
+    assert make_sampler(folder, clock, enabled=False).stat()["is_enabled"] is False
+
+
 @pytest.mark.parametrize(
     ("error", "left"),
     {
