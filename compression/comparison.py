@@ -21,7 +21,8 @@ COMPARISON_FIELDS = (
 )  # fmt: skip
 CANDIDATE_FIELDS = (
     "name", "bytes", "accuracy", "accuracy_drop_points", "agreement", "p50_ms", "p95_ms",
-    "judged_on", "is_feasible", "is_on_front", "reason",
+    "held_out_accuracy", "held_out_drop_points", "held_out_agreement", "judged_on",
+    "is_feasible", "is_on_front", "reason",
 )  # fmt: skip
 LAYER_FIELDS = ("layer", "zero_share", "source_zero_share")
 # ONNX Runtime's quantizer renames the nodes that it replaces.

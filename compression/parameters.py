@@ -173,6 +173,8 @@ PASSES: dict[str, PassInfo] = {
             "max_ratio": Parameter("float", 0.0, 0.8, default=0.8),
             "finalists": Parameter("int", 1, 64, default=8),
             "train": Parameter("bool", default=True),
+            # None: as many as the training pass takes of itself.
+            "training_steps": Parameter("int", 1, 1_000_000, default=None, is_nullable=True),
         },
         needs_calibration=True,
     ),

@@ -30,6 +30,7 @@ def prune_structured(context: PassContext) -> PassResult:
         latency_share=parameters["latency_share"],
         threads=context.threads,
         report_progress=context.report_progress,
+        folder=context.scratch,
     )
     ratio, is_uniform = parameters["ratio"], parameters["allocation"] == "uniform"
     ratios = [ratio] * len(pruner.importances) if is_uniform else pruner.spread_ratio(ratio)

@@ -15,6 +15,7 @@ from compression.search.exploration import Built, Explorer
 from compression.search.finals import Finals, choose_shortlist
 from compression.search.judgement import (
     Candidate,
+    Choice,
     choose_closest,
     describe_figures,
     list_violations,
@@ -30,14 +31,17 @@ TIMING_SHARE = 0.1
 
 _SUPERLATIVES = {"size": "smallest", "latency": "fastest", "accuracy": "most accurate"}
 
+_KIND = "So the evaluation set had a part in the choice, and its figures are slightly kind."
+
 
 def search_best(
     context: PassContext, runners: Mapping[str, Callable[[PassContext], PassResult]]
 ) -> PassResult:
     """The recommended variant, or the closest one where nothing keeps the constraints.
 
-    Candidates are fitted on two thirds of the calibration rows and compared on the others; the
-    finalists are then judged on the whole evaluation set, in turns with FP32 for latency.
+    Candidates are fitted on two thirds of the calibration rows and compared, and the winner is
+    chosen, on the others. Finalists are judged on the whole evaluation set, in turns with FP32 for
+    latency: it can refuse a candidate and gives the figures, but it ranks none.
 
     Args:
         context: its `gates` are the constraints, `search` holds objective, trials and seconds.
@@ -50,7 +54,11 @@ def search_best(
     fitting, selection = split_samples(context.calibration, context.seed)
     finals = Finals(context, context.evaluation, started + seconds * 0.97)
     bases = list_bases(
-        context.parameters["max_ratio"], context.search.objective, can_train=_can_train(context)
+        context.parameters["max_ratio"],
+        context.search.objective,
+        can_train=_can_train(context),
+        source_bytes=context.original.stat().st_size,
+        max_bytes=context.gates.max_bytes,
     )
     deadline = started + seconds * EXPLORING_SHARE
     explorer = Explorer(context, runners, fitting, selection, deadline, bases)
@@ -71,8 +79,8 @@ def search_best(
     judged = finals.judge(shortlist, wanted)
     context.report_progress(len(bases) + 1, len(bases) + 1)
     _explain_rest(explorer.built, judged)
-    chosen = recommend([item.candidate for item in judged], objective)
-    closest = chosen or choose_closest([item.candidate for item in judged], context.gates)
+    choice = recommend([item.candidate for item in judged], context.gates, objective)
+    closest = choice.candidate or choose_closest([i.candidate for i in judged], context.gates)
     winner = next(item for item in judged if item.candidate is closest)
     shutil.copyfile(winner.path, context.destination)
     candidates = [finals.source, *(item.candidate for item in explorer.built)]
@@ -86,9 +94,11 @@ def search_best(
                 "seconds": round(time.monotonic() - started, 2),
                 "candidates": [candidate.to_json() for candidate in candidates],
                 "skipped": explorer.skipped,
-                "recommended": chosen.name if chosen else None,
+                "recommended": choice.candidate.name if choice.candidate else None,
+                "chosen_on": "held_out" if choice.is_held_out else "evaluation",
+                "passed_over": list(choice.passed_over),
                 "closest": closest.name,
-                "sentence": _write_sentence(chosen, closest, finals, judged, context),
+                "sentence": _write_sentence(choice, closest, finals, len(selection), context),
                 "selection_rows": len(selection),
                 "evaluation_rows": len(context.evaluation),
             }
@@ -131,24 +141,25 @@ def _explain_rest(built: list[Built], judged: list[Built]) -> None:
 
 
 def _write_sentence(
-    chosen: Candidate | None,
-    closest: Candidate,
-    finals: Finals,
-    judged: list[Built],
-    context: PassContext,
+    choice: Choice, closest: Candidate, finals: Finals, held_out_rows: int, context: PassContext
 ) -> str:
-    has_labels = finals.evaluation.labels is not None
-    figures = describe_figures(closest, has_labels)
+    figures = describe_figures(closest, finals.evaluation.labels is not None)
+    chosen = choice.candidate
     if chosen is None:
         broken = "; ".join(sentence for sentence, _ in list_violations(closest, context.gates))
         return f"No candidate keeps every constraint. The closest is {closest.name}: {broken}."
-    feasible = sum(item.candidate.is_feasible for item in judged)
     word = _SUPERLATIVES[context.search.objective]
     limits = ", ".join(f"{k} {v:g}" for k, v in list_constraints(context.gates).items())
     speed = ""
     if chosen.p50_ms and finals.source.p50_ms:
         speed = f" ({finals.source.p50_ms / chosen.p50_ms:.2f} × the speed of FP32)"
-    return (
-        f"{chosen.name} is the {word} of {feasible} feasible finalists under {limits or 'no limit'}"
-        f": {figures}{speed}."
+    start = (
+        f"{chosen.name} is the {word} under {limits or 'no limit'} by {held_out_rows} held-out rows"
     )
+    full = f"on the whole evaluation set ({len(finals.evaluation)} rows) {figures}{speed}."
+    if choice.is_held_out:
+        return f"{start}, which chose it; {full}"
+    if not choice.passed_over:
+        return f"{start}, although it breaks a limit there; {full} {_KIND}"
+    count = len(choice.passed_over)
+    return f"{start} once {count} ranked before it failed on the evaluation set; {full} {_KIND}"

@@ -1,9 +1,13 @@
 """A graph with the importance of its channels, and how much of each group is to go."""
 
+import hashlib
+import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
+import numpy as np
 import onnx
 from numpy.typing import NDArray
 
@@ -40,6 +44,8 @@ class Pruner:
         min_keep: no group gets narrower than this.
         latency_share: how much a group's share of the model's time counts beside its share of the
             parameters where groups compete to be narrowed, in [0, 1].
+        folder: where a pruner of the same graph, rows and widths finds what this one measured; a
+            search prunes one graph by many ratios.
 
     Raises:
         ModelUnsupportedError: no channel of the graph can be removed.
@@ -52,6 +58,7 @@ class Pruner:
     latency_share: float = 0.0
     threads: int = 1
     report_progress: Progress = ignore_progress
+    folder: Path | None = None
     importances: list[dict[int, float]] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -88,10 +95,7 @@ class Pruner:
         Args:
             size_of: the size left by dropping classes; never more for dropping more.
         """
-        for index in range(len(self.importances)):
-            for step in STEPS[1:]:
-                self._narrow(index, step)
-            self.report_progress(index + 1, len(self.importances))
+        self._measure_groups()
         return allocate_ratios(
             len(self.importances),
             target,
@@ -114,6 +118,31 @@ class Pruner:
             min_keep=self.min_keep,
             filtered=self._filtered,
         )
+
+    def _measure_groups(self) -> None:
+        """Every step of every group, from the folder where it is there already."""
+        kept = None if self.folder is None else self.folder / f"groups-{self._digest()}.json"
+        if kept is not None and kept.exists():
+            rows = json.loads(kept.read_text())
+            self._alone = {(index, step): (cost, gain) for index, step, cost, gain in rows}
+            return
+        for index in range(len(self.importances)):
+            for step in STEPS[1:]:
+                self._narrow(index, step)
+            self.report_progress(index + 1, len(self.importances))
+        if kept is not None:
+            rows = [[*key, *value] for key, value in self._alone.items()]
+            # A search may be interrupted between any two instructions.
+            half = kept.with_suffix(".half")
+            half.write_text(json.dumps(rows))
+            half.replace(kept)
+
+    def _digest(self) -> str:
+        digest = hashlib.sha256(self.graph.model.SerializeToString())
+        for name, values in self._probe.inputs.items():
+            digest.update(name.encode() + np.ascontiguousarray(values).tobytes())
+        digest.update(f"{self.align} {self.min_keep} {self.latency_share}".encode())
+        return digest.hexdigest()
 
     def _narrow(self, index: int, step: float) -> tuple[float, float]:
         """Divergence and gain, a share of the model, with one group alone narrowed."""

@@ -2,7 +2,6 @@
 
 import copy
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,16 +30,6 @@ def find_masks(graph: PruningGraph, dropped: set[int]) -> KeepMasks:
         if not mask.all():
             masks.setdefault(name, {})[axis] = mask
     return masks
-
-
-def list_shapes(graph: PruningGraph, dropped: set[int]) -> Iterator[list[int]]:
-    """The shape each initializer would have in what `drop_classes` makes."""
-    masks = find_masks(graph, dropped)
-    for name, values in graph.weights.items():
-        sizes = list(values.shape)
-        for axis, mask in masks.get(name, {}).items():
-            sizes[axis] = int(mask.sum())
-        yield sizes
 
 
 def kept_shapes(graph: PruningGraph, dropped: set[int]) -> dict[str, list[int]]:

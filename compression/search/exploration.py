@@ -49,6 +49,15 @@ class Built:
     is_ruled_out: bool = False
 
 
+@dataclass(frozen=True)
+class Made:
+    """A file with the steps that made it, as they can be run again, and the nodes they left."""
+
+    path: Path
+    steps: list[dict[str, Any]] = field(default_factory=list)
+    excluded: dict[str, str] = field(default_factory=dict)
+
+
 @dataclass
 class Explorer:
     """Makes bases and candidates; keeps what was skipped with the reason.
@@ -67,10 +76,9 @@ class Explorer:
     skipped: list[dict[str, str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._made: dict[str, tuple[Path, dict[str, str]]] = {"": (self.context.source, {})}
+        self._made: dict[str, Made] = {"": Made(self.context.source)}
         self._named = {base.name: base for base in self.bases}
         self._digests = {_digest(self.context.source): ""}
-        self._steps: dict[str, list[dict[str, Any]]] = {"": []}
         self._reference = self._score(self.context.original)
         self._failed_ratio = float("inf")
 
@@ -87,7 +95,7 @@ class Explorer:
             return
         if not self._make_base(base):
             return
-        path, _ = self._made[base.name]
+        path = self._made[base.name].path
         if base.name and self._is_base_lost(base, path):
             self._skip(base.name, "already FP32 clearly loses more accuracy than allowed")
             if not base.is_trained:
@@ -95,19 +103,20 @@ class Explorer:
             return
         parameters = _count_float_parameters(path)
         for form in FORMATS:
-            self._try_format(base, form, path, parameters)
+            self._try_format(base, form, parameters)
 
     def build_smallest(self) -> None:
         """What fits best although it cannot fit, so that the answer has something to name."""
-        name = min(self._made, key=lambda key: _count_float_parameters(self._made[key][0]))
-        path, _ = self._made[name]
+        name = min(self._made, key=lambda key: _count_float_parameters(self._made[key].path))
         self.deadline = max(self.deadline, time.monotonic() + LAST_RESORT_SECONDS)
         for form in FORMATS[1:4]:
-            self._try_format(self._named[name], form, path, 0)
+            self._try_format(self._named[name], form, 0)
 
     def _find_obstacle(self, base: Base) -> str:
         if self._left() <= 0:
             return "no time left"
+        if len(self.built) >= self.context.search.trials:
+            return f"search.trials ({self.context.search.trials}) used up"
         if not base.is_trained and base.ratio > self._failed_ratio:
             return f"a ratio of {self._failed_ratio:g} already lost too much"
         is_last = base.ratio == max(item.ratio for item in self.bases)
@@ -125,20 +134,18 @@ class Explorer:
         # What is too inaccurate pruned may come right trained, so the parent may be missing.
         if not self._make_base(self._named[base.parent]):
             return False
-        source, excluded = self._made[base.parent]
         try:
-            made, more = self._run(base.steps, source, base.name)
+            made = self._run(base.steps, self._made[base.parent], base.name)
         except CompressionError as error:
             self._skip(base.name, str(error))
             if base.ratio and not base.is_trained and not isinstance(error, BudgetSpentError):
                 self._failed_ratio = min(self._failed_ratio, base.ratio)
             return False
-        twin = self._digests.setdefault(_digest(made), base.name)
+        twin = self._digests.setdefault(_digest(made.path), base.name)
         if twin != base.name:
             self._skip(base.name, f"the same file as {twin or 'the source'}")
             return False
-        self._made[base.name] = made, {**excluded, **more}
-        self._steps[base.name] = [*self._steps[base.parent], *map(_complete, base.steps)]
+        self._made[base.name] = made
         return True
 
     def _is_base_lost(self, base: Base, path: Path) -> bool:
@@ -147,7 +154,7 @@ class Explorer:
             return False
         return is_clearly_worse(self._hits(self._reference), self._hits(self._score(path)), limit)
 
-    def _try_format(self, base: Base, form: Format, source: Path, parameters: int) -> None:
+    def _try_format(self, base: Base, form: Format, parameters: int) -> None:
         name = name_candidate(base, form)
         if not base.name and form.name == "fp32":
             return
@@ -159,31 +166,30 @@ class Explorer:
             self._skip(name, f"needs at least {needed:,} bytes for {parameters:,} parameters")
             return
         try:
-            path, excluded = self._run(form.steps, source, name) if form.steps else (source, {})
-            scores = self._score(path)
+            made = self._run(form.steps, self._made[base.name], name)
+            scores = self._score(made.path)
         except CompressionError as error:
             self._skip(name, str(error))
             return
-        twin = self._digests.setdefault(_digest(path), name)
+        twin = self._digests.setdefault(_digest(made.path), name)
         if twin not in (name, base.name):
             self._skip(name, f"the same file as {twin}")
             return
-        steps = [*self._steps[base.name], *map(_complete, form.steps)]
-        excluded = {**self._made[base.name][1], **excluded}
-        built = Built(self._judge(name, steps, path, scores), path, excluded)
+        built = Built(self._judge(name, made, scores), made.path, made.excluded)
         built.is_ruled_out = self._is_ruled_out(built.candidate, scores)
         self.built.append(built)
 
-    def _judge(
-        self, name: str, steps: list[dict[str, Any]], path: Path, scores: NDArray
-    ) -> Candidate:
-        candidate = Candidate(name, steps, path.stat().st_size)
+    def _judge(self, name: str, made: Made, scores: NDArray) -> Candidate:
+        candidate = Candidate(name, made.steps, made.path.stat().st_size)
         candidate.collapse_flags = collapse_flags(scores)
         candidate.agreement = self.context.scoring.compare(self._reference, scores).value
         if self.selection.labels is not None:
             before = float(self._hits(self._reference).mean())
             candidate.accuracy = float(self._hits(scores).mean())
             candidate.drop_points = round(100.0 * (before - candidate.accuracy), 4)
+        candidate.held_out_accuracy = candidate.accuracy
+        candidate.held_out_drop_points = candidate.drop_points
+        candidate.held_out_agreement = candidate.agreement
         return candidate
 
     def _is_ruled_out(self, candidate: Candidate, scores: NDArray) -> bool:
@@ -202,24 +208,25 @@ class Explorer:
         candidate.reason = "; ".join(broken)
         return bool(broken)
 
-    def _run(
-        self, steps: tuple[dict[str, Any], ...], source: Path, name: str
-    ) -> tuple[Path, dict[str, str]]:
-        """The file that the steps make of `source`, and the nodes they left as they were."""
-        excluded: dict[str, str] = {}
+    def _run(self, steps: tuple[dict[str, Any], ...], start: Made, name: str) -> Made:
+        """What the steps make of `start`."""
+        made = start
+        folder = self.context.scratch / (name or "source").replace("+", "_")
+        folder.mkdir(parents=True, exist_ok=True)
         with interrupt_after(self._left()):
             for index, step in enumerate(steps):
-                folder = self.context.scratch / (name or "source").replace("+", "_")
-                folder.mkdir(parents=True, exist_ok=True)
-                destination = folder / f"{index}.onnx"
-                parameters = {k: v for k, v in _complete(step).items() if k != "pass"}
-                if PASSES[step["pass"]].trains and "seconds" in parameters:
+                complete = _complete(step)
+                parameters = {key: value for key, value in complete.items() if key != "pass"}
+                if PASSES[step["pass"]].trains:
                     # Other bases want to be trained too.
                     parameters["seconds"] = max(int(self._left() * TRAINING_SHARE), 1)
+                    parameters["steps"] = (
+                        self.context.parameters["training_steps"] or parameters["steps"]
+                    )
                 context = replace(
                     self.context,
-                    source=source,
-                    destination=destination,
+                    source=made.path,
+                    destination=folder / f"{index}.onnx",
                     scratch=self.context.scratch,
                     parameters=parameters,
                     calibration=self.fitting,
@@ -227,9 +234,13 @@ class Explorer:
                     search=self._inner_search(),
                     report_progress=lambda done, total: None,
                 )
-                excluded |= run_guarded(step["pass"], self.runners[step["pass"]], context).excluded
-                source = destination
-        return source, excluded
+                result = run_guarded(step["pass"], self.runners[step["pass"]], context)
+                if PASSES[step["pass"]].trains:
+                    # As many as there was time for: a recipe of its own can ask for them.
+                    complete["steps"] = result.facts["steps"]
+                excluded = {**made.excluded, **result.excluded}
+                made = Made(context.destination, [*made.steps, complete], excluded)
+        return made
 
     def _inner_search(self) -> Search:
         return replace(self.context.search, seconds=max(int(self._left()), 1))

@@ -1,7 +1,7 @@
 """Which candidate keeps the constraints, which ones no other beats, and which to take. Pure."""
 
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ class Candidate:
 
     `drop_points` is None without labels; `agreement` is then the quality. `judged_on` says which
     rows accuracy and agreement are of: `subset` (held out of calibration) or `full` (evaluation).
+    The `held_out_` figures stay those of the held-out rows.
     """
 
     name: str
@@ -30,6 +31,9 @@ class Candidate:
     agreement: float | None = None
     p50_ms: float | None = None
     p95_ms: float | None = None
+    held_out_accuracy: float | None = None
+    held_out_drop_points: float | None = None
+    held_out_agreement: float | None = None
     judged_on: str = "subset"
     is_feasible: bool = False
     is_on_front: bool = False
@@ -41,6 +45,15 @@ class Candidate:
         """Accuracy, or agreement with FP32 where there are no labels; in [0, 1]."""
         value = self.agreement if self.accuracy is None else self.accuracy
         return 0.0 if value is None else value
+
+    def as_held_out(self) -> "Candidate":
+        """The candidate as the held-out rows show it."""
+        return replace(
+            self,
+            accuracy=self.held_out_accuracy,
+            drop_points=self.held_out_drop_points,
+            agreement=self.held_out_agreement,
+        )
 
     def to_json(self) -> dict[str, Any]:
         """The row of the report."""
@@ -104,18 +117,54 @@ def rank_candidates(candidates: list[Candidate], objective: str) -> list[Candida
     return sorted(candidates, key=lambda item: (*_costs(item, objective), item.name))
 
 
-def recommend(candidates: list[Candidate], objective: str) -> Candidate | None:
-    """The best feasible candidate judged on the full set, or None.
+@dataclass(frozen=True)
+class Choice:
+    """The candidate to take, and what it owes to the evaluation set.
 
-    By latency, the smallest of those within 5 % of the fastest: less is only noise.
+    Attributes:
+        candidate: None where no candidate keeps the constraints.
+        passed_over: names that the held-out rows ranked before it and the evaluation set refused.
+        is_held_out: whether the held-out rows chose alone: the candidate keeps the constraints
+            there and is the first that the evaluation set was asked about. Its figures are then
+            those of rows that had no part in the choice.
     """
-    feasible = [item for item in candidates if item.is_feasible and item.judged_on == "full"]
-    ranked = rank_candidates(feasible, objective)
-    if not ranked or objective != "latency":
-        return ranked[0] if ranked else None
-    fastest = _latency(ranked[0])
-    equal = [item for item in ranked if _latency(item) <= fastest * (1.0 + LATENCY_TIE)]
-    return rank_candidates(equal, "size")[0]
+
+    candidate: Candidate | None
+    passed_over: tuple[str, ...] = ()
+    is_held_out: bool = False
+
+
+def recommend(candidates: list[Candidate], gates: Gates, objective: str) -> Choice:
+    """The first in the order of the held-out rows that keeps every constraint on the full set.
+
+    First come those that keep the constraints on the held-out rows, best by the objective, then
+    the others. Accuracy on the evaluation set can refuse a candidate but ranks none.
+    """
+    judged = {item.name: item for item in candidates if item.judged_on == "full"}
+    seen = [item.as_held_out() for item in judged.values()]
+    likely = [item for item in seen if not list_violations(item, gates)]
+    doubtful = [item for item in seen if list_violations(item, gates)]
+    passed_over: list[str] = []
+    for item in [*_rank_finalists(likely, objective), *_rank_finalists(doubtful, objective)]:
+        if judged[item.name].is_feasible:
+            is_held_out = item in likely and not passed_over
+            return Choice(judged[item.name], tuple(passed_over), is_held_out)
+        passed_over.append(item.name)
+    return Choice(None, tuple(passed_over))
+
+
+def _rank_finalists(candidates: list[Candidate], objective: str) -> list[Candidate]:
+    """Best first; by latency, those within 5 % of the fastest left by size: less is noise."""
+    ranked = rank_candidates(candidates, objective)
+    if objective != "latency":
+        return ranked
+    ordered: list[Candidate] = []
+    while ranked:
+        limit = _latency(ranked[0]) * (1.0 + LATENCY_TIE)
+        equal = rank_candidates([item for item in ranked if _latency(item) <= limit], "size")
+        ordered += equal
+        ranked = [item for item in ranked if item not in equal]
+    return ordered
 
 
 def choose_closest(candidates: list[Candidate], gates: Gates) -> Candidate:

@@ -11,6 +11,12 @@ Steps = tuple[dict[str, Any], ...]
 PRUNING_RATIOS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 # Training takes longer than all the rest, so only where it can gain most.
 TRAINED_RATIOS = (0.6, 0.8, 0.4)
+# FP32 source to INT8 student, where no size is asked for.
+STUDENT_RATIOS = (14.0, 28.0)
+# A student is cut to an expected size, which its file misses by a few percent.
+FILLED_SHARE = 0.95
+# INT8 alone makes a model four times smaller.
+MIN_STUDENT_RATIO = 4.0
 
 
 @dataclass(frozen=True)
@@ -45,7 +51,14 @@ FORMATS = (
 )
 
 
-def list_bases(max_ratio: float, objective: str, *, can_train: bool) -> list[Base]:
+def list_bases(
+    max_ratio: float,
+    objective: str,
+    *,
+    can_train: bool,
+    source_bytes: int,
+    max_bytes: int | None = None,
+) -> list[Base]:
     """Bases, cheapest to make first; those that train come last.
 
     One pruned base serves formats that want different multiples: where the fastest is looked for,
@@ -54,6 +67,8 @@ def list_bases(max_ratio: float, objective: str, *, can_train: bool) -> list[Bas
     Args:
         max_ratio: the largest share of channels to remove; 0 leaves pruning out.
         can_train: whether PyTorch is there.
+        source_bytes: of the FP32 file.
+        max_bytes: a pruned student is cut to just fit, for nothing larger can be more accurate.
     """
     align = INT8_ALIGNMENT if objective == "latency" else FLOAT_ALIGNMENT
     ratios = [ratio for ratio in PRUNING_RATIOS if ratio <= max_ratio + 1e-9]
@@ -62,6 +77,7 @@ def list_bases(max_ratio: float, objective: str, *, can_train: bool) -> list[Bas
         step = {"pass": "prune.structured", "ratio": ratio, "align": align}
         bases.append(Base(f"p{round(100 * ratio)}", (step,), "", ratio))
     if can_train:
+        bases += [_cut_student(ratio) for ratio in list_student_ratios(source_bytes, max_bytes)]
         for ratio in TRAINED_RATIOS:
             if ratio in ratios:
                 parent = f"p{round(100 * ratio)}"
@@ -69,6 +85,19 @@ def list_bases(max_ratio: float, objective: str, *, can_train: bool) -> list[Bas
                 bases.append(Base(f"{parent}+kd", steps, parent, ratio, is_trained=True))
         bases.append(Base("student", ({"pass": "distill.student", **VARIED},), is_trained=True))
     return bases
+
+
+def list_student_ratios(source_bytes: int, max_bytes: int | None) -> list[float]:
+    """How many times smaller than the source pruned students are made, the largest first."""
+    if max_bytes is None:
+        return list(STUDENT_RATIOS)
+    fitting = round(source_bytes / (FILLED_SHARE * max_bytes), 2)
+    return [ratio for ratio in (fitting, round(2 * fitting, 2)) if ratio > MIN_STUDENT_RATIO]
+
+
+def _cut_student(ratio: float) -> Base:
+    step = {"pass": "distill.student", "blocks": "pruned", "ratio": ratio, **VARIED}
+    return Base(f"student{ratio:g}x", (step,), is_trained=True)
 
 
 def name_candidate(base: Base, form: Format) -> str:

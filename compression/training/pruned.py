@@ -19,7 +19,7 @@ from compression.passes.prepare import name_nodes, prepare_file
 from compression.pruning.graph import PruningGraph
 from compression.pruning.normalize import count_parameters
 from compression.pruning.pruner import Pruner, cut_and_repair
-from compression.pruning.surgery import list_shapes
+from compression.pruning.surgery import kept_shapes
 from compression.structure import strip_metadata
 
 # Few rows see no more of the channels than many do, and pruning is not to outlast training.
@@ -52,6 +52,7 @@ def cut_student(
         rows,
         align=FLOAT_ALIGNMENT,
         threads=context.threads,
+        folder=context.scratch,
     )
     allowed = Path(context.original).stat().st_size / ratio
     before = estimate_int8_bytes(pruner.graph, set())
@@ -77,7 +78,7 @@ def estimate_int8_bytes(graph: PruningGraph, dropped: set[int]) -> int:
     """About what static INT8 makes of the graph without the dropped classes."""
     layers = sum(node.op_type in _LAYERS for node in graph.model.graph.node)
     weights = channels = 0
-    for shape in list_shapes(graph, dropped):
+    for shape in kept_shapes(graph, dropped).values():
         if len(shape) > 1:
             weights += math.prod(shape)
         else:

@@ -107,6 +107,20 @@ def test_structured_pruning_with_repair_keeps_the_accuracy(allocation, prepared,
     assert accuracy(path) >= accuracy(prepared / "prepared.onnx") - 0.02
 
 
+def test_a_graph_is_measured_once_for_many_ratios(prepared, tmp_path, monkeypatch):
+    run_pass(prepared, tmp_path, "prune.structured", ratio=0.2)
+    fresh = tmp_path / "fresh"
+    fresh.mkdir()
+    _, alone = run_pass(prepared, fresh, "prune.structured", ratio=0.5)
+
+    def refuse(*_):
+        raise AssertionError("measured again")
+
+    monkeypatch.setattr("compression.pruning.pruner.mean_divergence", refuse)
+    _, path = run_pass(prepared, tmp_path, "prune.structured", ratio=0.5)
+    assert path.read_bytes() == alone.read_bytes()
+
+
 def test_repair_brings_back_what_pruning_alone_loses(prepared, tmp_path):
     options = {"ratio": 0.7, "allocation": "uniform", "align": 1, "min_keep": 2}
     _, path = run_pass(prepared, tmp_path, "prune.structured", repair=False, **options)

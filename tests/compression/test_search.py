@@ -18,7 +18,7 @@ from compression.search.deadline import interrupt_after
 from compression.services.running import run_job
 from compression.sessions import open_session
 from compression.states import JobState
-from tests.factories.compression import make_job, make_version
+from tests.factories.compression import make_job, make_model, make_samples, make_version
 
 DEMO = Path(__file__).resolve().parent.parent.parent / "demo" / "data"
 QUICK = {"pass": "search.best", "max_ratio": 0.4, "train": False}
@@ -60,8 +60,14 @@ def test_a_feasible_search_recommends_what_passes_on_the_full_set(feasible):
         report["variant"]["accuracy"]["value"],
     )
     assert chosen["bytes"] <= 50_000
-    others = [item for item in found["candidates"] if item["is_feasible"]]
+    others = [
+        item
+        for item in found["candidates"]
+        if item["is_feasible"] and item["passes"] and item["held_out_drop_points"] <= 1.0
+    ]
+    assert found["chosen_on"] == "held_out" and not found["passed_over"]
     assert chosen["bytes"] == min(item["bytes"] for item in others)
+    assert "held-out rows, which chose it" in found["sentence"]
     assert found["recommended"] in found["sentence"]
     assert open_session(folder / report["file"])
 
@@ -174,3 +180,67 @@ def test_a_search_runs_as_a_job_and_its_winner_becomes_a_variant(settings, tmp_p
     assert job.state == JobState.PASSED, job.error or job.report["gates"]
     assert job.result_variant.name == "best"
     assert job.report["search"]["recommended"]
+
+
+# Pruned by 40 % and INT8 the model takes 8,282 bytes.
+SMALL = {"max_bytes": 6_000, "max_accuracy_drop_points": 3.0}
+TRAINING = {**QUICK, "train": True, "training_steps": 40}
+FEW = {"seconds": 600, "objective": "latency", "trials": 3}
+
+
+def run_shapes(folder, passes, **sections):
+    """The report of a recipe on a small model with its own two sets."""
+    onnx.save(make_model(), str(folder / "source.onnx"))
+    for name, rows, seed in (("calibration", 300, 3), ("evaluation", 600, 2)):
+        x, y = make_samples(rows, seed)
+        np.savez(folder / f"{name}.npz", x=x, y=y)
+    document = {
+        "schema": "compress/1",
+        "passes": passes,
+        "data": {"min_calibration": 100},
+        "gates": SMALL,
+        **sections,
+    }
+    order = {
+        "recipe": parse_recipe(document).to_json(),
+        "source": "source.onnx",
+        "calibration": "calibration.npz",
+        "evaluation": "evaluation.npz",
+        "done": [],
+    }
+    return run_chain(order, folder, lambda *args, **values: None)
+
+
+def chosen_of(found):
+    return next(item for item in found["candidates"] if item["name"] == found["recommended"])
+
+
+def test_a_trained_student_wins_where_nothing_else_is_small_enough(tmp_path):
+    report = run_shapes(tmp_path, [{"pass": "prepare"}, TRAINING], search=FEW)
+    found = report["search"]
+    assert report["outcome"] == "passed"
+    chosen = chosen_of(found)
+    assert chosen["name"].startswith("student17.34x+")
+    assert chosen["judged_on"] == "full" and chosen["bytes"] <= SMALL["max_bytes"]
+    skipped = {item["name"]: item["reason"] for item in found["skipped"]}
+    assert "needs at least" in skipped["p40+int8-qoperator"]
+    assert "search.trials" in skipped["student"]
+    # What won is a recipe of its own, with the steps there was time for.
+    (trained,) = [step for step in chosen["passes"] if step["pass"] == "distill.student"]
+    assert trained["blocks"] == "pruned" and 1 <= trained["steps"] <= 40
+    again = run_shapes(tmp_path, chosen["passes"])
+    assert again["outcome"] == "passed"
+    facts = next(note["facts"] for note in again["passes"] if note["pass"] == "distill.student")
+    assert facts["steps"] == trained["steps"]
+
+
+@pytest.mark.django_db
+def test_a_job_goes_from_constraints_to_a_trained_variant(settings, tmp_path):
+    settings.AVIARY_HOME = tmp_path
+    recipe = {"passes": [{"pass": "prepare"}, TRAINING], "gates": SMALL, "search": FEW}
+    job = run_job(job_id=make_job(make_version(), preset="best", recipe=recipe).pk)
+    assert job.state == JobState.PASSED, job.error or job.report["gates"]
+    chosen = chosen_of(job.report["search"])
+    assert "distill.student" in {step["pass"] for step in chosen["passes"]}
+    assert job.result_variant.name == "best"
+    assert job.report["variant"]["bytes"] == chosen["bytes"] <= SMALL["max_bytes"]

@@ -12,7 +12,13 @@ from compression.search.judgement import (
     list_violations,
     recommend,
 )
-from compression.search.space import FORMATS, fits_at_best, fits_when_pruned, list_bases
+from compression.search.space import (
+    FORMATS,
+    fits_at_best,
+    fits_when_pruned,
+    list_bases,
+    list_student_ratios,
+)
 
 
 def make_candidate(name, size, drop=0.0, p50=1.0, **over):
@@ -20,6 +26,9 @@ def make_candidate(name, size, drop=0.0, p50=1.0, **over):
         "accuracy": 0.95 - drop / 100,
         "drop_points": drop,
         "agreement": 0.99,
+        "held_out_accuracy": 0.95 - drop / 100,
+        "held_out_drop_points": drop,
+        "held_out_agreement": 0.99,
         "p50_ms": p50,
         "p95_ms": 2 * p50,
         "judged_on": "full",
@@ -36,17 +45,43 @@ def test_the_objective_decides_among_the_feasible(objective, expected):
         make_candidate("small", 100, drop=0.9, p50=3.0),
         make_candidate("fast", 300, drop=0.8, p50=1.0),
         make_candidate("exact", 200, drop=0.0, p50=2.0),
-        make_candidate("best at all, not feasible", 50, drop=-1.0, p50=0.1, is_feasible=False),
+        make_candidate("not feasible at all", 50, drop=9.0, p50=0.1, is_feasible=False),
         make_candidate("judged on a subset", 60, drop=-1.0, p50=0.1, judged_on="subset"),
     ]
-    assert recommend(candidates, objective).name == expected
+    choice = recommend(candidates, Gates(), objective)
+    assert choice.candidate.name == expected
+    assert choice.is_held_out and not choice.passed_over
 
 
 def test_latencies_within_noise_of_each_other_are_told_apart_by_size():
     candidates = [make_candidate("large", 200, p50=1.0), make_candidate("small", 100, p50=1.04)]
-    assert recommend(candidates, "latency").name == "small"
+    assert recommend(candidates, Gates(), "latency").candidate.name == "small"
     candidates[1].p50_ms = 1.06
-    assert recommend(candidates, "latency").name == "large"
+    assert recommend(candidates, Gates(), "latency").candidate.name == "large"
+
+
+def test_the_held_out_rows_choose_and_the_evaluation_set_only_refuses():
+    kind = make_candidate("kind on the evaluation set", 100, held_out_accuracy=0.90)
+    steady = make_candidate("steady", 100, drop=0.5, held_out_accuracy=0.96)
+    choice = recommend([kind, steady], Gates(), "accuracy")
+    assert choice.candidate is steady and choice.is_held_out
+    steady.is_feasible = False
+    choice = recommend([kind, steady], Gates(), "accuracy")
+    assert choice.candidate is kind
+    assert choice.passed_over == ("steady",) and not choice.is_held_out
+
+
+def test_what_breaks_a_limit_on_the_held_out_rows_comes_last_and_is_told():
+    doubtful = make_candidate("doubtful", 100, held_out_drop_points=1.2)
+    sure = make_candidate("sure", 200)
+    assert recommend([doubtful, sure], Gates(), "size").candidate is sure
+    choice = recommend([doubtful], Gates(), "size")
+    assert choice.candidate is doubtful and not choice.is_held_out
+
+
+def test_nothing_feasible_is_no_choice():
+    choice = recommend([make_candidate("it", 100, is_feasible=False)], Gates(), "size")
+    assert choice.candidate is None and choice.passed_over == ("it",)
 
 
 def test_the_front_holds_what_nothing_beats():
@@ -102,9 +137,21 @@ def test_what_cannot_fit_is_known_before_it_is_built():
     assert not fits_when_pruned(4000, 0.4, 1000)
 
 
+def list_some(max_ratio, *, can_train, **over):
+    return list_bases(max_ratio, "size", can_train=can_train, source_bytes=400_000, **over)
+
+
 def test_training_comes_last_and_only_where_it_can_run():
-    assert not any(base.is_trained for base in list_bases(0.8, "size", can_train=False))
-    flags = [base.is_trained for base in list_bases(0.8, "size", can_train=True)]
+    assert not any(base.is_trained for base in list_some(0.8, can_train=False))
+    flags = [base.is_trained for base in list_some(0.8, can_train=True)]
     assert flags == sorted(flags)
     assert any(flags)
-    assert [base.name for base in list_bases(0.0, "size", can_train=False)] == [""]
+    assert [base.name for base in list_some(0.0, can_train=False)] == [""]
+
+
+def test_a_student_is_cut_to_what_is_allowed():
+    assert list_student_ratios(400_000, 20_000) == [21.05, 42.1]
+    assert list_student_ratios(400_000, 150_000) == [5.62]
+    assert list_student_ratios(400_000, 300_000) == []
+    names = [base.name for base in list_some(0.0, can_train=True, max_bytes=20_000)]
+    assert names == ["", "student21.05x", "student42.1x", "student"]
