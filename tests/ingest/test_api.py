@@ -174,8 +174,8 @@ def test_each_table_has_its_csv(client, variant):
     for url in urls:
         answer = client.get(url)
         assert answer["Content-Type"].startswith("text/csv")
-        assert len(answer.content.decode().splitlines()) >= 2
-    assert "'=site" in client.get(urls[0]).content.decode()
+        assert len(answer.getvalue().decode().splitlines()) >= 2
+    assert "'=site" in client.get(urls[0]).getvalue().decode()
 
 
 def test_alerts_are_acknowledged_from_the_list_and_the_page(client, incident):
