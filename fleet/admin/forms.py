@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from typing import Any
 
 from django import forms
 from django.core.exceptions import ValidationError
+from django.utils import timezone
 from unfold.widgets import UnfoldAdminTextInputWidget
 
 from fleet.models import Deployment, Gate, JoinToken, Rollout, RolloutStage
@@ -78,8 +80,12 @@ class SelectorField(LabelsField):
         return parse_selector(forms.CharField.to_python(self, value) or "")
 
 
+#: Long enough to walk to the device with it.
+JOIN_TOKEN_LIFE = timedelta(days=1)
+
+
 class JoinTokenForm(forms.ModelForm):
-    """What a join token allows."""
+    """What a join token allows; it lives for a day unless a person says otherwise."""
 
     labels = LabelsField(
         required=False, help_text="Given to every device that joins: site=lyon, line=3"
@@ -88,6 +94,10 @@ class JoinTokenForm(forms.ModelForm):
     class Meta:
         model = JoinToken
         fields = ["name", "labels", "is_auto_accept", "max_uses", "expires_at"]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.initial.setdefault("expires_at", timezone.now() + JOIN_TOKEN_LIFE)
 
 
 class DeploymentForm(forms.ModelForm):

@@ -77,6 +77,7 @@ def test_the_page_shows_the_secret_once_and_the_audit_log_never_does(root: Clien
     page = root.post(ADD, {"user": ada.pk, "days": 3})
     secret = page.context["secret"]
     assert secret in page.content.decode() and answer_to(secret) == 200
+    assert "no-store" in page["Cache-Control"]
     assert secret not in root.get(LIST).content.decode()
     event = AuditEvent.objects.get(action="api_token.made")
     assert secret not in str(event.details) and event.actor == "root"

@@ -89,6 +89,11 @@ def test_the_secret_of_a_join_token_is_shown_once_and_stored_nowhere(ada: Client
     )
 
 
+def test_a_join_token_is_offered_for_a_day(ada: Client) -> None:
+    form = ada.get(page("jointoken_add")).context["adminform"].form
+    assert timedelta(hours=23) < form["expires_at"].value() - timezone.now() <= timedelta(days=1)
+
+
 def test_a_deployment_is_added_changed_and_recorded(ada: Client) -> None:
     version = make_version()
     data = {
