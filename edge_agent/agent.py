@@ -195,15 +195,18 @@ class Agent:
         return {slot.session.manifest.digest for slot in self.slots.values() if slot.session}
 
     def _prune_cache(self) -> None:
+        """Removes what was made for releases that are neither kept, as blobs are, nor running."""
         from edge_agent.inference.loading import prune_cache
+        from edge_agent.sandbox.compiled import CompiledCache
 
-        kept = {
-            release.manifest_sha256
-            for model in self.installer.state.models.values()
-            for release in (model.current, model.previous, model.trial)
-            if release is not None
-        }
-        prune_cache(self.layout.optimised, kept | self._running())
+        kept = self.installer.state.kept_manifests() | self._running()
+        prune_cache(self.layout.optimised, kept)
+        try:
+            manifests = [self.installer.holdings.load_manifest(digest) for digest in kept]
+        except BlobCorruptError:
+            return  # which modules it uses is not known
+        guests = [manifest.file_of_role("processor") for manifest in manifests]
+        CompiledCache(self.layout.optimised).prune({guest.sha256 for guest in guests if guest})
 
     def _load(self, slug: str, slot: ModelSlot) -> None:
         try:

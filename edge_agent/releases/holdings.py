@@ -145,11 +145,7 @@ class Holdings:
     def sweep(self, state: AgentState) -> None:
         """Removes blobs, parts and manifests that no release of `state` names."""
         blobs: set[str] = set()
-        manifests: set[str] = set()
-        for model in state.models.values():
-            releases = (model.current, model.previous, model.trial)
-            manifests |= {release.manifest_sha256 for release in releases if release}
-            manifests |= set(model.candidates)
+        manifests = state.kept_manifests()
         for digest in manifests:
             try:
                 blobs |= {file.sha256 for file in self.load_manifest(digest).files}

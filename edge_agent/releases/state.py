@@ -65,6 +65,15 @@ class AgentState:
     def model(self, slug: str) -> ModelState:
         return self.models.setdefault(slug, ModelState())
 
+    def kept_manifests(self) -> set[str]:
+        """Digests of the releases that may still run; whatever else is on the disk may go."""
+        kept: set[str] = set()
+        for model in self.models.values():
+            releases = (model.current, model.previous, model.trial)
+            kept |= {release.manifest_sha256 for release in releases if release}
+            kept |= set(model.candidates)
+        return kept
+
 
 class Layout:
     """Where everything lies under the agent's home."""

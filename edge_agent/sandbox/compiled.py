@@ -12,6 +12,7 @@ import logging
 import os
 import secrets
 import stat
+from collections.abc import Collection
 from pathlib import Path
 
 logger = logging.getLogger(__name__)
@@ -22,14 +23,16 @@ MAX_BYTES = 64 << 20
 
 
 class CompiledCache:
-    """Files `<digest of the identity>.cwasm` in `folder`, each its MAC and then the code."""
+    """Files `<module's digest>-<identity's digest>.cwasm` in `folder`: a MAC, then the code."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def path(self, identity: str) -> Path:
-        """`identity` names all that the code depends on: module, runtime, settings, processor."""
-        return self.folder / f"{hashlib.sha256(identity.encode()).hexdigest()}.cwasm"
+        """`identity` names all that the code depends on, by `|`: the module's digest, then the
+        runtime, the settings and the processor."""
+        digest = hashlib.sha256(identity.encode()).hexdigest()
+        return self.folder / f"{identity.split('|')[0]}-{digest}.cwasm"
 
     def read(self, identity: str) -> bytes | None:
         """The code, or None when there is none that this device vouches for."""
@@ -54,10 +57,23 @@ class CompiledCache:
             mac = _mac(self._key(), identity, code)
             _write_private(temporary, mac + code)
             os.replace(temporary, path)
+            self._drop_others(path)
         except OSError as error:
             logger.warning("compiled guest module is not kept: %s", error)
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
+
+    def prune(self, modules: Collection[str]) -> None:
+        """Removes the code of every module but those with these digests."""
+        for path in self.folder.glob("*.cwasm"):
+            if path.name[:64] not in modules:
+                path.unlink(missing_ok=True)
+
+    def _drop_others(self, path: Path) -> None:
+        """Removes code of the same module for another runtime, processor or settings."""
+        for other in self.folder.glob(f"{path.name[:64]}-*.cwasm"):
+            if other != path:
+                other.unlink(missing_ok=True)
 
     def _key(self) -> bytes:
         path = self.folder / KEY_NAME

@@ -2,6 +2,7 @@
 
 import dataclasses
 import gc
+import hashlib
 import io
 import json
 import threading
@@ -94,6 +95,36 @@ def test_an_agent_installs_it_and_its_commands_take_raw_images(
         tensor = (image.transpose(2, 0, 1)[None] / 255).astype(np.float32)
         assert row["top_k"][0]["class_id"] == session.infer(tensor).class_id
     assert list(agent.layout.optimised.glob("*.cwasm")) == compiled
+
+
+def test_compiled_guests_go_with_the_last_release_that_is_kept(
+    agent: Agent, server: Server
+) -> None:
+    module = read_packaged_guest()
+    digest = hashlib.sha256(module).hexdigest()
+    settings: dict[str, Any] = {"preprocessing": {"mean": 0.0, "std": [1.0]}}
+
+    def compiled() -> list[str]:
+        return [path.name[:64] for path in agent.layout.optimised.glob("*.cwasm")]
+
+    def install(**over: Any) -> None:
+        over["counter"] = over["sequence"] = number = next(numbers)
+        server.publish(make_model(seed=number), version=f"{number}.0.0", **over)
+        assert agent.sync() == {MODEL}
+        agent.load_sessions()
+
+    numbers = iter(range(2, 9))
+    publish(server, module, **settings)
+    assert agent.sync() == {MODEL}
+    agent.load_sessions()
+    stray = agent.layout.optimised / f"{'1' * 64}.cwasm"
+    stray.write_bytes(b"of a release long gone")
+    install()
+    assert compiled() == [digest], "the release before can still come back"
+    assert not stray.exists()
+    install()
+    assert compiled() == []
+    assert (agent.layout.optimised / "compiled.key").exists()
 
 
 @pytest.mark.parametrize(
