@@ -188,7 +188,9 @@ class HomeLock:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             os.close(descriptor)
-            raise LockedError(f"another agent holds {self.path}") from error
+            raise LockedError(
+                f"another agent holds {self.path}: the service does this itself; or stop it first"
+            ) from error
         self._descriptor = descriptor
         return self
 
