@@ -12,6 +12,7 @@ import onnx
 import onnx.defs
 
 from compression.narrowing import narrow_constants
+from compression.wide_scores import leave_scores_wide
 
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 # Large weights are never equal by chance; comparing them would only cost memory.
@@ -29,6 +30,7 @@ def compact_model(model: onnx.ModelProto) -> onnx.ModelProto:
     graph = model.graph
     if any(item.HasField("g") or item.graphs for node in graph.node for item in node.attribute):
         return model
+    leave_scores_wide(graph)
     _drop_defaults(model)
     narrow_constants(graph)
     _share_constants(graph)
