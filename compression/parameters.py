@@ -73,6 +73,7 @@ _STATIC: dict[str, Parameter] = {
     "format": _choice(None, "qdq", "qoperator"),
     "per_channel": Parameter("bool", default=True),
     "symmetric": Parameter("bool", default=None, is_nullable=True),
+    "first_layer": _choice(None, "fp32", "int8"),
     "samples": Parameter("int", 1, 100_000, default=1024),
     "chunk": Parameter("int", 1, 1024, default=64),
     "exclude": _EXCLUDED,

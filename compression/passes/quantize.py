@@ -1,9 +1,11 @@
 """INT8 quantization: dynamic and static."""
 
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import onnx
 from onnxruntime.quantization import QuantFormat, QuantType, quantize_dynamic, quantize_static
 
 from compression.exceptions import DataSetUnusableError, ModelUnsupportedError
@@ -18,6 +20,9 @@ TYPES = {
     "quint16": QuantType.QUInt16,
     "qint16": QuantType.QInt16,
 }
+# 3x3 of three channels gained by FP32, 7x7 of three lost by it.
+MAX_ENTRY_PRODUCTS = 32
+NARROW_ENTRY = "a first layer of few products per value is faster in FP32 (first_layer)"
 _FORMATS = {"qdq": QuantFormat.QDQ, "qoperator": QuantFormat.QOperator}
 
 
@@ -30,15 +35,17 @@ class IsaPreset:
     format: str = "qoperator"
     is_symmetric: bool = False
     reduce_range: bool = False
+    first_layer: str = "int8"
 
 
 # Symmetric S8/S8 measured 2.5 to 3 times slower than U8/S8 on x86 with VNNI; NPUs want it.
 # Without VNNI the U8*S8 products saturate 16 bits, hence weights of 7 bits. Integer operators make
 # a smaller file than pairs of quantizing nodes (3.6 against 3.9 MB for MobileNetV2), as fast on
-# CPUs; compilers for NPUs want the pairs.
+# CPUs; compilers for NPUs want the pairs. INT8 convolutions gather each position of the filter by
+# itself, which for 3x3 of one or three channels takes longer than computing in FP32.
 ISA_PRESETS = {
-    "x86-vnni": IsaPreset("quint8", "qint8"),
-    "x86-avx2": IsaPreset("quint8", "qint8", reduce_range=True),
+    "x86-vnni": IsaPreset("quint8", "qint8", first_layer="fp32"),
+    "x86-avx2": IsaPreset("quint8", "qint8", reduce_range=True, first_layer="fp32"),
     "arm64": IsaPreset("qint8", "qint8"),
     "npu": IsaPreset("qint8", "qint8", "qdq", is_symmetric=True),
 }
@@ -75,7 +82,10 @@ def quantize_statically(context: PassContext) -> PassResult:
         is_symmetric=settings.is_symmetric,
         report_progress=context.report_progress,
     )
-    excluded = list(parameters.get("exclude") or [])
+    reasons = dict.fromkeys(parameters.get("exclude") or [], "named in the recipe")
+    if settings.first_layer == "fp32":
+        reasons = dict.fromkeys(find_narrow_entries(source), NARROW_ENTRY) | reasons
+    excluded = list(reasons)
     try:
         run_static(source, context.destination, cache, parameters, settings, excluded=excluded)
     except (AttributeError, ValueError, KeyError) as error:
@@ -97,8 +107,27 @@ def quantize_statically(context: PassContext) -> PassResult:
         "format": settings.format,
         "symmetric": settings.is_symmetric,
         "reduce_range": settings.reduce_range,
+        "first_layer": settings.first_layer,
     }
-    return PassResult(dict.fromkeys(excluded, "named in the recipe"), facts)
+    return PassResult(reasons, facts)
+
+
+def find_narrow_entries(path: Path) -> list[str]:
+    """Convolutions of few products per value that read an input; none where there is no other."""
+    graph = onnx.load(str(path), load_external_data=False).graph
+    inputs = {item.name for item in graph.input}
+    weights = {tensor.name: tensor for tensor in graph.initializer}
+    products = [node for node in graph.node if node.op_type in ("Conv", "Gemm", "MatMul")]
+    found = [
+        node.name
+        for node in products
+        if node.op_type == "Conv"
+        and node.input[0] in inputs
+        and node.input[1] in weights
+        and math.prod(weights[node.input[1]].dims[1:]) <= MAX_ENTRY_PRODUCTS
+        and node.name
+    ]
+    return found if len(found) < len(products) else []
 
 
 def static_settings(parameters: dict[str, Any], isa: str) -> IsaPreset:
@@ -114,6 +143,7 @@ def static_settings(parameters: dict[str, Any], isa: str) -> IsaPreset:
         parameters.get("format") or default_format,
         preset.is_symmetric if symmetric is None else symmetric,
         preset.reduce_range,
+        parameters.get("first_layer") or preset.first_layer,
     )
 
 

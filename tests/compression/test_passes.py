@@ -12,6 +12,7 @@ from compression.parameters import PASSES
 from compression.passes.calibration import bound_chunk, calibrate
 from compression.passes.context import PassContext
 from compression.passes.prepare import prepare_file
+from compression.passes.quantize import find_narrow_entries
 from compression.passes.table import RUNNERS
 from compression.recipe import Target
 from tests.factories.compression import make_model, make_samples, run_model
@@ -79,6 +80,34 @@ def test_every_isa_preset_quantizes(isa, prepared, tmp_path):
     result, path = run_pass(prepared, tmp_path, "quantize.static", target=Target(isa=isa))
     assert accuracy(path) > 0.9
     assert result.facts["symmetric"] == (isa == "npu")
+
+
+@pytest.mark.parametrize(("isa", "is_wide"), [("x86-vnni", True), ("npu", False)])
+def test_a_first_convolution_of_few_products_stays_fp32_on_x86(isa, is_wide, prepared, tmp_path):
+    target = Target(isa=isa)
+    first = next(
+        node.name
+        for node in onnx.load(str(prepared / "prepared.onnx")).graph.node
+        if node.op_type == "Conv"
+    )
+    result, path = run_pass(prepared, tmp_path, "quantize.static", target=target)
+    assert list(result.excluded) == ([first] if is_wide else [])
+    operators = [node.op_type for node in onnx.load(str(path)).graph.node]
+    assert ("Conv" in operators) == (is_wide or isa == "npu")
+    result, path = run_pass(
+        prepared, tmp_path, "quantize.static", target=target, first_layer="int8"
+    )
+    assert not result.excluded
+    assert accuracy(path) > 0.9
+
+
+@pytest.mark.parametrize(("kernel", "is_narrow"), [(3, True), (7, False)])
+def test_a_first_layer_is_narrow_by_its_products_per_value(kernel, is_narrow, tmp_path):
+    maker = GraphMaker()
+    graph = maker.model(maker.head(maker.relu(maker.conv("x", 3, 8, kernel)), 8))
+    graph.graph.node[0].name = "stem"
+    onnx.save(graph, str(tmp_path / "model.onnx"))
+    assert find_narrow_entries(tmp_path / "model.onnx") == (["stem"] if is_narrow else [])
 
 
 def test_fewer_rows_than_a_chunk_are_enough_to_calibrate(prepared, tmp_path):
