@@ -117,7 +117,7 @@ class Runner:
             self.observer.sample_resources(self.config.home)
         if now >= due["poll"]:
             before = self._running()
-            due["poll"] = now + self._guarded(self._sync, lambda: self.agent.poll_after_s)
+            due["poll"] = now + self._guarded(self._sync, lambda: self.agent.poller.poll_after_s)
             if self._running() != before:
                 due["telemetry"] = now
         if now >= due["upload"]:
@@ -149,7 +149,7 @@ class Runner:
             self._note_trouble(call, error)
             if error.server_code == "device_pending":
                 logger.info("waiting for a person to accept this device")
-                return self.agent.poll_after_s
+                return self.agent.poller.poll_after_s
             logger.warning("%s", error)
             return self._delay(error.retry_after_s)
         except TransferError as error:
@@ -344,17 +344,14 @@ class Runner:
 def apply_request(agent: Agent, request: dict[str, Any]) -> bool:
     """Carries out a person's request: `rollback`, `pin`, `unpin` or `unblock`."""
     slug, action = request["model"], request["action"]
-    model = agent.installer.state.model(slug)
     if action == "rollback":
         return agent.installer.roll_back(slug, code="requested", detail="by a person on the device")
     if action == "unblock":
-        model.blocked.clear()
-        model.spending = None
+        agent.installer.unblock(slug)
     elif action in ("pin", "unpin"):
-        model.is_pinned = action == "pin"
+        agent.installer.pin(slug, is_pinned=action == "pin")
     else:
         raise ValueError(f"unknown action {action}")
-    agent.installer.save()
     return True
 
 

@@ -81,7 +81,7 @@ class Runtime:
 
     def status(self) -> dict[str, Any]:
         """What runs, what was blocked and why, the spool and the providers."""
-        from edge_agent.agent import describe_state
+        from edge_agent.status import describe_state
 
         self._runner.write_runtime()
         return describe_state(self._agent.config)

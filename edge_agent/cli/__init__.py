@@ -190,7 +190,8 @@ def command_factory(config: Config, arguments: argparse.Namespace) -> int:
 
 
 def command_sync(config: Config, arguments: argparse.Namespace) -> int:
-    from edge_agent.agent import Agent, describe_state, require_enrolled
+    from edge_agent.agent import Agent, require_enrolled
+    from edge_agent.status import describe_state
 
     with HomeLock(Layout(config.home).lock):
         agent = Agent(config)
@@ -207,7 +208,7 @@ def command_sync(config: Config, arguments: argparse.Namespace) -> int:
 
 
 def command_status(config: Config, arguments: argparse.Namespace) -> int:
-    from edge_agent.agent import describe_state
+    from edge_agent.status import describe_state
 
     status = describe_state(config)
     if arguments.json:
@@ -398,7 +399,7 @@ def command_doctor(config: Config, arguments: argparse.Namespace) -> int:
 
 
 def _pick_model(config: Config, wanted: str) -> str:
-    from edge_agent.agent import describe_state
+    from edge_agent.status import describe_state
 
     if wanted:
         return wanted

@@ -1,25 +1,43 @@
 """Tries a release in a child process: a model that crashes or hangs takes nothing else with it.
 
-`python -m edge_agent.install.selftest` reads a request from stdin and prints one JSON line.
+The child is `python -m edge_agent.install.examination`.
 """
 
-import base64
 import dataclasses
-import io
 import json
-import resource
 import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
-from edge_agent.config import InferenceConfig, InstallConfig, SandboxConfig
-from edge_agent.install.installer import SelfTestResult
-from edge_agent.releases.trust import Manifest, parse_manifest
+from edge_agent.config import Config, InferenceConfig, InstallConfig, SandboxConfig
+from edge_agent.files import FileLayer
+from edge_agent.install.decisions import SelfTestResult
+from edge_agent.releases.bundles import place_files
+from edge_agent.releases.state import Layout
+from edge_agent.releases.trust import Manifest
 
 ENGINE_BUILD_FACTOR = 5
 """How much longer a first load may take with TensorRT, which builds an engine for minutes."""
+
+
+def examine_release(
+    manifest: Manifest, *, config: Config, layout: Layout, files: FileLayer
+) -> SelfTestResult:
+    """The verdict on a release that lies in `layout`, whole."""
+    golden, images = manifest.golden_file, manifest.processor_golden_file
+    guest = manifest.file_of_role("processor")
+    return run_self_test(
+        files.read(layout.manifest(manifest.digest)) or b"",
+        model_path=place_files(manifest, layout, files),
+        golden_path=layout.blob(golden.sha256) if golden else None,
+        inference=config.inference,
+        install=config.install,
+        cache=layout.optimised,
+        processor_path=layout.blob(guest.sha256) if guest else None,
+        processor_golden_path=layout.blob(images.sha256) if images else None,
+        sandbox=config.sandbox,
+    )
 
 
 def run_self_test(
@@ -61,7 +79,7 @@ def run_self_test(
         timeout_s *= ENGINE_BUILD_FACTOR
     try:
         child = subprocess.run(
-            [sys.executable, "-m", "edge_agent.install.selftest"],
+            [sys.executable, "-m", "edge_agent.install.examination"],
             input=json.dumps(request).encode(),
             capture_output=True,
             timeout=timeout_s,
@@ -80,137 +98,3 @@ def run_self_test(
     except (ValueError, IndexError, KeyError):
         detail = child.stderr.decode(errors="replace")[-300:]
         return SelfTestResult(False, "self_test_crashed", f"exit {child.returncode}: {detail}")
-
-
-def examine(
-    manifest: Manifest,
-    model_path: Path,
-    golden_path: Path | None,
-    config: InferenceConfig,
-    cache: Path | None = None,
-    processor_path: Path | None = None,
-    processor_golden_path: Path | None = None,
-    sandbox: SandboxConfig | None = None,
-) -> SelfTestResult:
-    """Loads the model in this process and compares it with its golden vectors; tries its processor
-    on a few images."""
-    import numpy as np
-
-    from edge_agent.exceptions import InferenceError, ProviderError
-    from edge_agent.inference.session import ModelSession
-
-    try:
-        session = ModelSession(model_path, manifest, config, cache=cache)
-    except ProviderError as error:
-        return SelfTestResult(False, error.code, str(error), is_device_fault=True)
-    except InferenceError as error:
-        return SelfTestResult(False, "load_failed", str(error))
-    inputs, expected = load_golden(golden_path) if golden_path else (zeros(session), {})
-    if set(session.input_names) != set(inputs):
-        detail = f"model takes {session.input_names}, golden has {sorted(inputs)}"
-        return SelfTestResult(False, "self_test_failed", detail)
-    try:
-        outputs = dict(zip(session.output_names, session.run(inputs)[0], strict=True))
-        _, elapsed = session.run(inputs)
-    except Exception as error:  # noqa: BLE001 the runtime raises its own kinds
-        return SelfTestResult(False, "self_test_failed", str(error)[:300])
-    if any(a.dtype.kind == "f" and not np.isfinite(a).all() for a in outputs.values()):
-        return SelfTestResult(False, "non_finite", "an output is NaN or infinite")
-    rules = manifest.document.get("golden") or {}
-    close, total = 0, 0
-    for name, want in expected.items():
-        got = outputs.get(name)
-        if got is None or got.shape != want.shape:
-            shape = None if got is None else got.shape
-            detail = f"output {name}: expected shape {want.shape}, got {shape}"
-            return SelfTestResult(False, "self_test_failed", detail)
-        bound = rules.get("atol", 1e-3) + rules.get("rtol", 1e-3) * np.abs(want)
-        close += int((np.abs(got.astype(np.float64) - want) <= bound).sum())
-        total += want.size
-    fraction = close / total if total else 1.0
-    needed = rules.get("min_fraction", 1.0)
-    if fraction < needed:
-        detail = f"{close} of {total} golden outputs agree; needed {needed:.4f}"
-        return SelfTestResult(False, "self_test_failed", detail)
-    if processor_path is not None:
-        from edge_agent.sandbox.compiled import CompiledCache
-        from edge_agent.sandbox.processor import open_processor
-
-        compiled = CompiledCache(cache) if cache else None
-        try:
-            module = processor_path.read_bytes()
-            processor = open_processor(session, module, sandbox or SandboxConfig(), compiled)
-            processor.try_out()
-            if processor_golden_path is not None:
-                with np.load(processor_golden_path, allow_pickle=False) as archive:
-                    wanted = {name: archive[name] for name in archive.files}
-                processor.compare(
-                    wanted["image"], wanted["class_id"], wanted.get("confidence"), rules
-                )
-        except InferenceError as error:
-            return SelfTestResult(False, "processor_failed", f"{error.code}: {error}")
-    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-    detail = f"golden {close}/{total}, batch {elapsed / 1e6:.2f} ms, peak {peak_mb} MB"
-    detail += f", on {'+'.join(session.providers.active)}"
-    for fallback in session.providers.fallbacks:
-        detail += f"; {fallback.provider} {fallback.kind}: {fallback.detail}"
-    return SelfTestResult(True, "", detail)
-
-
-def load_golden(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Inputs and outputs by name; pickled arrays are refused by numpy itself."""
-    import numpy as np
-
-    with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as archive:
-        arrays = {name: archive[name] for name in archive.files}
-    inputs = {n.removeprefix("input_"): a for n, a in arrays.items() if n.startswith("input_")}
-    outputs = {n.removeprefix("output_"): a for n, a in arrays.items() if n.startswith("output_")}
-    return inputs, outputs
-
-
-def zeros(session: Any) -> dict[str, Any]:
-    import numpy as np
-
-    kinds = {"tensor(float)": "float32", "tensor(double)": "float64", "tensor(int64)": "int64"}
-    kinds |= {"tensor(uint8)": "uint8", "tensor(int32)": "int32", "tensor(float16)": "float16"}
-    return {
-        node.name: np.zeros(
-            [size if isinstance(size, int) and size > 0 else 1 for size in node.shape],
-            dtype=kinds.get(node.type, "float32"),
-        )
-        for node in session.session.get_inputs()
-    }
-
-
-def volunteer() -> None:
-    """Lets the kernel end this process before any other when memory runs out."""
-    try:
-        Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
-    except OSError:
-        return  # no such file outside Linux; then the largest process goes
-
-
-def main() -> int:
-    volunteer()
-    request = json.load(sys.stdin)
-    if request["memory_mb"]:
-        limit = request["memory_mb"] << 20
-        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    inference = request["inference"]
-    inference["providers"] = tuple(inference["providers"])
-    result = examine(
-        parse_manifest(base64.b64decode(request["payload"])),
-        Path(request["model_path"]),
-        Path(request["golden_path"]) if request["golden_path"] else None,
-        InferenceConfig(**inference),
-        Path(request["cache"]) if request["cache"] else None,
-        Path(request["processor_path"]) if request["processor_path"] else None,
-        Path(request["processor_golden_path"]) if request["processor_golden_path"] else None,
-        SandboxConfig(**request["sandbox"]),
-    )
-    print(json.dumps(dataclasses.asdict(result)), flush=True)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -55,6 +55,9 @@ class ModelState:
     candidates: list[str] = field(default_factory=list)
     """After a lost state: manifest digests still to be tried, the likeliest first."""
 
+    def forget_trial(self) -> None:
+        self.trial, self.tries = None, 0
+
 
 @dataclass
 class AgentState:

@@ -15,8 +15,9 @@ from edge_agent.control.transport import Answer
 from edge_agent.exceptions import AnswerError, CounterError, NotEnrolledError
 from edge_agent.files import make_dirs
 from edge_agent.install.budget import Ledger
+from edge_agent.install.decisions import SelfTestResult
 from edge_agent.install.download import Downloader
-from edge_agent.install.installer import Installer, SelfTestResult
+from edge_agent.install.installer import Installer
 from edge_agent.releases.factory import add_folder
 from edge_agent.releases.state import Layout
 from edge_agent.releases.trust import Manifest, ManifestFile

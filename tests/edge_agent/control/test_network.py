@@ -441,10 +441,10 @@ def test_a_server_whose_clock_was_years_ahead_for_a_while_locks_nobody_out(
     agent: Agent, server: Server
 ) -> None:
     server.publish(MODEL_BYTES)
-    agent.installer.server_time = datetime(2099, 1, 1, tzinfo=UTC)
+    agent.installer.journal.server_time = datetime(2099, 1, 1, tzinfo=UTC)
     assert agent.sync() == set()
     assert "assignment_expired" in agent.trouble[f"model {MODEL}"]
-    agent.installer.server_time = datetime(2000, 1, 1, tzinfo=UTC)
+    agent.installer.journal.server_time = datetime(2000, 1, 1, tzinfo=UTC)
     assert agent.sync() == {MODEL}
     assert "2099" not in agent.installer.state.trusted_time
 

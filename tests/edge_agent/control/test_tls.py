@@ -146,7 +146,7 @@ def test_a_device_whose_clock_is_years_behind_enrols_installs_and_knows_the_time
     try:
         assert agent.enroll() == "accepted"
         assert agent.sync() == {MODEL}
-        assert agent.installer.server_time is not None
+        assert agent.installer.journal.server_time is not None
         assert "the clock is behind" in caplog.text
     finally:
         agent.close()

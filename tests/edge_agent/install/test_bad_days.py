@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from edge_agent.agent import describe_state
 from edge_agent.config import load_config
+from edge_agent.status import describe_state
 from tests.edge_agent.control.test_network import PORTAL, Hook, answer, send_forever
 from tests.edge_agent.publisher import MODEL, Server, make_model
 from tests.edge_agent.test_run import all_records, call, start, toml, wait_for

@@ -42,7 +42,7 @@ def test_an_unchanged_assignment_is_asked_for_with_its_etag(agent: Agent, server
     headers = server.requests[-1][2]
     assert headers["If-None-Match"] == '"1"'
     assert headers["X-Running-Digest"] == digest
-    assert agent.poll_after_s == 0.3
+    assert agent.poller.poll_after_s == 0.3
 
 
 def test_a_release_that_fails_its_golden_vectors_is_blocked(agent: Agent, server: Server) -> None:

@@ -96,7 +96,7 @@ def test_nothing_is_believed_before_the_release_nor_far_past_every_witness(
 
 def set_clock(agent: Agent, year: int) -> None:
     moment = datetime(year, 1, 2, tzinfo=UTC).timestamp()
-    agent.installer.read_clock = lambda: moment
+    agent.installer.journal.read_clock = lambda: moment
 
 
 def issue(server: Server, year: int | None, *, counter: int) -> str:
@@ -146,7 +146,7 @@ def test_two_wrong_clocks_at_once_last_only_as_long_as_the_device_s(
     honest = issue(server, None, counter=2)
     assert agent.sync() == set()
     assert "assignment_expired" in agent.trouble[f"model {MODEL}"]
-    agent.installer.read_clock = lambda: datetime.now(UTC).timestamp()
+    agent.installer.journal.read_clock = lambda: datetime.now(UTC).timestamp()
     assert agent.sync() == {MODEL}
     assert running(agent) == honest
     assert "2099" not in agent.installer.state.trusted_time

@@ -14,12 +14,12 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from edge_agent import agent as agent_module
 from edge_agent.agent import Agent
 from edge_agent.cli import main
 from edge_agent.config import InferenceConfig, SandboxConfig
 from edge_agent.exceptions import GuestRefusedError, InputError
 from edge_agent.inference.session import ModelSession
+from edge_agent.install import requirements
 from edge_agent.sandbox.compiled import CompiledCache
 from edge_agent.sandbox.processor import describe_model, open_processor, read_packaged_guest
 from tests.edge_agent.guests import make_guest
@@ -177,7 +177,7 @@ def test_golden_images_judge_the_processor(
 def test_a_device_without_the_sandbox_says_so_before_it_downloads(
     agent: Agent, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(agent_module, "has_sandbox", lambda: False)
+    monkeypatch.setattr(requirements, "has_sandbox", lambda: False)
     publish(server, read_packaged_guest())
     assert agent.sync() == set()
     assert ("failed", "requirement_unmet") in server.states()
