@@ -9,7 +9,7 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils import timezone
 
-from fleet.models import Device, Quarantine, Rollout
+from fleet.models import Device, DeviceIncident, Quarantine, Rollout
 from ingest.models import InboxBatch, Incident, RejectedRecord
 from registry.models import Variant
 
@@ -64,6 +64,15 @@ def things_to_do() -> list[dict[str, str]]:
             {
                 "text": f"{text} · {rollout.reason}" if rollout.reason else text,
                 "url": reverse("admin:fleet_rollout_change", args=[rollout.pk]),
+            }
+        )
+    drifting = DeviceIncident.objects.firing().filter(kind=DeviceIncident.Kind.DRIFT)
+    count = drifting.values("device").distinct().count()
+    if count:
+        todo.append(
+            {
+                "text": f"{count} device{'s' if count != 1 else ''} with drift, by what they judge",
+                "url": reverse("admin:fleet_device_changelist") + "?firing=drift",
             }
         )
     for incident in Incident.objects.filter(status="firing").select_related("model")[:LIST_ROWS]:

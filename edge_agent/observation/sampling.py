@@ -156,6 +156,7 @@ class Sampler:
             TransferError: the server cannot be reached or cannot take them now; nothing is lost.
         """
         sent = 0
+        failed: AnswerError | None = None
         for path in self._stored()[:max_files]:
             model, digest, _ = path.stem.split(SEPARATOR)
             body = self._files.read(path)
@@ -168,10 +169,16 @@ class Sampler:
                 if error.server_code == "sampling_not_allowed":
                     self._refuse()
                     break
-                if error.status not in (400, 413, 422):
+                if error.status in (401, 403, 429, 503):
                     raise
+                if error.status not in (400, 413, 422):
+                    # What one file meets need not hold up the others; the cap ends it at last.
+                    failed = failed or error
+                    continue
                 logger.warning("samples of %s refused: %s", model, error)
             self._files.unlink(path)
+        if failed is not None:
+            raise failed
         return sent
 
     def stat(self) -> dict[str, int | bool]:

@@ -9,6 +9,7 @@ from django.urls import reverse
 from django.utils import timezone
 from rest_framework.test import APIClient
 
+from config.overview import things_to_do
 from fleet.models import Device, DeviceIncident
 from fleet.services import incidents
 from fleet.services.devices import record_telemetry
@@ -143,3 +144,11 @@ def test_the_lists_cost_the_same_however_many_devices_have_incidents(
     one = DeviceIncident.objects.first()
     assert one is not None
     assert admin.get(reverse("admin:fleet_deviceincident_change", args=[one.pk])).status_code == 200
+
+
+def test_devices_that_drift_wait_for_a_person_on_the_overview(device: Device) -> None:
+    assert not any("drift" in row["text"] for row in things_to_do())
+    report(device, DRIFT, DISK)
+    (row,) = (row for row in things_to_do() if "drift" in row["text"])
+    assert row["text"].startswith("1 device ")
+    assert row["url"].endswith("?firing=drift")

@@ -183,6 +183,28 @@ def test_a_refusal_by_the_server_erases_and_stops_the_collecting_for_a_while(
     assert sampler.store() == 1
 
 
+def test_a_file_that_the_server_stumbles_over_does_not_hold_up_the_others(
+    folder: Path, clock: Clock, manifest: Manifest, inbox: Inbox
+) -> None:
+    sampler = make_sampler(folder, clock)
+    for count in (1, 2, 3):
+        offer(sampler, manifest, count)
+        sampler.store()
+    take = inbox.post_samples
+
+    def stumble(model: str, manifest_sha256: str, body: bytes) -> None:
+        with np.load(io.BytesIO(body)) as arrays:
+            if len(arrays["class_id"]) == 1:
+                raise AnswerError(500, "", "stumbled")
+        take(model, manifest_sha256, body)
+
+    inbox.post_samples = stumble  # type: ignore[method-assign]
+    with pytest.raises(AnswerError):
+        sampler.upload(inbox)  # type: ignore[arg-type]
+    assert sorted(len(arrays["class_id"]) for _, _, arrays in inbox.received) == [2, 3]
+    assert sampler.stat()["files"] == 1
+
+
 def test_the_servers_switch_is_obeyed_with_the_next_report(
     folder: Path, clock: Clock, manifest: Manifest
 ) -> None:
