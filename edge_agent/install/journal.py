@@ -68,7 +68,9 @@ class Journal:
             return
         assignments = holdings.read_assignments()
         manifests = holdings.whole_manifests()
-        self.state = rebuild_state(assignments=assignments, manifests=manifests)
+        self.state = rebuild_state(
+            assignments=assignments, manifests=manifests, decisions=self.store.load_decisions()
+        )
         self._is_state_known = True
         self.store.set_aside()
         if self.state.models:

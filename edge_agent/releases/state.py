@@ -1,5 +1,6 @@
 """What the agent knows across restarts: `state.json`, one writer, replaced atomically."""
 
+import contextlib
 import dataclasses
 import fcntl
 import hashlib
@@ -10,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from edge_agent.exceptions import LockedError, StateError
+from edge_agent.exceptions import DiskFullError, LockedError, StateError
 from edge_agent.files import FileLayer, write_atomic
 
 
@@ -78,6 +79,27 @@ class AgentState:
         return kept
 
 
+@dataclass(frozen=True)
+class Decisions:
+    """What this device and its people have decided about a model's releases, and nobody signed."""
+
+    blocked: dict[str, str]
+    pinned: str
+    """The manifest's digest of the release that is held; empty when none is."""
+
+
+def describe_decisions(state: AgentState) -> dict[str, Decisions]:
+    """By model; those about which nothing was decided are left out."""
+    found = {
+        slug: Decisions(
+            dict(model.blocked),
+            model.current.manifest_sha256 if model.is_pinned and model.current else "",
+        )
+        for slug, model in state.models.items()
+    }
+    return {slug: row for slug, row in found.items() if row.blocked or row.pinned}
+
+
 class Layout:
     """Where everything lies under the agent's home."""
 
@@ -85,6 +107,7 @@ class Layout:
         self.home = home
         self.lock = home / "lock"
         self.state = home / "state.json"
+        self.decisions = home / "decisions.json"
         self.credentials = home / "credentials.json"
         self.nonce = home / "enrolment-nonce"
         self.runtime = home / "runtime.json"
@@ -134,6 +157,7 @@ class StateStore:
     def __init__(self, files: FileLayer, layout: Layout) -> None:
         self.files = files
         self.layout = layout
+        self._copied: dict[str, Decisions] | None = None
 
     def load(self) -> AgentState | None:
         """The state on disk, or None when there is none.
@@ -159,6 +183,36 @@ class StateStore:
         """Makes `state` durable before it returns."""
         data = json.dumps(dataclasses.asdict(state), sort_keys=True, indent=1).encode()
         write_atomic(self.files, self.layout.state, data)
+        self._copy_decisions(describe_decisions(state))
+
+    def load_decisions(self) -> dict[str, Decisions]:
+        """What the copy beside the state says, by model; nothing where it is missing or damaged."""
+        data = self.files.read(self.layout.decisions) or b""
+        digest, _, body = data.partition(b"\n")
+        if hashlib.sha256(body).hexdigest().encode() != digest:
+            return {}
+        try:
+            return {slug: Decisions(**row) for slug, row in json.loads(body).items()}
+        except (ValueError, TypeError, AttributeError):
+            return {}  # another version's
+
+    def _copy_decisions(self, decisions: dict[str, Decisions]) -> None:
+        """Keeps what no signature could tell again, when it has changed.
+
+        Without a sync, for it is of use only once the state itself is lost: what is cut off with
+        the power is a copy. Its digest tells a torn one.
+        """
+        if decisions == (self._copied if self._copied is not None else self.load_decisions()):
+            self._copied = decisions
+            return
+        rows = {slug: dataclasses.asdict(row) for slug, row in decisions.items()}
+        body = json.dumps(rows, sort_keys=True).encode()
+        temporary = self.layout.decisions.with_suffix(".tmp")
+        with contextlib.suppress(DiskFullError, OSError):
+            digest = hashlib.sha256(body).hexdigest().encode()
+            self.files.write(temporary, digest + b"\n" + body)
+            self.files.rename(temporary, self.layout.decisions)
+            self._copied = decisions
 
 
 def parse_state(document: dict[str, Any]) -> AgentState:
