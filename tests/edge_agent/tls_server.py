@@ -26,7 +26,7 @@ class SecureServer(Server):
         self.url = self.url.replace("http://127.0.0.1", "https://localhost")
         self.mode: Callable[[socket.socket], socket.socket] = self.speak_tls()
         self._open: list[socket.socket] = []
-        accept = self._http.get_request
+        accept = self._http.http.get_request
 
         def get_request() -> tuple[socket.socket, Any]:
             plain, address = accept()
@@ -34,9 +34,9 @@ class SecureServer(Server):
             self._open.append(wrapped)
             return wrapped, address
 
-        self._http.get_request = get_request  # type: ignore[method-assign]
+        self._http.http.get_request = get_request  # type: ignore[method-assign]
         # A handshake that fails is what these tests are about, and no news.
-        self._http.handle_error = lambda *_: None  # type: ignore[method-assign]
+        self._http.http.handle_error = lambda *_: None  # type: ignore[method-assign]
 
     def close_connections(self) -> None:
         """Ends what is open, so that everybody has to connect anew."""
