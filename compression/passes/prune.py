@@ -35,17 +35,18 @@ def prune_structured(context: PassContext) -> PassResult:
     ratio, is_uniform = parameters["ratio"], parameters["allocation"] == "uniform"
     ratios = [ratio] * len(pruner.importances) if is_uniform else pruner.spread_ratio(ratio)
     dropped = pruner.choose(ratios)
+    widths = [len(item) for item in pruner.importances]
     if not dropped:
         raise ModelUnsupportedError(
-            f"Nothing was removed: every group is at its minimum of {parameters['min_keep']} "
-            f"channels in multiples of {pruner.align}."
+            f"Nothing was removed: {ratio:.0%} of no group is a whole step. Widths stay multiples "
+            f"of {pruner.align}, or of {FLOAT_ALIGNMENT} where that leaves nothing to remove, and "
+            f"at least {parameters['min_keep']}; the widest group has {max(widths)} channels."
         )
     result, repaired = cut_and_repair(
         pruner, ratios, is_repaired=parameters["repair"], seed=context.seed
     )
     name_nodes(result)
     onnx.save(strip_metadata(result), str(context.destination))
-    widths = [len(item) for item in pruner.importances]
     facts: dict[str, Any] = {
         "parameters_before": count_parameters(pruner.graph.model),
         "parameters_after": count_parameters(result),

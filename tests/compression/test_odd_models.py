@@ -30,6 +30,7 @@ NOTHING_WIDE = "No channel of this model can be removed|Nothing was removed"
 EXPECTED = {
     ("recurrent", "pruned"): NOTHING_WIDE,
     ("contributed_operator", "pruned"): NOTHING_WIDE,
+    ("detection", "pruned"): "the widest group has 16 channels",
     ("loop_behind_convolutions", "pruned"): "does not follow tensors into Loop",
     ("loop_behind_convolutions", "half"): "does not follow tensors into Loop",
     ("loop_behind_convolutions", "qoperator"): "the format qdq does",

@@ -21,7 +21,13 @@ MODELS = ("digits", "residual", "depthwise", "squeeze_excite", "token_mixing", "
 STATIC = {
     f"static {layout} {'symmetric' if symmetric else 'asymmetric'} {shape}": (
         "quantize.static",
-        {"per_channel": layout == "per channel", "symmetric": symmetric, "format": shape},
+        # A narrow first layer would stay FP32, and one topology has no other convolution.
+        {
+            "per_channel": layout == "per channel",
+            "symmetric": symmetric,
+            "format": shape,
+            "first_layer": "int8",
+        },
     )
     for layout in ("per channel", "per tensor")
     for symmetric in (True, False)
