@@ -82,6 +82,9 @@ def join_address(base: str, address: Any) -> str:
     """
     if not isinstance(address, str):
         raise DownloadError(f"expected an address, got {describe(address)}")
+    if not address.isascii():
+        # RFC 3986, 2: the rest comes percent-encoded. Lone surrogates would fail in a log.
+        raise DownloadError(f"no address: {address[:80]!a} has letters beyond ASCII")
     try:
         return urljoin(base, address)
     except ValueError as error:
