@@ -14,8 +14,6 @@ from edge_agent.control.polling import Poller
 from edge_agent.control.transport import Transport
 from edge_agent.exceptions import AgentError, NotEnrolledError
 from edge_agent.files import DiskFiles, make_dirs
-from edge_agent.inference.providers import list_available
-from edge_agent.install import delta, requirements, selftest
 from edge_agent.install.decisions import SelfTestResult
 from edge_agent.install.download import Downloader
 from edge_agent.install.fetching import ReleaseFetcher
@@ -72,6 +70,11 @@ class Agent:
         """Enrols unless this was done before; returns the status the server gave."""
         if self.client.credentials is not None:
             return "accepted"
+        # Here and below: what only enrolling and a new release need comes with them, for a device
+        # that waits for its model should stay small.
+        from edge_agent.inference.providers import list_available
+        from edge_agent.install import delta, requirements
+
         features = ["delta-zstd"] if delta.is_supported() else []
         features += ["processor-wasm"] if requirements.has_sandbox() else []
         capabilities = describe_capabilities(list_available(), features)
@@ -152,11 +155,15 @@ class Agent:
         )
 
     def _self_test(self, manifest: Manifest) -> SelfTestResult:
+        from edge_agent.install import selftest
+
         return selftest.examine_release(
             manifest, config=self.config, layout=self.layout, files=self.files
         )
 
     def _check_requirements(self, manifest: Manifest) -> None:
+        from edge_agent.install import requirements
+
         requirements.check_requirements(manifest, requirements.read_abilities())
 
     def _sleep_after(self, failures: int) -> None:

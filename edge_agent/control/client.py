@@ -2,9 +2,9 @@
 
 import gzip
 import json
+import os
 import platform
 import re
-import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -181,7 +181,7 @@ def keep_nonce(files: FileLayer, layout: Layout) -> str:
     known = (files.read(layout.nonce) or b"").decode("ascii", "replace")
     if NONCE.fullmatch(known):
         return known
-    nonce = secrets.token_hex(32)
+    nonce = os.urandom(32).hex()
     write_atomic(files, layout.nonce, nonce.encode())
     return nonce
 

@@ -5,7 +5,6 @@ from typing import Any
 
 from edge_agent.control.answers import find_address
 from edge_agent.control.client import DeviceClient
-from edge_agent.install import delta
 from edge_agent.install.budget import Ledger
 from edge_agent.install.download import Downloader
 from edge_agent.releases.trust import ManifestFile
@@ -23,14 +22,17 @@ class ReleaseFetcher:
         if self.downloader.has_blob(file):
             return
         offer = answer.get("delta")
-        if (
-            isinstance(offer, dict)
-            and file.role == "model"
-            and delta.is_supported()
-            and delta.fetch(file, offer, self.downloader, server_url=self.server_url, ledger=ledger)
-        ):
+        if isinstance(offer, dict) and file.role == "model" and self._patch(file, offer, ledger):
             return
         self.downloader.fetch(file, self._url_finder(file, answer), ledger=ledger)
+
+    def _patch(self, file: ManifestFile, offer: dict[str, Any], ledger: Ledger) -> bool:
+        """Makes the file of one that is here; False where that cannot be."""
+        from edge_agent.install import delta
+
+        return delta.is_supported() and delta.fetch(
+            file, offer, self.downloader, server_url=self.server_url, ledger=ledger
+        )
 
     def _url_finder(self, file: ManifestFile, answer: dict[str, Any]) -> Callable[[bool], str]:
         slug = str(answer.get("model_id"))

@@ -2,7 +2,6 @@
 
 import logging
 import time
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -59,6 +58,9 @@ class NpzSource:
         stamp = (status.st_mtime_ns, status.st_size, status.st_ino)
         if stamp == self._stamp:
             return
+        # With the first inputs, as NumPy itself: a device that waits for its model stays small.
+        import zipfile
+
         import numpy as np
 
         try:
