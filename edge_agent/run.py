@@ -23,7 +23,7 @@ from edge_agent.exceptions import (
 )
 from edge_agent.memory import release_code
 from edge_agent.observation.observe import Observer
-from edge_agent.observation.spool import SpoolWriter
+from edge_agent.observation.spool_writer import SpoolWriter
 from edge_agent.serving.serving import Serving
 from edge_agent.serving.source import NpzSource
 from edge_agent.serving.watch import Watcher

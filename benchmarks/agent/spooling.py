@@ -10,7 +10,8 @@ from typing import Any
 
 from benchmarks.agent.figures import Figure
 from edge_agent.config import SpoolConfig
-from edge_agent.observation.spool import Spool, SpoolWriter
+from edge_agent.observation.spool import Spool
+from edge_agent.observation.spool_writer import SpoolWriter
 
 ROWS = 40_960
 ROUNDS = 5

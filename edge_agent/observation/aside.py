@@ -77,6 +77,7 @@ class Aside:
                     (priority or 0, body, fresh[batch_id]),
                 )
                 self._db.execute("DELETE FROM refused WHERE id = ?", (number,))
+            self._file.note_rows(len(chosen))
         return len(chosen)
 
     def discard(self, ids: Sequence[int] | None = None) -> int:

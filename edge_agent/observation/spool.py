@@ -4,7 +4,6 @@ A batch gets its id in the same transaction that picks its rows, so that after a
 rows go out again under the same id, and the server counts them once.
 """
 
-import collections
 import dataclasses
 import json
 import logging
@@ -110,6 +109,7 @@ class Spool:
                     "INSERT INTO record (priority, body, boot, since_boot_s) VALUES (?, ?, ?, ?)",
                     [(row.priority, row.body, self._boot, row.since_boot_s) for row in rows],
                 )
+                self._file.note_rows(len(rows))
             self._enforce_cap()
 
     def next_batch(
@@ -242,7 +242,8 @@ class Spool:
         return number
 
     def _forget(self, batch_id: str) -> None:
-        self._db.execute("DELETE FROM record WHERE batch_id = ?", (batch_id,))
+        gone = self._db.execute("DELETE FROM record WHERE batch_id = ?", (batch_id,)).rowcount
+        self._file.note_rows(-gone)
         self._db.execute("DELETE FROM batch WHERE batch_id = ?", (batch_id,))
 
     def add_event(self, assignment_id: str, state: str, code: str, detail: str) -> None:
@@ -290,7 +291,7 @@ class Spool:
         single records of batches that the server took.
         """
         with self._lock:
-            (rows,) = self._db.execute("SELECT COUNT(*) FROM record").fetchone()
+            rows = self._file.count_rows()
             (events,) = self._db.execute("SELECT COUNT(*) FROM event WHERE NOT is_sent").fetchone()
             counters = dict(self._db.execute("SELECT name, value FROM counter").fetchall())
             found = {"records": rows, "events": events, "bytes": self._file.disk_bytes()}
@@ -338,67 +339,8 @@ class Spool:
                     "WHERE batch_id IS NULL ORDER BY priority, id LIMIT ?)",
                     (DROP_ROWS,),
                 ).rowcount
+                self._file.note_rows(-dropped)
                 self._file.count("dropped_full", dropped)
             if dropped == 0:
                 break
         self._file.shrink()
-
-
-class SpoolWriter(threading.Thread):
-    """Takes records off the hot path and commits them in groups, by count or by time."""
-
-    def __init__(self, spool: Spool, config: SpoolConfig) -> None:
-        super().__init__(name="spool", daemon=True)
-        self.spool = spool
-        self.config = config
-        self._since_boot = spool.clock.since_boot
-        self._queue: collections.deque[tuple[int, float, dict[str, Any]]] = collections.deque()
-        self._stopping = threading.Event()
-        self._lost = 0
-
-    def put(self, record: dict[str, Any], priority: int = ORDINARY) -> None:
-        """Queues a record; never blocks, and drops (and counts) when the disk cannot keep up."""
-        if len(self._queue) >= self.config.queue_rows:
-            self._lost += 1
-            return
-        self._queue.append((priority, self._since_boot(), record))
-
-    def run(self) -> None:
-        step_s = min(self.config.flush_interval_s, 0.1)
-        waited_s = 0.0
-        while not self._stopping.wait(step_s):
-            waited_s += step_s
-            is_due = waited_s >= self.config.flush_interval_s
-            if is_due or len(self._queue) >= self.config.flush_rows:
-                waited_s = 0.0
-                self.flush()
-        self.flush()
-
-    def flush(self) -> None:
-        """Commits what is queued. What piled up while the disk was busy goes in one commit: the
-        disk's wait is paid once, and a burst costs no more syncs than a trickle."""
-        while self._queue:
-            rows: list[Row] = []
-            while self._queue and len(rows) < self.config.commit_rows:
-                priority, since_boot_s, record = self._queue.popleft()
-                try:
-                    rows.append(Row(priority, encode(record), round(since_boot_s, 3)))
-                except (TypeError, ValueError) as error:
-                    self._lost += 1
-                    logger.error("a record is no JSON and is dropped: %s", error)
-            try:
-                self.spool.add_records(rows)
-            except sqlite3.Error:
-                self._lost += len(rows)
-                logger.exception("%d records could not be spooled", len(rows))
-        if self._lost:
-            try:
-                self.spool.count_dropped(self._lost)
-                self._lost = 0
-            except sqlite3.Error:
-                logger.warning("%d dropped records are not counted yet", self._lost)
-
-    def stop(self) -> None:
-        """Flushes what is queued and ends the thread."""
-        self._stopping.set()
-        self.join(timeout=10)

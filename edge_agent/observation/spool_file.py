@@ -60,6 +60,8 @@ class SpoolFile:
         self.budget_bytes = max_bytes - self.wal_limit_bytes - 8 * PAGE_BYTES
         """What the pages in use may take, with the log and its shared index left out."""
         self.db = self._open()
+        self._rows: int | None = None
+        self._version = 0
 
     def _open(self) -> sqlite3.Connection:
         try:
@@ -97,8 +99,26 @@ class SpoolFile:
             yield
         except BaseException:
             self.db.execute("ROLLBACK")
+            self._rows = None
             raise
         self.db.execute("COMMIT")
+
+    def count_rows(self) -> int:
+        """How many records wait.
+
+        This is asked every second, and a spool of a week offline takes many reads to count. So it
+        is counted once, and again when another process has written (a command of a person).
+        """
+        (version,) = self.db.execute("PRAGMA data_version").fetchone()
+        if self._rows is None or version != self._version:
+            (self._rows,) = self.db.execute("SELECT COUNT(*) FROM record").fetchone()
+            self._version = version
+        return int(self._rows or 0)
+
+    def note_rows(self, number: int) -> None:
+        """Takes note of records that came, or with a minus went; inside a transaction."""
+        if self._rows is not None:
+            self._rows += number
 
     def count(self, name: str, number: int) -> None:
         """Adds `number` to a counter that lasts; inside a transaction."""

@@ -11,7 +11,8 @@ from edge_agent.config import Config
 from edge_agent.exceptions import InferenceError, InputError, NoModelError
 from edge_agent.observation.observe import Observer
 from edge_agent.observation.sampling import Sampler
-from edge_agent.observation.spool import IMPORTANT, ORDINARY, UNSURE, SpoolWriter
+from edge_agent.observation.spool import IMPORTANT, ORDINARY, UNSURE
+from edge_agent.observation.spool_writer import SpoolWriter
 from edge_agent.serving.adaptive import AdaptiveChooser, Choice
 from edge_agent.serving.health import Traffic
 from edge_agent.serving.slots import ModelSlot

@@ -8,7 +8,8 @@ from typing import Any
 from edge_agent.config import Config, InferenceConfig
 from edge_agent.inference.session import ModelSession
 from edge_agent.observation.observe import Observer
-from edge_agent.observation.spool import Spool, SpoolWriter
+from edge_agent.observation.spool import Spool
+from edge_agent.observation.spool_writer import SpoolWriter
 from edge_agent.releases.trust import parse_manifest
 from edge_agent.serving.serving import Serving
 from edge_agent.serving.slots import ModelSlot

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from edge_agent.config import SpoolConfig
-from edge_agent.observation.spool import IMPORTANT, ORDINARY, Row, Spool, SpoolWriter
+from edge_agent.observation.spool import IMPORTANT, ORDINARY, Row, Spool
+from edge_agent.observation.spool_writer import SpoolWriter
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 
@@ -64,6 +65,36 @@ def test_the_file_shrinks_after_the_upload(tmp_path: Path) -> None:
     assert spool.stat()["bytes"] < full / 5
 
 
+def test_waiting_records_are_counted_once_and_never_wrongly(tmp_path: Path) -> None:
+    spool = make_spool(tmp_path / "spool.db", max_bytes=400_000)
+    asked: list[str] = []
+
+    def is_right() -> bool:
+        return spool.stat()["records"] == len(spool.export())
+
+    assert is_right()
+    spool._db.set_trace_callback(asked.append)
+    for _ in range(6):
+        spool.add_records(rows(400, size=200))
+        assert is_right()
+    assert spool.stat()["dropped_full"] > 0
+    batch = spool.next_batch(50)
+    assert batch is not None and is_right()
+    first, second = spool.split(batch.batch_id)
+    spool.acknowledge(first, uploaded=25)
+    assert is_right()
+    spool.set_aside(second, ["poison"])
+    assert is_right()
+    spool.aside.requeue()
+    assert is_right()
+    assert not [sql for sql in asked if "COUNT(*) FROM record" in sql]
+    # Another process: a person's command beside the running agent.
+    other = make_spool(tmp_path / "spool.db", max_bytes=400_000)
+    other.add_records(rows(7))
+    other.close()
+    assert is_right()
+
+
 def test_a_corrupt_spool_is_set_aside_and_a_new_one_works(tmp_path: Path) -> None:
     path = tmp_path / "spool.db"
     path.write_bytes(b"this is no database" * 1000)
@@ -100,7 +131,8 @@ CHILD = """
 import sys, time
 from pathlib import Path
 from edge_agent.config import SpoolConfig
-from edge_agent.observation.spool import Spool, SpoolWriter
+from edge_agent.observation.spool import Spool
+from edge_agent.observation.spool_writer import SpoolWriter
 config = SpoolConfig(flush_interval_s=0.1)
 spool = Spool(Path(sys.argv[1]), config)
 writer = SpoolWriter(spool, config)

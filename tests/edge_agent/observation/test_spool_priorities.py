@@ -12,7 +12,8 @@ from edge_agent.agent import Agent
 from edge_agent.clock import Clock, read_system_clock
 from edge_agent.config import SpoolConfig
 from edge_agent.exceptions import AnswerError
-from edge_agent.observation.spool import IMPORTANT, ORDINARY, UNSURE, Row, Spool, SpoolWriter
+from edge_agent.observation.spool import IMPORTANT, ORDINARY, UNSURE, Row, Spool
+from edge_agent.observation.spool_writer import SpoolWriter
 from edge_agent.observation.upload import Uploader
 from tests.edge_agent.publisher import Server
 
