@@ -37,10 +37,13 @@ def prune_structured(context: PassContext) -> PassResult:
     dropped = pruner.choose(ratios)
     widths = [len(item) for item in pruner.importances]
     if not dropped:
+        multiple = f"{pruner.align}"
+        if pruner.align > FLOAT_ALIGNMENT:
+            multiple += f", or of {FLOAT_ALIGNMENT} where that leaves nothing to remove"
         raise ModelUnsupportedError(
             f"Nothing was removed: {ratio:.0%} of no group is a whole step. Widths stay multiples "
-            f"of {pruner.align}, or of {FLOAT_ALIGNMENT} where that leaves nothing to remove, and "
-            f"at least {parameters['min_keep']}; the widest group has {max(widths)} channels."
+            f"of {multiple}, and at least {parameters['min_keep']}; the widest group has "
+            f"{max(widths)} channels."
         )
     result, repaired = cut_and_repair(
         pruner, ratios, is_repaired=parameters["repair"], seed=context.seed

@@ -159,7 +159,7 @@ def test_repair_brings_back_what_pruning_alone_loses(prepared, tmp_path):
 
 
 def test_pruning_that_would_remove_nothing_is_refused(prepared, tmp_path):
-    with pytest.raises(ModelUnsupportedError, match="minimum of 32"):
+    with pytest.raises(ModelUnsupportedError, match="at least 32; the widest group has 32"):
         run_pass(prepared, tmp_path, "prune.structured", ratio=0.1, min_keep=32)
 
 
