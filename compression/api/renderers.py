@@ -10,36 +10,41 @@ from compression.picture import draw_points, draw_svg
 from registry.spreadsheets import write_lines
 
 
-class CsvRenderer(BaseRenderer):
+class RowsRenderer(BaseRenderer):
+    """What is no list of rows is an error, and goes out as one."""
+
+    charset = "utf-8"
+
+    def render(
+        self, data: Any, accepted_media_type: Any = None, renderer_context: Any = None
+    ) -> str:
+        view = (renderer_context or {}).get("view")
+        if not isinstance(data, list) or view is None:
+            return _write_error(data, renderer_context)
+        return self.write_rows(data, view)
+
+    def write_rows(self, rows: list[dict[str, Any]], view: Any) -> str:
+        raise NotImplementedError
+
+
+class CsvRenderer(RowsRenderer):
     """Rows as CSV, for `?format=csv` or `Accept: text/csv`; the view names the fields."""
 
     media_type = "text/csv"
     format = "csv"
-    charset = "utf-8"
 
-    def render(
-        self, data: Any, accepted_media_type: Any = None, renderer_context: Any = None
-    ) -> str:
-        view = (renderer_context or {}).get("view")
-        if not isinstance(data, list) or view is None:
-            return _write_error(data, renderer_context)
-        return "".join(write_lines(view.csv_fields, pick_fields(view.csv_fields, data)))
+    def write_rows(self, rows: list[dict[str, Any]], view: Any) -> str:
+        return "".join(write_lines(view.csv_fields, pick_fields(view.csv_fields, rows)))
 
 
-class SvgRenderer(BaseRenderer):
+class SvgRenderer(RowsRenderer):
     """Rows as a picture of size against quality, for `?format=svg`; the view names it."""
 
     media_type = "image/svg+xml"
     format = "svg"
-    charset = "utf-8"
 
-    def render(
-        self, data: Any, accepted_media_type: Any = None, renderer_context: Any = None
-    ) -> str:
-        view = (renderer_context or {}).get("view")
-        if not isinstance(data, list) or view is None:
-            return _write_error(data, renderer_context)
-        return draw_svg(draw_points(data), view.picture_title)
+    def write_rows(self, rows: list[dict[str, Any]], view: Any) -> str:
+        return draw_svg(draw_points(rows), view.picture_title)
 
 
 def _write_error(data: Any, context: dict[str, Any] | None) -> str:
