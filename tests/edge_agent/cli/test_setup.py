@@ -171,9 +171,9 @@ def test_a_service_is_not_installed_where_its_user_could_not_start_it(tmp_path: 
     program.write_text("#!/bin/sh\n")
     with pytest.raises(ConfigurationError, match=r"chmod o\+rX"):
         check_reach([program])
-    for folder in ("/root/venv/aviary-agent", "/home/a/agent.toml"):
+    for home in service.HOMES:
         with pytest.raises(ConfigurationError, match="cannot look into"):
-            check_reach([Path(folder)])
+            check_reach([Path(home) / "a" / "agent.toml"])
     check_reach([Path("/usr/bin/env"), Path("/etc/passwd")])
 
 

@@ -156,7 +156,6 @@ OFFERS: dict[str, Any] = {
 }
 
 
-@pytest.mark.skipif(not delta.is_supported(), reason="no zstd in this Python")
 @pytest.mark.parametrize("name", OFFERS)
 def test_an_offer_of_a_delta_that_is_none_costs_only_the_delta(
     agent: Agent, server: Server, name: str
