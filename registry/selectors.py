@@ -1,13 +1,10 @@
 """Reads of the registry that other apps and the surfaces share."""
 
-from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
 
 from django.db.models import QuerySet
 
 from registry.exceptions import NotFoundError
-from registry.matching import Candidate, pick_candidate
 from registry.models import AliasMove, Baseline, Model, Variant, Version
 
 
@@ -33,34 +30,6 @@ def deployable_versions(model: Model) -> QuerySet[Version]:
     """Versions of the model that a deployment may name, newest sequence first."""
     versions: QuerySet[Version] = Version.objects.deployable().filter(model=model)
     return versions.order_by("-sequence")
-
-
-def best_variant(version: Version, capabilities: Mapping[str, Any]) -> Variant | None:
-    """The variant that fits the device best; None when none runs there.
-
-    Args:
-        capabilities: what the device reported at enrolment; see docs/protocol.md.
-    """
-    variants = {
-        variant.pk: variant
-        for variant in version.variants.filter(
-            is_promotable=True, manifest_sha256__isnull=False
-        ).prefetch_related("files__blob")
-    }
-    candidates = [
-        Candidate(
-            key=variant.pk,
-            requirements=variant.requirements,
-            size_bytes=sum(
-                file.blob.size_bytes
-                for file in variant.files.all()
-                if file.role in ("model", "external_data")
-            ),
-        )
-        for variant in variants.values()
-    ]
-    picked = pick_candidate(candidates, capabilities)
-    return None if picked is None else variants[picked.key]
 
 
 def active_baseline(variant: Variant) -> Baseline | None:

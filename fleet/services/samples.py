@@ -6,11 +6,10 @@ import io
 import logging
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
-from django.db.models import Q, QuerySet, Sum
+from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from fleet.assignment import matches
@@ -252,17 +251,6 @@ def usable_batches(build: CalibrationBuild) -> QuerySet[SampleBatch]:
     if build.until:
         found = found.filter(received_at__lt=build.until)
     return found
-
-
-def describe_samples(model: Model) -> dict[str, Any]:
-    """How much there is to make a data set of: batches, devices and bytes of one model."""
-    found = SampleBatch.objects.filter(model=model, device__is_sampling_allowed=True)
-    total = found.aggregate(size=Sum("size_bytes"))["size"] or 0
-    return {
-        "batches": found.count(),
-        "devices": found.values("device").distinct().count(),
-        "size_bytes": total,
-    }
 
 
 def _compose(build: CalibrationBuild) -> DataSet:
