@@ -36,7 +36,7 @@ STATUS_ACTS = {
 
 
 #: Kinds of incidents that fire on a device, to the theme's colour.
-FIRING_COLOURS = {"drift": "danger", "drift+resource": "danger", "resource": "warning", "": "info"}
+FIRING_COLOURS = {"drift": "danger", "drift+resource": "danger", "resource": "warning"}
 
 
 class DeviceChangeList(ChangeList):
@@ -149,9 +149,9 @@ class DeviceAdmin(ListAdmin):
         return ", ".join(words) or "nothing reported"
 
     @display(description="Fires", label=FIRING_COLOURS)
-    def fires(self, row: Any) -> tuple[str, str]:
+    def fires(self, row: Any) -> tuple[str, str] | None:
         kinds = sorted({incident.kind for incident in row.firing})
-        return ("+".join(kinds), " and ".join(kinds).capitalize()) if kinds else ("", "–")
+        return ("+".join(kinds), " and ".join(kinds).capitalize()) if kinds else None
 
     seen = time_column("Last seen", "last_seen_at", never="never")
 

@@ -24,8 +24,10 @@ def ago(moment: datetime | None) -> SafeString:
 
 
 @register.filter
-def amount(value: float, unit: str = "B") -> str:
-    """A figure with its unit; without one it is bytes."""
+def amount(value: Any, unit: str = "B") -> str:
+    """A figure with its unit; without one it is bytes. What a device reports may be no number."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return "–"
     return write_bytes(value) if unit == "B" else write_amount(value, unit)
 
 

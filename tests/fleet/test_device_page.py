@@ -1,5 +1,8 @@
 """The page of one device: what it said of itself, in words, at a fixed price."""
 
+import copy
+import json
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -114,7 +117,7 @@ def test_what_a_device_says_is_on_its_page(ada: Client, device: DeviceClient) ->
         "The whole fleet&#x27;s drift of digits".replace("&#x27;", "'"),
         "30 for want of space, 4 because the disk could not keep up, 3 that had been set aside",
         "needs a look",
-        "7 inputs held, 1 batch (2.0\xa0KB) wait",
+        "7 inputs held, 1 batch (2.05 kB) wait",
         "Nothing has arrived. Both switches must be on",
         "aviary-agent spool aside",
         "Its own numbers beside its hardware class",
@@ -271,3 +274,39 @@ def test_a_release_without_a_baseline_is_no_reference_and_no_report_is_no_row() 
 def test_providers_are_explained() -> None:
     (row,) = provider_rows({"m": {"requested": ["cuda"], "active": [], "refusal": "strict"}})
     assert row["reasons"] == ["refused to run: strict"]
+
+
+ODD: tuple[Any, ...] = ("x", "", [], [1], {}, {"a": {"b": 1}}, None, True, -1, 1e308, 10**40)
+
+
+def paths_of(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    if path:
+        yield path
+    items = value.items() if isinstance(value, dict) else ()
+    items = enumerate(value) if isinstance(value, list) else items
+    for key, inner in items:
+        yield from paths_of(inner, (*path, key))
+
+
+def replace_at(value: Any, path: tuple[Any, ...], odd: Any) -> Any:
+    changed = copy.deepcopy(value)
+    place = changed
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = odd
+    return changed
+
+
+@pytest.mark.parametrize("path", paths_of(REPORT), ids=str)
+def test_whatever_a_device_reports_its_page_is_shown(
+    ada: Client, device: DeviceClient, path: tuple[Any, ...]
+) -> None:
+    for odd in ODD:
+        answer = device.client.post(
+            "/api/devices/telemetry",
+            json.dumps(replace_at(REPORT, path, odd)),
+            content_type="application/json",
+        )
+        assert answer.status_code in (200, 400), (odd, answer.content)
+        if answer.status_code == 200:
+            read_page(ada, device)
