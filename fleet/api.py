@@ -28,6 +28,7 @@ from fleet.models import (
 )
 from fleet.selectors import prefetch_firing
 from fleet.services import deployments, devices, rollouts, samples
+from registry.api.strict import KnownFieldsOnly
 
 
 class ModelPermissions(DjangoModelPermissions):
@@ -53,7 +54,7 @@ def _fields(request: Request) -> Mapping[str, Any]:
     return fields
 
 
-class ReasonSerializer(serializers.Serializer[Any]):
+class ReasonSerializer(KnownFieldsOnly, serializers.Serializer[Any]):
     """Why a person does something, and the revision they saw."""
 
     reason = serializers.CharField(max_length=500, required=False, default="", allow_blank=True)

@@ -20,6 +20,7 @@ from fleet.models import (
     RolloutStage,
 )
 from fleet.selectors import count_states
+from registry.api.strict import KnownFieldsOnly
 from registry.models import DataSet, Model, Version
 
 
@@ -48,7 +49,7 @@ class VersionField(serializers.RelatedField[Any, Any, Any]):
         )
 
 
-class JoinTokenSerializer(serializers.ModelSerializer[JoinToken]):
+class JoinTokenSerializer(KnownFieldsOnly, serializers.ModelSerializer[JoinToken]):
     expires_at = serializers.DateTimeField(required=False)
 
     class Meta:
@@ -80,7 +81,7 @@ class FiringSerializer(DeviceIncidentSerializer):
         fields = ["id", "kind", "model", "metric", "value", "threshold", "opened_at"]
 
 
-class DeviceSerializer(serializers.ModelSerializer[Device]):
+class DeviceSerializer(KnownFieldsOnly, serializers.ModelSerializer[Device]):
     firing = serializers.SerializerMethodField(help_text="What the device itself finds wrong.")
 
     @extend_schema_field(FiringSerializer(many=True))
@@ -103,7 +104,7 @@ class DeviceSerializer(serializers.ModelSerializer[Device]):
         ]  # fmt: skip
 
 
-class DeploymentSerializer(serializers.ModelSerializer[Deployment]):
+class DeploymentSerializer(KnownFieldsOnly, serializers.ModelSerializer[Deployment]):
     model = serializers.SlugRelatedField(slug_field="slug", queryset=Model.objects.all())
     stable_version = VersionField(
         queryset=Version.objects.select_related("model"), allow_null=True, required=False
@@ -118,7 +119,7 @@ class DeploymentSerializer(serializers.ModelSerializer[Deployment]):
         read_only_fields = ["created_at"]
 
 
-class StageSerializer(serializers.ModelSerializer[RolloutStage]):
+class StageSerializer(KnownFieldsOnly, serializers.ModelSerializer[RolloutStage]):
     class Meta:
         model = RolloutStage
         fields = [
@@ -129,7 +130,7 @@ class StageSerializer(serializers.ModelSerializer[RolloutStage]):
         read_only_fields = ["index", "started_at", "finished_at"]
 
 
-class GateSerializer(serializers.ModelSerializer[Gate]):
+class GateSerializer(KnownFieldsOnly, serializers.ModelSerializer[Gate]):
     latest = serializers.SerializerMethodField()
 
     class Meta:
@@ -165,7 +166,7 @@ class RolloutEventSerializer(serializers.ModelSerializer[RolloutEvent]):
         ]  # fmt: skip
 
 
-class RolloutSerializer(serializers.ModelSerializer[Rollout]):
+class RolloutSerializer(KnownFieldsOnly, serializers.ModelSerializer[Rollout]):
     """A rollout in a list."""
 
     target_version = VersionField(queryset=Version.objects.select_related("model"))
@@ -217,7 +218,7 @@ class InstallationSerializer(serializers.ModelSerializer[Installation]):
         ]  # fmt: skip
 
 
-class CalibrationBuildSerializer(serializers.ModelSerializer[CalibrationBuild]):
+class CalibrationBuildSerializer(KnownFieldsOnly, serializers.ModelSerializer[CalibrationBuild]):
     """An order for a calibration set made of fleet samples."""
 
     model: serializers.SlugRelatedField[Any] = serializers.SlugRelatedField(

@@ -3,6 +3,7 @@
 from rest_framework import serializers
 
 from ingest.models import DriftEvaluation, DriftPolicy, Incident, IncidentEvent
+from registry.api.strict import KnownFieldsOnly
 
 
 class DriftEvaluationSerializer(serializers.ModelSerializer[DriftEvaluation]):
@@ -94,20 +95,20 @@ class IncidentSerializer(serializers.ModelSerializer[Incident]):
         ]
 
 
-class AcknowledgeSerializer(serializers.Serializer[None]):
+class AcknowledgeSerializer(KnownFieldsOnly, serializers.Serializer[None]):
     """Body of an acknowledgement."""
 
     reason = serializers.CharField(max_length=500, required=False, allow_blank=True, default="")
 
 
-class MuteSerializer(serializers.Serializer[None]):
+class MuteSerializer(KnownFieldsOnly, serializers.Serializer[None]):
     """Body of a mute."""
 
     reason = serializers.CharField(max_length=500)
     until = serializers.DateTimeField()
 
 
-class ReferenceSerializer(serializers.Serializer[None]):
+class ReferenceSerializer(KnownFieldsOnly, serializers.Serializer[None]):
     """Body of a new reference."""
 
     version = serializers.CharField(max_length=64)
@@ -116,7 +117,7 @@ class ReferenceSerializer(serializers.Serializer[None]):
     reason = serializers.CharField(max_length=500)
 
 
-class DriftPolicySerializer(serializers.ModelSerializer[DriftPolicy]):
+class DriftPolicySerializer(KnownFieldsOnly, serializers.ModelSerializer[DriftPolicy]):
     """How a model is judged."""
 
     model = serializers.SlugRelatedField[DriftPolicy](slug_field="slug", read_only=True)

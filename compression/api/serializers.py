@@ -11,6 +11,7 @@ from compression.models import Job
 from compression.presets import PRESETS
 from compression.progress import Progress, describe_progress
 from compression.states import JobState
+from registry.api.strict import KnownFieldsOnly
 from registry.models import DataSet, Variant, Version
 
 
@@ -90,7 +91,7 @@ class SubmissionSerializer(JobSerializer):
         read_only_fields = fields
 
 
-class JobOrderSerializer(serializers.Serializer[Any]):
+class JobOrderSerializer(KnownFieldsOnly, serializers.Serializer[Any]):
     """What a job is started with: a preset, an own recipe, or a preset with changed sections."""
 
     version = serializers.PrimaryKeyRelatedField(queryset=Version.objects.select_related("model"))

@@ -10,6 +10,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from registry import selectors
+from registry.api.nested import NestedListAPIView
 from registry.api.parsers import WholeMultiPartParser
 from registry.api.permissions import RegistryPermissions
 from registry.api.serializers import (
@@ -54,7 +55,7 @@ class ModelDetail(generics.RetrieveAPIView[Model]):
     lookup_field = "slug"
 
 
-class DataSetList(generics.ListAPIView[DataSet]):
+class DataSetList(NestedListAPIView):
     """Data sets of a model; POST registers an npz."""
 
     queryset = DataSet.objects.none()
@@ -66,6 +67,9 @@ class DataSetList(generics.ListAPIView[DataSet]):
     def get_queryset(self) -> QuerySet[DataSet]:
         slug = self.kwargs.get("slug", "")
         return DataSet.objects.filter(model__slug=slug).select_related("model")
+
+    def find_owner(self) -> object:
+        return selectors.get_model(self.kwargs["slug"])
 
     @extend_schema(request=DataSetUploadSerializer, responses={201: DataSetSerializer})
     def post(self, request: Request, slug: str) -> Response:
@@ -108,7 +112,7 @@ class DataSetSplit(generics.GenericAPIView[DataSet]):
         return Response(DataSetSerializer(parts, many=True).data, status=status.HTTP_201_CREATED)
 
 
-class AliasList(generics.ListAPIView[Alias]):
+class AliasList(NestedListAPIView):
     """Aliases of a model."""
 
     queryset = Alias.objects.none()
@@ -119,6 +123,9 @@ class AliasList(generics.ListAPIView[Alias]):
     def get_queryset(self) -> QuerySet[Alias]:
         slug = self.kwargs.get("slug", "")
         return Alias.objects.filter(model__slug=slug).select_related("version")
+
+    def find_owner(self) -> object:
+        return selectors.get_model(self.kwargs["slug"])
 
 
 class AliasDetail(generics.GenericAPIView[Alias]):

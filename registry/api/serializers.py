@@ -4,12 +4,13 @@ from typing import Any
 
 from rest_framework import serializers
 
+from registry.api.strict import KnownFieldsOnly
 from registry.models import Alias, AuditEvent, Baseline, DataSet, Model, Variant, Version
 from registry.models.artifacts import VariantFile
 from registry.states import PERSON_TARGETS
 
 
-class ModelSerializer(serializers.ModelSerializer[Model]):
+class ModelSerializer(KnownFieldsOnly, serializers.ModelSerializer[Model]):
     """A model."""
 
     class Meta:
@@ -94,7 +95,7 @@ class VersionSerializer(serializers.ModelSerializer[Version]):
         ]
 
 
-class VersionUploadSerializer(serializers.Serializer[Any]):
+class VersionUploadSerializer(KnownFieldsOnly, serializers.Serializer[Any]):
     """A version to upload: `file` for a lone model, or several `files` named by their paths."""
 
     version = serializers.CharField(max_length=64)
@@ -119,14 +120,14 @@ class VersionUploadSerializer(serializers.Serializer[Any]):
         return attrs
 
 
-class VersionEditSerializer(serializers.Serializer[Any]):
+class VersionEditSerializer(KnownFieldsOnly, serializers.Serializer[Any]):
     """What may change once a version is ready."""
 
     notes = serializers.CharField(required=False, allow_blank=True)
     tags = serializers.ListField(child=serializers.CharField(), required=False)
 
 
-class TransitionSerializer(serializers.Serializer[Any]):
+class TransitionSerializer(KnownFieldsOnly, serializers.Serializer[Any]):
     """Where a version shall go, and why."""
 
     to = serializers.ChoiceField(choices=sorted(PERSON_TARGETS))
@@ -148,7 +149,7 @@ class DataSetSerializer(serializers.ModelSerializer[DataSet]):
         ]  # fmt: skip
 
 
-class DataSetUploadSerializer(serializers.Serializer[Any]):
+class DataSetUploadSerializer(KnownFieldsOnly, serializers.Serializer[Any]):
     """A data set to register."""
 
     name = serializers.CharField(max_length=100)
@@ -157,7 +158,7 @@ class DataSetUploadSerializer(serializers.Serializer[Any]):
     sha256 = serializers.CharField(required=False)
 
 
-class DataSetSplitSerializer(serializers.Serializer[Any]):
+class DataSetSplitSerializer(KnownFieldsOnly, serializers.Serializer[Any]):
     """How to split a data set in two that share no row."""
 
     share = serializers.FloatField(
@@ -180,7 +181,7 @@ class AliasSerializer(serializers.ModelSerializer[Alias]):
         fields = ["name", "version", "is_protected"]
 
 
-class AliasMoveSerializer(serializers.Serializer[Any]):
+class AliasMoveSerializer(KnownFieldsOnly, serializers.Serializer[Any]):
     """Where an alias shall go."""
 
     version = serializers.CharField()

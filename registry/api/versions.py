@@ -12,6 +12,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from registry import selectors, tasks
+from registry.api.nested import NestedListAPIView
 from registry.api.parsers import WholeMultiPartParser
 from registry.api.permissions import ChangePermissions, RegistryPermissions
 from registry.api.serializers import (
@@ -37,7 +38,7 @@ def _answer(version_id: int) -> dict[str, Any]:
     return dict(VersionSerializer(_versions().get(pk=version_id)).data)
 
 
-class VersionList(generics.ListAPIView[Version]):
+class VersionList(NestedListAPIView):
     """Versions of a model, newest first; POST uploads one."""
 
     queryset = Version.objects.none()
@@ -49,9 +50,8 @@ class VersionList(generics.ListAPIView[Version]):
     def get_queryset(self) -> QuerySet[Version]:
         return _versions().filter(model__slug=self.kwargs.get("slug", ""))
 
-    def list(self, request: Request, *args: Any, **kwargs: Any) -> Response:
-        selectors.get_model(kwargs["slug"])
-        return super().list(request, *args, **kwargs)
+    def find_owner(self) -> object:
+        return selectors.get_model(self.kwargs["slug"])
 
     @extend_schema(
         request={"multipart/form-data": VersionUploadSerializer},
@@ -133,7 +133,7 @@ class VersionTransition(generics.GenericAPIView[Version]):
         return Response(_answer(found.pk))
 
 
-class VariantList(generics.ListAPIView[Variant]):
+class VariantList(NestedListAPIView):
     """Variants of a version with their digests and signed manifests."""
 
     queryset = Variant.objects.none()
@@ -146,6 +146,9 @@ class VariantList(generics.ListAPIView[Variant]):
             version__version=self.kwargs.get("version", ""),
         )
         return found.select_related("derived_from").prefetch_related("files__blob")
+
+    def find_owner(self) -> object:
+        return selectors.get_version(self.kwargs["slug"], self.kwargs["version"])
 
 
 class BaselineDetail(generics.GenericAPIView[Baseline]):

@@ -186,9 +186,35 @@ def test_a_version_is_moved_with_a_reason(api: APIClient) -> None:
 def test_notes_change_and_files_do_not(api: APIClient) -> None:
     version = make_version()
     url = f"/api/v1/models/{version.model.slug}/versions/{version.version}/"
-    body = api.patch(url, {"notes": "n", "signature": {}}, format="json").json()
-    assert body["notes"] == "n"
-    assert body["signature"] == version.signature
+    assert api.patch(url, {"notes": "n"}, format="json").json()["notes"] == "n"
+    refused = api.patch(url, {"notes": "m", "signature": {}}, format="json")
+    assert refused.status_code == 400
+    body = api.get(url).json()
+    assert (body["notes"], body["signature"]) == ("n", version.signature)
+
+
+@pytest.mark.parametrize("name", ["kinds", "\udcff", "x" * 5000])
+def test_a_misspelt_field_is_named_beside_those_there_are(api: APIClient, name: str) -> None:
+    version = make_version()
+    url = f"/api/v1/models/{version.model.slug}/aliases/champion/"
+    body = json.dumps({"version": version.version, name: 1})
+    refused = api.put(url, body, content_type="application/json")
+    assert refused.status_code == 400
+    (message,) = refused.json()["details"]["non_field_errors"]
+    assert message["code"] == "unknown_field"
+    assert message["message"].endswith("expected some of: version, reason.")
+    assert not version.model.aliases.exists()
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["none/versions/", "none/datasets/", "none/aliases/", "none/versions/1.0.0/variants/",
+     "{slug}/versions/9.9.9/variants/"],
+)  # fmt: skip
+def test_a_list_below_nothing_is_not_found_and_not_empty(api: APIClient, path: str) -> None:
+    slug = make_version().model.slug
+    assert api.get(f"/api/v1/models/{path.format(slug=slug)}").status_code == 404
+    assert api.get(f"/api/v1/models/{slug}/datasets/").json()["results"] == []
 
 
 def test_aliases_are_moved_and_listed(api: APIClient) -> None:
