@@ -27,7 +27,7 @@ from fleet.models import (
     Rollout,
 )
 from fleet.selectors import prefetch_firing
-from fleet.services import deployments, devices, rollouts, samples
+from fleet.services import deployments, devices, enrolment, rollouts, samples
 from registry.api.strict import KnownFieldsOnly
 
 
@@ -71,7 +71,7 @@ class JoinTokenViewSet(mixins.CreateModelMixin, viewsets.ReadOnlyModelViewSet[Jo
     def create(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         body = self.get_serializer(data=request.data)
         body.is_valid(raise_exception=True)
-        token, secret = devices.create_join_token(
+        token, secret = enrolment.create_join_token(
             actor=request.user.get_username(), created_by=request.user, **body.validated_data
         )
         answer = {**self.get_serializer(token).data, "token": secret}
@@ -81,7 +81,7 @@ class JoinTokenViewSet(mixins.CreateModelMixin, viewsets.ReadOnlyModelViewSet[Jo
     @action(detail=True, methods=["post"])
     def revoke(self, request: Request, pk: str) -> Response:
         token = self.get_object()
-        devices.revoke_join_token(token_id=token.pk, actor=request.user.get_username())
+        enrolment.revoke_join_token(token_id=token.pk, actor=request.user.get_username())
         token.refresh_from_db()
         return Response(self.get_serializer(token).data)
 

@@ -31,7 +31,7 @@ from fleet.polls import (
     remember_answer,
 )
 from fleet.selectors import desired_assignments, device_facts, read_plans
-from fleet.services import devices as device_services
+from fleet.services import enrolment, telemetry
 from fleet.services.installations import MAX_EVENTS, check_still_wanted, record_events
 from fleet.services.polling import flush_polls
 from registry.keys import trust_keys
@@ -61,7 +61,7 @@ class EnrolView(APIView):
     def post(self, request: Request) -> Response:
         body = EnrolSerializer(data=request.data)
         body.is_valid(raise_exception=True)
-        device, token = device_services.enrol_device(**body.validated_data)
+        device, token = enrolment.enrol_device(**body.validated_data)
         is_accepted = device.status == Device.Status.ACCEPTED
         return Response(
             {
@@ -226,7 +226,7 @@ class TelemetryView(DeviceView):
         if not isinstance(body, dict):
             raise InvalidFleetInputError("Telemetry is an object")
         device = self.device()
-        device_services.record_telemetry(device=device, report=body)
+        telemetry.record_telemetry(device=device, report=body)
         # The agent obeys a change of this switch at once, without having to try.
         return Response({"accepted": 1, "is_sampling_allowed": device.is_sampling_allowed})
 

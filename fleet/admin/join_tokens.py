@@ -65,7 +65,7 @@ class JoinTokenAdmin(ListAdmin):
     expires = time_column("Expires", "expires_at")
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
-        from fleet.services.devices import create_join_token
+        from fleet.services.enrolment import create_join_token
 
         fields = {name: form.cleaned_data[name] for name in JoinTokenForm.Meta.fields}
         token, secret = create_join_token(
@@ -93,7 +93,7 @@ class JoinTokenAdmin(ListAdmin):
 
     @admin.action(description="Revoke", permissions=["change"])
     def revoke_selected(self, request: HttpRequest, queryset: QuerySet[JoinToken]) -> None:
-        from fleet.services.devices import revoke_join_token
+        from fleet.services.enrolment import revoke_join_token
 
         for token in queryset:
             call_service(

@@ -10,7 +10,8 @@ from django.test import Client
 
 from fleet.models import Deployment, Device, Rollout
 from fleet.services.deployments import create_deployment
-from fleet.services.devices import create_join_token, enrol_device, set_device_status
+from fleet.services.devices import set_device_status
+from fleet.services.enrolment import create_join_token, enrol_device
 from fleet.services.rollouts import create_rollout
 from registry.models import FileRole, Model, Variant, VariantFile, Version
 from registry.services.blobs import store_blob

@@ -12,7 +12,7 @@ from rest_framework.test import APIClient
 from config.overview import things_to_do
 from fleet.models import Device, DeviceIncident
 from fleet.services import incidents
-from fleet.services.devices import record_telemetry
+from fleet.services.telemetry import record_telemetry
 from tests.factories.fleet import make_device
 
 pytestmark = pytest.mark.django_db

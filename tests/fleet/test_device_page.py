@@ -21,7 +21,7 @@ from fleet.admin.device_resources import (
 )
 from fleet.admin.sparklines import sparkline
 from fleet.models import Device, Telemetry
-from fleet.services import devices
+from fleet.services import telemetry
 from fleet.services.samples import set_sampling
 from tests.factories.fleet import DeviceClient, make_client, make_deployment
 from tests.factories.ingest import make_window_of
@@ -181,9 +181,9 @@ def test_a_part_that_is_too_large_is_refused_and_nothing_is_stored(device: Devic
 def test_the_reports_of_a_device_are_bounded(
     device: DeviceClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(devices, "KEPT_TELEMETRY", 20)
+    monkeypatch.setattr(telemetry, "KEPT_TELEMETRY", 20)
     for _ in range(130):
-        devices.record_telemetry(device=device.device, report={"resources": {"cpu_percent": 1.0}})
+        telemetry.record_telemetry(device=device.device, report={"resources": {"cpu_percent": 1.0}})
     assert 20 <= Telemetry.objects.filter(device=device.device).count() <= 20 + 50
 
 

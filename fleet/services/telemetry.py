@@ -1,0 +1,77 @@
+"""What devices report of themselves."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from django.db import transaction
+
+from fleet.exceptions import (
+    InvalidFleetInputError,
+)
+from fleet.models import Device, Telemetry
+from fleet.services.devices import lock_device
+from fleet.services.incidents import follow_incidents
+
+KEPT_TELEMETRY = 200
+"""Reports kept of one device: over three hours at the agent's usual pace."""
+TELEMETRY_EVENTS = 200
+TELEMETRY_PART_BYTES = 64 * 1024
+
+
+@transaction.atomic
+def record_telemetry(*, device: Device, report: Mapping[str, Any]) -> Telemetry:
+    """The stored report; what it says of the device itself becomes the device's state."""
+    row = Telemetry.objects.create(
+        device=device,
+        resources=_bounded(report, "resources"),
+        providers=_bounded(report, "providers"),
+        spool=_bounded(report, "spool"),
+        drift=_bounded(report, "drift"),
+        latency=_bounded(report, "latency"),
+        sampling=_bounded(report, "sampling"),
+        events=_events(report.get("events")),
+    )
+    running = {
+        str(model): str(digest)
+        for model, digest in _mapping(report.get("running")).items()
+        if isinstance(digest, str)
+    }
+    locked = lock_device(device.device_id)
+    locked.agent_version = str(report.get("agent_version") or locked.agent_version)[:64]
+    locked.running = {**locked.running, **running}
+    locked.last_seen_at = row.received_at
+    locked.save(update_fields=["agent_version", "running", "last_seen_at"])
+    follow_incidents(device=locked, reported=report.get("incidents"), now=row.received_at)
+    if row.pk % 50 == 0:
+        kept = Telemetry.objects.filter(device=device).order_by("-id")[:KEPT_TELEMETRY]
+        oldest = min(kept.values_list("id", flat=True), default=0)
+        Telemetry.objects.filter(device=device, id__lt=oldest).delete()
+    return row
+
+
+def _bounded(report: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """A part of a report that is an object; anything else counts as empty.
+
+    Raises:
+        InvalidFleetInputError: larger than anything an agent has to say.
+    """
+    value = _mapping(report.get(name))
+    size = len(json.dumps(value))
+    if size > TELEMETRY_PART_BYTES:
+        raise InvalidFleetInputError(
+            f"Telemetry: {name} has {size} bytes; at most {TELEMETRY_PART_BYTES} are taken"
+        )
+    return value
+
+
+def _events(value: Any) -> list[dict[str, Any]]:
+    items = value if isinstance(value, list) else []
+    rows = [dict(item) for item in items if isinstance(item, Mapping)]
+    return [row for row in rows[-TELEMETRY_EVENTS:] if len(json.dumps(row)) <= 2000]
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return dict(value) if isinstance(value, Mapping) else {}
