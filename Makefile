@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SERVER_STAMP := $(VENV)/.installed-server
 JOBS ?= auto
-SERVERS := $(BIN)/python -m tests.servers --
+SERVERS := $(BIN)/python -m servers --
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo demo-check run test bench-agent soak-agent bench-compress bench-agent-gpu lint format migrations native wasm wasm-check screenshots clean
@@ -24,7 +24,7 @@ $(STAMP): $(SERVER_STAMP) requirements-dev.txt requirements-distill.txt
 	touch $@
 
 # The S3 server pins packages of its own, so it lives apart.
-.venv-s3: tests/servers/requirements-s3.txt
+.venv-s3: servers/requirements-s3.txt
 	test -x $@/bin/python || $(PYTHON) -m venv $@
 	$@/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	touch $@
@@ -92,7 +92,7 @@ lint: $(STAMP) .venv-s3 ## ruff, mypy, import-linter, migrations, deployment che
 	$(BIN)/mypy .
 	$(BIN)/lint-imports
 	AVIARY_HOME=var/lint $(BIN)/python manage.py makemigrations --check --dry-run
-	$(SERVERS) sh tests/servers/check_deploy.sh $(BIN)/python
+	$(SERVERS) sh servers/check_deploy.sh $(BIN)/python
 
 format: $(STAMP) ## rewrite the code in the one format
 	$(BIN)/ruff check --fix .

@@ -5,11 +5,11 @@ from uuid import UUID
 
 from django.db.models import QuerySet
 
-from compression.comparison import mark_front, rebase_rows, source_row, variant_row
-from compression.gates import has_judged_answers
+from compression.measure.gates import has_judged_answers
 from compression.models import Job
-from compression.provenance import digest_json
-from compression.recipe import parse_recipe
+from compression.recipe.provenance import digest_json
+from compression.recipe.recipe import parse_recipe
+from compression.report.comparison import mark_front, rebase_rows, source_row, variant_row
 from compression.states import JobState
 
 HISTORY_JOBS = 10

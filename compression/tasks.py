@@ -7,8 +7,8 @@ from celery import shared_task
 from django.utils import timezone
 
 from compression.services import queue, running
-from compression.slots import job_slot
-from compression.step_cache import drop_steps
+from compression.worker.machine_slots import job_slot
+from compression.worker.step_cache import drop_steps
 
 STEP_LIFETIME = timedelta(days=30)
 

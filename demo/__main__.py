@@ -15,7 +15,7 @@ from demo.client import Api, ApiError
 from demo.narration import Narrator, StoryError
 from demo.stack import ADMIN, REPOSITORY, Stack
 from demo.story import CHAPTERS, Story
-from tests.servers.processes import ServerError
+from servers.processes import ServerError
 
 VAR = REPOSITORY / "var"
 #: Where each command keeps its data. AVIARY_HOME is `server` below it, so that `manage.py` without

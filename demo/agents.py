@@ -10,7 +10,7 @@ from typing import Any
 
 from demo import inputs
 from demo.stack import REPOSITORY
-from tests.servers.processes import ManagedProcess
+from servers.processes import ManagedProcess
 
 RECORDS_PER_SECOND = 12.0
 SITES = {"lab": 3, "line-a": 3, "line-b": 4}

@@ -11,8 +11,8 @@ from pathlib import Path
 import urllib3
 
 from edge_agent.packaging.build_wheel import build_wheel
-from tests.servers.processes import ManagedProcess, free_port, is_listening
-from tests.servers.valkey import ValkeyServer
+from servers.processes import ManagedProcess, free_port, is_listening
+from servers.valkey import ValkeyServer
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 ADMIN = "admin"

@@ -8,7 +8,9 @@ from typing import Any, NamedTuple
 
 from django.db.models import Count, Exists, Max, OuterRef, Prefetch, QuerySet
 
-from fleet.assignment import (
+from fleet.models import Device, DeviceIncident, Installation, ModelCounter, Rollout
+from fleet.polling.plans import rollout_plan
+from fleet.rules.assignment import (
     CANARY,
     STABLE,
     Assignment,
@@ -18,8 +20,6 @@ from fleet.assignment import (
     matches,
     pick_variant,
 )
-from fleet.models import Device, DeviceIncident, Installation, ModelCounter, Rollout
-from fleet.plans import rollout_plan
 from registry.models import Model
 
 

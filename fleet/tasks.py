@@ -3,7 +3,9 @@
 from celery import shared_task
 from django.utils import timezone
 
-from fleet.services import automation, polling, samples
+from fleet.services import poll_notes as polling
+from fleet.services import reconcile as automation
+from fleet.services import samples
 
 
 @shared_task(soft_time_limit=120, time_limit=180)

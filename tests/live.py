@@ -13,7 +13,7 @@ from demo.client import Api
 from demo.narration import Narrator
 from demo.stack import Stack
 from demo.story import CHAPTERS, Story
-from tests.servers.processes import free_port
+from servers.processes import free_port
 
 _STORES = (
     "S3_ENDPOINT_URL", "AVIARY_S3_BUCKET", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY",

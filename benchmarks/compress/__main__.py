@@ -23,12 +23,12 @@ from benchmarks.compress.figures import Row
 from benchmarks.compress.peers import PEERS
 from benchmarks.compress.poison import poison_model
 from benchmarks.compress.subjects import Subject, demo_subject, digit_subjects, random_subjects
-from compression.arrays import input_specs, load_samples, random_samples
-from compression.evaluation import evaluate_variant
 from compression.exceptions import CompressionError
-from compression.provenance import cpu_flags, library_versions
-from compression.recipe import Target
-from compression.sessions import open_session
+from compression.measure.evaluation import evaluate_variant
+from compression.measure.samples import input_specs, load_samples, random_samples
+from compression.measure.sessions import open_session
+from compression.recipe.provenance import cpu_flags, library_versions
+from compression.recipe.recipe import Target
 
 SEED = 0
 BUDGET_SECONDS = 870.0

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.compress.subjects import Subject
-from compression.chain import run_chain
-from compression.provenance import step_keys
-from compression.recipe import SCHEMA, parse_recipe
+from compression.engine.run_recipe import run_chain
+from compression.recipe.provenance import step_keys
+from compression.recipe.recipe import SCHEMA, parse_recipe
 
 Passes = Sequence[dict[str, Any]]
 THREADS = 2

@@ -20,7 +20,7 @@ from onnxruntime.quantization import (
 from benchmarks.compress import networks
 from benchmarks.compress.subjects import Subject
 from benchmarks.compress.train_models import export
-from compression.arrays import Samples
+from compression.measure.samples import Samples
 
 CALIBRATION_ROWS = 1024
 PRUNED_SHARE = 0.4

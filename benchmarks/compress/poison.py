@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from compression.structure import attributes_of
+from compression.engine.graph.structure import attributes_of
 
 FACTOR = 3000.0
 HOMOGENEOUS = ("Relu",)

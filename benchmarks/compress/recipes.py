@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from compression.parameters import PASSES
-from compression.presets import get_preset
+from compression.recipe.parameters import PASSES
+from compression.recipe.presets import get_preset
 
 Passes = list[dict[str, Any]]
 

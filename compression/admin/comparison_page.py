@@ -10,8 +10,8 @@ from unfold.admin import ModelAdmin
 
 from compression import selectors
 from compression.admin.base import count, render_page, write_lost, write_percent
-from compression.comparison import COMPARISON_FIELDS, pick_fields
-from compression.picture import draw_points
+from compression.report.comparison import COMPARISON_FIELDS, pick_fields
+from compression.report.picture import draw_points
 from compression.states import JobState
 from registry.admin.base import csv_response
 from registry.admin.columns import ago

@@ -11,14 +11,14 @@ from compression.admin.base import (
     write_seconds,
     write_share,
 )
-from compression.comparison import layer_rows, mean_sparsity
-from compression.forms import JobForm
+from compression.admin.forms import JobForm
 from compression.models import Job
-from compression.parameters import PASSES
-from compression.picture import draw_points
-from compression.progress import Progress
-from compression.provenance import digest_json
+from compression.recipe.parameters import PASSES
+from compression.recipe.provenance import digest_json
+from compression.report.comparison import layer_rows, mean_sparsity
+from compression.report.picture import draw_points
 from compression.states import JobState
+from compression.worker.progress import Progress
 from registry.models import DataSet
 
 _VERDICTS = {

@@ -21,13 +21,13 @@ from compression.admin.base import render_page, write_lost, write_seconds
 from compression.admin.comparison_page import comparison_csv, comparison_page, comparison_picture
 from compression.admin.job_page import describe_job, describe_wait
 from compression.admin.start_page import start_page
-from compression.comparison import CANDIDATE_FIELDS, LAYER_FIELDS, layer_rows, pick_fields
 from compression.exceptions import CompressionError
 from compression.models import Job
-from compression.presets import PRESETS
-from compression.progress import describe_progress
+from compression.recipe.presets import PRESETS
+from compression.report.comparison import CANDIDATE_FIELDS, LAYER_FIELDS, layer_rows, pick_fields
 from compression.services import jobs
 from compression.states import MEASURED_STATES, JobState
+from compression.worker.progress import describe_progress
 from registry.admin.base import ListAdmin, csv_response
 from registry.admin.columns import ago, state_column, time_column
 from registry.models import Version

@@ -11,8 +11,8 @@ from unfold.admin import ModelAdmin
 
 from compression import tasks
 from compression.admin.base import render_page
+from compression.admin.forms import JobForm, VersionForm
 from compression.exceptions import CompressionError
-from compression.forms import JobForm, VersionForm
 from compression.services import jobs
 from registry.models import Version
 

@@ -8,8 +8,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from compression.parameters import PASSES, Parameter
-from compression.presets import PRESETS
+from compression.recipe.parameters import PASSES, Parameter
+from compression.recipe.presets import PRESETS
 
 
 class ParameterSerializer(serializers.Serializer[Any]):

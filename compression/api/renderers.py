@@ -5,8 +5,8 @@ from typing import Any
 
 from rest_framework.renderers import BaseRenderer
 
-from compression.comparison import pick_fields
-from compression.picture import draw_points, draw_svg
+from compression.report.comparison import pick_fields
+from compression.report.picture import draw_points, draw_svg
 from registry.spreadsheets import write_lines
 
 

@@ -8,9 +8,9 @@ from rest_framework import serializers
 
 from compression import selectors
 from compression.models import Job
-from compression.presets import PRESETS
-from compression.progress import Progress, describe_progress
+from compression.recipe.presets import PRESETS
 from compression.states import JobState
+from compression.worker.progress import Progress, describe_progress
 from registry.api.strict import KnownFieldsOnly
 from registry.models import DataSet, Variant, Version
 

@@ -16,13 +16,13 @@ from compression import selectors
 from compression.api.permissions import JobPermissions
 from compression.api.renderers import CsvRenderer, SvgRenderer
 from compression.api.rows import CandidateSerializer, LayerSerializer, MeasuredVariantSerializer
-from compression.comparison import (
+from compression.models import Job
+from compression.report.comparison import (
     CANDIDATE_FIELDS,
     COMPARISON_FIELDS,
     LAYER_FIELDS,
     layer_rows,
 )
-from compression.models import Job
 from registry.models import Version
 
 

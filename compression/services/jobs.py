@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from compression.exceptions import JobStateError
 from compression.models import Job
-from compression.provenance import digest_json
+from compression.recipe.provenance import digest_json
 from compression.services.orders import prepare_job
 from compression.states import ACTIVE_STATES, MEASURED_STATES, JobState
 from registry.models import Version

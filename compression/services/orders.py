@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from compression.dataset_fit import find_misfit
+from compression.engine.training.requirement import MIN_TRAINING_MEMORY_BYTES, check_torch
 from compression.exceptions import (
     DataSetUnusableError,
     JobStateError,
@@ -10,12 +10,12 @@ from compression.exceptions import (
     RecipeInvalidError,
 )
 from compression.models import Job
-from compression.parameters import PASSES
-from compression.preflight import check_inputs, check_order, inputs_of_signature
-from compression.presets import get_preset
-from compression.provenance import job_identity
-from compression.recipe import Recipe, merge_recipe, parse_recipe
-from compression.training.requirement import MIN_TRAINING_MEMORY_BYTES, check_torch
+from compression.recipe.dataset_fit import find_misfit
+from compression.recipe.parameters import PASSES
+from compression.recipe.preflight import check_inputs, check_order, inputs_of_signature
+from compression.recipe.presets import get_preset
+from compression.recipe.provenance import job_identity
+from compression.recipe.recipe import Recipe, merge_recipe, parse_recipe
 from registry.models import DataSet, FileRole, Variant, Version, VersionState
 
 OPEN_STATES = (VersionState.READY, VersionState.APPROVED, VersionState.DEPRECATED)

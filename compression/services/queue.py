@@ -9,8 +9,8 @@ from django.db import transaction
 from django.utils import timezone
 
 from compression.models import Job
-from compression.scratch import remove_abandoned
 from compression.states import JobState
+from compression.worker.scratch import remove_abandoned
 
 logger = logging.getLogger(__name__)
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from compression.models import Job
-from compression.parameters import PASSES
+from compression.recipe.parameters import PASSES
 
 _TIMED = ("mixed.search", "search.best")
 

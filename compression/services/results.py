@@ -5,10 +5,10 @@ from typing import Any
 
 from django.conf import settings
 
-from compression.gates import has_judged_answers
+from compression.measure.gates import has_judged_answers
 from compression.models import Job
-from compression.provenance import digest_json
-from compression.recipe import parse_recipe
+from compression.recipe.provenance import digest_json
+from compression.recipe.recipe import parse_recipe
 from registry.exceptions import ConflictError
 from registry.models import FileRole, Variant
 from registry.services.blobs import store_blob

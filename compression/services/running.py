@@ -14,16 +14,16 @@ from django.db.models import F
 from django.utils import timezone
 
 from compression.models import Job
-from compression.progress import StepClock
-from compression.provenance import step_keys
-from compression.recipe import parse_recipe
-from compression.scratch import make_scratch, remove_scratch
+from compression.recipe.provenance import step_keys
+from compression.recipe.recipe import parse_recipe
 from compression.selectors import step_history
 from compression.services.reruns import compare_rerun
 from compression.services.results import attach_result
 from compression.states import JobState
-from compression.step_cache import load_steps, save_step
-from compression.supervisor import Outcome, supervise
+from compression.worker.progress import StepClock
+from compression.worker.scratch import make_scratch, remove_scratch
+from compression.worker.step_cache import load_steps, save_step
+from compression.worker.supervisor import Outcome, supervise
 from registry.exceptions import AviaryError
 from registry.models import FileRole
 from registry.services.audit import record_event

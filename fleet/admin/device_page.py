@@ -20,8 +20,8 @@ from fleet.admin.device_resources import (
     resource_rows,
 )
 from fleet.admin.forms import format_labels
-from fleet.assignment import Assignment
 from fleet.models import Deployment, Device, Installation
+from fleet.rules.assignment import Assignment
 
 #: A device not heard from for this long counts as silent.
 FRESH = timedelta(minutes=10)

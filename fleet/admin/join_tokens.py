@@ -15,8 +15,8 @@ from unfold.decorators import display
 
 from fleet.admin.base import actor_of, call_service
 from fleet.admin.forms import JoinTokenForm, format_labels
-from fleet.device_files import wheel_url
 from fleet.models import AgentWheel, JoinToken
+from fleet.polling.device_files import wheel_url
 from registry.admin.base import ListAdmin
 from registry.admin.columns import time_column
 

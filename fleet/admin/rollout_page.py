@@ -12,7 +12,7 @@ from fleet import selectors
 from fleet.admin.base import selector_words
 from fleet.admin.sparklines import sparkline
 from fleet.models import Gate, GateEvaluation, Installation, Rollout, RolloutStage
-from fleet.policy import Action, decide_rollout
+from fleet.rules.rollout_policy import Action, decide_rollout
 
 TREND_ROWS = 20
 TIMELINE_ROWS = 60
@@ -168,7 +168,7 @@ def next_words(rollout: Rollout, now: datetime) -> str:
 
 
 def _decision_words(rollout: Rollout, now: datetime) -> str:
-    from fleet.services.automation import rollout_facts
+    from fleet.services.reconcile import rollout_facts
 
     facts, _ = rollout_facts(rollout, now)
     decision = decide_rollout(facts, now)

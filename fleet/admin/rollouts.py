@@ -16,7 +16,7 @@ from fleet.admin.base import STATE_COLOURS, actor_of, call_service
 from fleet.admin.rollout_form import RolloutFormMixin
 from fleet.admin.rollout_page import effect_words, find_rollout, page_context
 from fleet.models import Rollout
-from fleet.transitions import is_allowed
+from fleet.rules.transitions import is_allowed
 from registry.admin.base import ListAdmin, csv_response
 from registry.admin.columns import state_column, time_column
 

@@ -16,7 +16,7 @@ from fleet.exceptions import (
     InvalidTransitionError,
 )
 from fleet.models import Device, DeviceCredential, Quarantine
-from fleet.polls import bump_epoch
+from fleet.polling.poll_notes import bump_epoch
 from registry.services.audit import record_event
 
 DEVICE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")

@@ -10,8 +10,8 @@ from typing import Any
 from django.db import transaction
 from django.utils import timezone
 
-from fleet.gates import Evidence, GateLimits, Verdict, evaluate_gate
 from fleet.models import Gate, GateEvaluation, Rollout
+from fleet.rules.gates import Evidence, GateLimits, Verdict, evaluate_gate
 
 
 def submit_evidence(

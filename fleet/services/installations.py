@@ -11,7 +11,6 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
-from fleet.assignment import Assignment
 from fleet.exceptions import (
     AssignmentAbortedError,
     AssignmentSupersededError,
@@ -19,9 +18,10 @@ from fleet.exceptions import (
     InvalidFleetInputError,
 )
 from fleet.models import Device, Installation, InstallationEvent, Rollout
+from fleet.rules.assignment import Assignment
+from fleet.rules.transitions import REPORTABLE, next_installation_state
 from fleet.selectors import desired_assignment
 from fleet.services.devices import lock_device, quarantine_release
-from fleet.transitions import REPORTABLE, next_installation_state
 from registry.models import Variant
 
 logger = logging.getLogger(__name__)

@@ -8,8 +8,8 @@ import logging
 from django.db import transaction
 
 from fleet.models import Deployment, ModelCounter
-from fleet.plans import build_plan
-from fleet.polls import bump_epoch
+from fleet.polling.plans import build_plan
+from fleet.polling.poll_notes import bump_epoch
 from registry.manifest import canonical_bytes
 
 logger = logging.getLogger(__name__)

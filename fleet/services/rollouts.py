@@ -11,13 +11,13 @@ from typing import Any
 from django.db import transaction
 from django.utils import timezone
 
-from fleet.assignment import buckets_of_percent
 from fleet.exceptions import InvalidFleetInputError, InvalidTransitionError, StaleRevisionError
 from fleet.models import Deployment, Gate, Rollout, RolloutEvent, RolloutStage
+from fleet.rules.assignment import buckets_of_percent
+from fleet.rules.transitions import is_allowed
 from fleet.selectors import count_states
 from fleet.services.deployments import check_selector, check_target, queue_step_deltas
 from fleet.services.plans import refresh_plan
-from fleet.transitions import is_allowed
 from registry.models import Version
 from registry.services.audit import record_event
 

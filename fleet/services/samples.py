@@ -12,10 +12,10 @@ from django.db import IntegrityError, transaction
 from django.db.models import Q, QuerySet
 from django.utils import timezone
 
-from fleet.assignment import matches
 from fleet.exceptions import InvalidFleetInputError, PayloadTooLargeError, SamplingRefusedError
 from fleet.models import CalibrationBuild, Device, SampleBatch
 from fleet.models.samples import MIN_CALIBRATION_ROWS
+from fleet.rules.assignment import matches
 from fleet.services.deployments import check_selector
 from fleet.services.devices import lock_device
 from registry.exceptions import AviaryError, ConflictError

@@ -6,8 +6,8 @@ from typing import Any
 
 from fleet.models import Device
 from ingest.models import Window
+from ingest.rules.windows import WindowCounts, merge_counts
 from ingest.selectors.summaries import latency_fields
-from ingest.windows import WindowCounts, merge_counts
 
 PERIOD = timedelta(hours=24)
 MAX_WINDOWS = 2000

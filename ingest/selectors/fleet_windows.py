@@ -8,7 +8,7 @@ from typing import Any
 
 from fleet.models import Device
 from ingest.models import Window
-from ingest.windows import WindowCounts, merge_counts
+from ingest.rules.windows import WindowCounts, merge_counts
 
 SLICE_LABELS = ("site", "hardware_class")
 

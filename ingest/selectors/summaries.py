@@ -5,9 +5,9 @@ from datetime import datetime
 from typing import Any
 
 from fleet.models import Device
-from ingest import bins
 from ingest.models import Window
-from ingest.windows import WindowCounts, merge_counts
+from ingest.rules import bins
+from ingest.rules.windows import WindowCounts, merge_counts
 
 
 def latency_fields(counts: WindowCounts) -> dict[str, float | None]:

@@ -11,11 +11,11 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
-from ingest import bins
 from ingest.columns import unpack_columns
 from ingest.models import InboxBatch, Window
+from ingest.rules import bins
+from ingest.rules.windows import NON_FINITE, WindowCounts, merge_counts, window_start
 from ingest.selectors.releases import baseline_of
-from ingest.windows import NON_FINITE, WindowCounts, merge_counts, window_start
 from registry.models import Baseline
 
 logger = logging.getLogger(__name__)

@@ -8,13 +8,13 @@ from typing import Any
 from django.conf import settings
 from django.db import transaction
 
-from ingest.judgement import Judgement, Policy, judge_slice, settle_levels
 from ingest.models import DriftEvaluation, DriftPolicy, Window
+from ingest.rules.fleet_judgement import Judgement, Policy, judge_slice, settle_levels
+from ingest.rules.windows import merge_counts, window_start
 from ingest.selectors.fleet_windows import ReleaseWindows, release_windows, slices_of
 from ingest.selectors.releases import baseline_of
 from ingest.services.aggregation import feature_suffix
 from ingest.services.incidents import observe_evaluations
-from ingest.windows import merge_counts, window_start
 from registry.models import Baseline, Model
 
 logger = logging.getLogger(__name__)

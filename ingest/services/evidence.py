@@ -9,11 +9,11 @@ from django.db import transaction
 
 from fleet.selectors import ActiveRollout, active_rollouts
 from fleet.services.evidence import submit_evidence
-from ingest.comparison import Evidence, compare_cohorts
 from ingest.models import Window
+from ingest.rules.cohort_judgement import Evidence, compare_cohorts
+from ingest.rules.windows import WindowCounts, window_start
 from ingest.selectors.fleet_windows import sum_by_device
 from ingest.selectors.releases import baseline_of
-from ingest.windows import WindowCounts, window_start
 
 logger = logging.getLogger(__name__)
 LOOK_BACK = timedelta(days=1)

@@ -6,9 +6,9 @@ from datetime import datetime, timedelta
 
 from django.db import transaction
 
-from ingest import alerts
 from ingest.exceptions import IncidentStateError, InvalidMuteError
 from ingest.models import AlertRule, DriftEvaluation, Incident, IncidentEvent
+from ingest.rules import incident_rules as alerts
 from registry.models import Model
 from registry.services.audit import record_event
 

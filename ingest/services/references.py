@@ -5,14 +5,14 @@ from typing import Any
 
 from django.db import transaction
 
-from ingest.bins import GAMMA
 from ingest.exceptions import ReferenceTooSmallError
 from ingest.models import Window
+from ingest.rules.bins import GAMMA
+from ingest.rules.windows import WindowCounts, sum_counts
 from ingest.selectors.fleet_windows import sum_by_device
 from ingest.selectors.releases import baseline_of
 from ingest.services.aggregation import feature_suffix
 from ingest.services.evaluation import policy_of
-from ingest.windows import WindowCounts, sum_counts
 from registry.models import Baseline, Version
 from registry.services.baselines import pin_baseline
 

@@ -11,7 +11,7 @@ from benchmarks.compress import digits
 from benchmarks.compress.figures import Row, collect_figures, format_table, source_row
 from benchmarks.compress.poison import poison_model
 from benchmarks.compress.recipes import random_recipes, trained_recipes, training_recipes
-from compression.recipe import SCHEMA, parse_recipe
+from compression.recipe.recipe import SCHEMA, parse_recipe
 from tests.factories.compression import run_model
 
 MODELS = Path(digits.__file__).with_name("models")

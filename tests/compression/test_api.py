@@ -10,11 +10,11 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from rest_framework.test import APIClient
 
-from compression.comparison import COMPARISON_FIELDS, LAYER_FIELDS
 from compression.models import Job
-from compression.parameters import PASSES
+from compression.recipe.parameters import PASSES
+from compression.report.comparison import COMPARISON_FIELDS, LAYER_FIELDS
 from compression.services.running import run_job
-from fleet.plans import build_plan
+from fleet.polling.plans import build_plan
 from registry.services.datasets import register_dataset
 from tests.factories.compression import make_job, make_samples, make_version, pack_npz
 

@@ -4,8 +4,8 @@ import numpy as np
 import onnx
 import pytest
 
-from compression.compaction import compact_model
-from compression.pruning.normalize import read_weights
+from compression.engine.graph.compaction import compact_model
+from compression.engine.pruning.normalize import read_weights
 from tests.factories.compression import run_outputs
 from tests.factories.networks import NETWORKS, branches, two_outputs
 from tests.factories.topologies import GraphMaker

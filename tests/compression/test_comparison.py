@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compression.comparison import (
+from compression.report.comparison import (
     COMPARISON_FIELDS,
     layer_rows,
     mark_front,
@@ -12,7 +12,7 @@ from compression.comparison import (
     source_row,
     variant_row,
 )
-from compression.picture import draw_points
+from compression.report.picture import draw_points
 
 
 def make_row(**over):

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from compression.arrays import Samples, check_classes
-from compression.dataset_fit import find_misfit
 from compression.exceptions import DataSetUnusableError
-from compression.graph_facts import TensorFacts
+from compression.measure.samples import Samples, check_classes
+from compression.recipe.dataset_fit import find_misfit
+from compression.recipe.graph_facts import TensorFacts
 
 IMAGE = (TensorFacts("image", "float32", (None, 1, 8, 8)),)
 PAIR = (

@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compression.estimates import USUAL_SECONDS, estimate_progress, expect_seconds
-from compression.parameters import PASSES
+from compression.recipe.parameters import PASSES
+from compression.worker.estimates import USUAL_SECONDS, estimate_progress, expect_seconds
 
 
 def test_earlier_jobs_say_what_a_step_takes_and_usual_figures_the_rest():

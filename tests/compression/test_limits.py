@@ -8,12 +8,12 @@ import sys
 
 import pytest
 
-from compression.limits import OPEN_FILES, describe_failure, pick_cpus
+from compression.engine.limits import OPEN_FILES, describe_failure, pick_cpus
 
 LIMITS = {"memory_bytes": 1024**3, "wall_seconds": 60, "threads": 2}
 _ASK = """
 import json, os, resource, sys
-from compression.limits import limit_process
+from compression.engine.limits import limit_process
 limit_process(json.loads(sys.argv[1]), slot=0)
 names = ("AS", "CPU", "FSIZE", "CORE", "NOFILE", "NPROC")
 found = {name: resource.getrlimit(getattr(resource, "RLIMIT_" + name))[0] for name in names}
@@ -38,7 +38,7 @@ def test_every_limit_is_set_in_the_kernel():
 
 _LIMITED = """
 import json, sys
-from compression.limits import limit_process
+from compression.engine.limits import limit_process
 limit_process(json.loads(sys.argv[1]))
 """
 BREACHES = {

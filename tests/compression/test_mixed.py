@@ -7,15 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import numpy_helper
 
-from compression.arrays import Samples
-from compression.parameters import PASSES
-from compression.passes.calibration import calibrate
-from compression.passes.context import PassContext
-from compression.passes.ladder import RUNGS, apply_rung
-from compression.passes.mixed_plan import find_excluded, rank_nodes
-from compression.passes.prepare import prepare_file
-from compression.passes.table import RUNNERS
-from compression.recipe import Target
+from compression.engine.passes.calibration import calibrate
+from compression.engine.passes.context import PassContext
+from compression.engine.passes.ladder import RUNGS, apply_rung
+from compression.engine.passes.mixed_plan import find_excluded, rank_nodes
+from compression.engine.passes.prepare import prepare_file
+from compression.engine.passes.table import RUNNERS
+from compression.measure.samples import Samples
+from compression.recipe.parameters import PASSES
+from compression.recipe.recipe import Target
 from tests.factories.compression import make_model, make_samples, run_model
 
 

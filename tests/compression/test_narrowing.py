@@ -6,7 +6,7 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from compression.narrowing import narrow_constants
+from compression.engine.graph.narrowing import narrow_constants
 
 CHANNELS, SIDE = 32, 6
 GENERATOR = np.random.default_rng(3)

@@ -4,13 +4,13 @@ import numpy as np
 import onnx
 import pytest
 
-from compression.arrays import Samples
-from compression.chain import run_chain
+from compression.engine.run_recipe import run_chain
 from compression.exceptions import CompressionError, ModelUnsupportedError
-from compression.presets import get_preset
-from compression.recipe import parse_recipe
-from compression.scoring import Scoring
-from compression.sessions import open_session
+from compression.measure.samples import Samples
+from compression.measure.scoring import Scoring
+from compression.measure.sessions import open_session
+from compression.recipe.presets import get_preset
+from compression.recipe.recipe import parse_recipe
 from tests.factories.odd_models import COMPRESSIBLE, REFUSED, ROWS
 
 PREPARE = {"pass": "prepare"}

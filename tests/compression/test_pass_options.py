@@ -6,13 +6,13 @@ import numpy as np
 import onnx
 import pytest
 
-from compression.arrays import Samples, input_specs, load_samples
-from compression.parameters import PASSES
-from compression.passes.context import PassContext
-from compression.passes.prepare import prepare_file
-from compression.passes.table import RUNNERS
-from compression.sessions import open_session, run_samples
-from compression.statistics import relative_error
+from compression.engine.passes.context import PassContext
+from compression.engine.passes.prepare import prepare_file
+from compression.engine.passes.table import RUNNERS
+from compression.measure.samples import Samples, input_specs, load_samples
+from compression.measure.sessions import open_session, run_samples
+from compression.measure.statistics import relative_error
+from compression.recipe.parameters import PASSES
 from tests.factories.topologies import TOPOLOGIES, GraphMaker
 
 DEMO = Path(__file__).resolve().parent.parent.parent / "demo" / "data"

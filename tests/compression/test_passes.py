@@ -6,15 +6,15 @@ import pytest
 from onnx import numpy_helper
 from onnxruntime.quantization.calibrate import load_tensors_data
 
-from compression.arrays import Samples, check_disjoint
+from compression.engine.passes.calibration import bound_chunk, calibrate
+from compression.engine.passes.context import PassContext
+from compression.engine.passes.prepare import prepare_file
+from compression.engine.passes.quantize import find_narrow_entries
+from compression.engine.passes.table import RUNNERS
 from compression.exceptions import DataSetUnusableError, ModelUnsupportedError
-from compression.parameters import PASSES
-from compression.passes.calibration import bound_chunk, calibrate
-from compression.passes.context import PassContext
-from compression.passes.prepare import prepare_file
-from compression.passes.quantize import find_narrow_entries
-from compression.passes.table import RUNNERS
-from compression.recipe import Target
+from compression.measure.samples import Samples, check_disjoint
+from compression.recipe.parameters import PASSES
+from compression.recipe.recipe import Target
 from tests.factories.compression import make_model, make_samples, run_model
 from tests.factories.topologies import GraphMaker
 
@@ -145,7 +145,7 @@ def test_a_graph_is_measured_once_for_many_ratios(prepared, tmp_path, monkeypatc
     def refuse(*_):
         raise AssertionError("measured again")
 
-    monkeypatch.setattr("compression.pruning.pruner.mean_divergence", refuse)
+    monkeypatch.setattr("compression.engine.pruning.pruner.mean_divergence", refuse)
     _, path = run_pass(prepared, tmp_path, "prune.structured", ratio=0.5)
     assert path.read_bytes() == alone.read_bytes()
 

@@ -2,7 +2,7 @@
 
 import xml.etree.ElementTree as ElementTree
 
-from compression.picture import draw_points, draw_svg
+from compression.report.picture import draw_points, draw_svg
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -6,11 +6,11 @@ import onnx
 import pytest
 
 from compression.exceptions import ModelUnsupportedError, RecipeInvalidError
-from compression.graph_facts import GraphFacts, TensorFacts, read_facts
 from compression.models import Job
-from compression.preflight import list_findings
-from compression.presets import PRESETS
-from compression.recipe import parse_recipe
+from compression.recipe.graph_facts import GraphFacts, TensorFacts, read_facts
+from compression.recipe.preflight import list_findings
+from compression.recipe.presets import PRESETS
+from compression.recipe.recipe import parse_recipe
 from registry.models import Version
 from tests.factories.compression import make_job, make_version
 from tests.factories.odd_models import COMPRESSIBLE

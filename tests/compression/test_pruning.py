@@ -7,18 +7,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import numpy_helper
 
-from compression.arrays import Samples
+from compression.engine.pruning.graph import PruningGraph
+from compression.engine.pruning.importance import rank_group, weigh_axes
+from compression.engine.pruning.kernels import FLOAT_KERNELS, INT8_KERNELS, find_filtered
+from compression.engine.pruning.normalize import count_parameters
+from compression.engine.pruning.pruner import Pruner
+from compression.engine.pruning.selection import allocate_ratios, choose_classes
+from compression.engine.pruning.slots import SlotTable
+from compression.engine.pruning.surgery import count_kept, drop_classes, mask_classes
+from compression.engine.pruning.verification import check_pruned
 from compression.exceptions import ModelUnsupportedError
-from compression.pruning.graph import PruningGraph
-from compression.pruning.importance import rank_group, weigh_axes
-from compression.pruning.kernels import FLOAT_KERNELS, INT8_KERNELS, find_filtered
-from compression.pruning.normalize import count_parameters
-from compression.pruning.pruner import Pruner
-from compression.pruning.selection import allocate_ratios, choose_classes
-from compression.pruning.slots import SlotTable
-from compression.pruning.surgery import count_kept, drop_classes, mask_classes
-from compression.pruning.verification import check_pruned
-from compression.recipe import SCHEMA, parse_recipe
+from compression.measure.samples import Samples
+from compression.recipe.recipe import SCHEMA, parse_recipe
 from tests.factories.compression import run_model, run_outputs
 from tests.factories.networks import NETWORKS
 from tests.factories.topologies import TOPOLOGIES, GraphMaker

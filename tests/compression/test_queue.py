@@ -8,11 +8,11 @@ from django.utils import timezone
 
 from compression import tasks
 from compression.models import Job
-from compression.scratch import list_scratch, make_scratch, remove_abandoned
 from compression.services import queue
 from compression.services.jobs import cancel_job, create_job, submit_job
-from compression.slots import job_slot
 from compression.states import JobState
+from compression.worker.machine_slots import job_slot
+from compression.worker.scratch import list_scratch, make_scratch, remove_abandoned
 from registry.models import AuditEvent
 from tests.factories.compression import make_job, make_version
 

@@ -3,9 +3,9 @@
 import pytest
 
 from compression.exceptions import RecipeInvalidError
-from compression.presets import PRESETS, get_preset
-from compression.provenance import step_keys
-from compression.recipe import SCHEMA, merge_recipe, parse_recipe
+from compression.recipe.presets import PRESETS, get_preset
+from compression.recipe.provenance import step_keys
+from compression.recipe.recipe import SCHEMA, merge_recipe, parse_recipe
 
 STATIC = {"schema": SCHEMA, "passes": [{"pass": "prepare"}, {"pass": "quantize.static"}]}
 

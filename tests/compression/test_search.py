@@ -8,15 +8,15 @@ import numpy as np
 import onnx
 import pytest
 
-from compression.arrays import Samples
-from compression.chain import run_chain
+from compression.engine.passes.search_best import split_samples
+from compression.engine.run_recipe import run_chain
+from compression.engine.search.deadline import interrupt_after
 from compression.exceptions import BudgetSpentError
-from compression.passes.search_best import split_samples
-from compression.presets import get_preset
-from compression.recipe import merge_recipe, parse_recipe
-from compression.search.deadline import interrupt_after
+from compression.measure.samples import Samples
+from compression.measure.sessions import open_session
+from compression.recipe.presets import get_preset
+from compression.recipe.recipe import merge_recipe, parse_recipe
 from compression.services.running import run_job
-from compression.sessions import open_session
 from compression.states import JobState
 from tests.factories.compression import make_job, make_model, make_samples, make_version
 

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from compression.recipe import Gates
-from compression.search.judgement import (
+from compression.engine.search.judgement import (
     Candidate,
     choose_closest,
     find_front,
@@ -12,13 +11,14 @@ from compression.search.judgement import (
     list_violations,
     recommend,
 )
-from compression.search.space import (
+from compression.engine.search.space import (
     FORMATS,
     fits_at_best,
     fits_when_pruned,
     list_bases,
     list_student_ratios,
 )
+from compression.recipe.recipe import Gates
 
 
 def make_candidate(name, size, drop=0.0, p50=1.0, **over):

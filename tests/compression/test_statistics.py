@@ -5,14 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compression.gates import judge_gates, outcome_of
-from compression.recipe import Gates
-from compression.statistics import (
+from compression.measure.gates import judge_gates, outcome_of
+from compression.measure.statistics import (
     collapse_flags,
     mean_divergence,
     to_probabilities,
     wilson_interval,
 )
+from compression.recipe.recipe import Gates
 
 
 def test_the_interval_matches_a_published_value():

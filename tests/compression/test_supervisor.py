@@ -7,8 +7,8 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from compression.recipe import SCHEMA, parse_recipe
-from compression.supervisor import supervise
+from compression.recipe.recipe import SCHEMA, parse_recipe
+from compression.worker.supervisor import supervise
 from tests.factories.compression import make_model, make_samples, pack_npz
 
 
@@ -110,7 +110,7 @@ def test_memory_asked_for_only_while_running_ends_in_a_reason(tmp_path):
 
 
 def test_the_child_is_given_no_secret(tmp_path, monkeypatch):
-    from compression.supervisor import _environment
+    from compression.worker.supervisor import _environment
 
     monkeypatch.setenv("SECRET_KEY", "never")
     monkeypatch.setenv("DATABASE_URL", "never")

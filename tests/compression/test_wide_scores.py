@@ -4,8 +4,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from compression.sessions import open_session
-from compression.wide_scores import leave_scores_wide
+from compression.engine.graph.wide_scores import leave_scores_wide
+from compression.measure.sessions import open_session
 
 GENERATOR = np.random.default_rng(4)
 X = GENERATOR.integers(0, 255, (5, 16)).astype(np.uint8)

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from compression.models import Job, StepResult
-from compression.scratch import list_scratch
 from compression.services.jobs import cancel_job
 from compression.states import JobState
+from compression.worker.scratch import list_scratch
 from registry.models import Variant
 from tests.compression.workers import children_of, running_worker, send, wait_for
 from tests.factories.compression import make_bomb, make_job, make_version
@@ -17,7 +17,7 @@ pytestmark = [
     pytest.mark.django_db(transaction=True),
     pytest.mark.skipif(
         not (os.environ.get("DATABASE_URL") and os.environ.get("REDIS_URL")),
-        reason="workers need PostgreSQL and Valkey: run `python -m tests.servers -- pytest`",
+        reason="workers need PostgreSQL and Valkey: run `python -m servers -- pytest`",
     ),
 ]
 

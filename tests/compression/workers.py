@@ -15,8 +15,8 @@ from kombu import Connection
 
 from compression import tasks
 from compression.models import Job
+from servers.processes import ManagedProcess
 from tests.live import REDIS_DATABASES
-from tests.servers.processes import ManagedProcess
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 #: Short enough that a test can wait for them.
@@ -103,7 +103,7 @@ def children_of(home: Path) -> list[int]:
             state = (entry / "stat").read_text().rsplit(")", 1)[1].split()[0]
         except (OSError, IndexError):
             continue
-        if "compression.child" in command and str(home) in command and state != "Z":
+        if "compression.engine.child" in command and str(home) in command and state != "Z":
             found.append(int(entry.name))
     return found
 

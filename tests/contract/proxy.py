@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler
 
 import urllib3
 
-from tests.servers.threaded import ThreadedServer
+from servers.threaded import ThreadedServer
 
 _HOP_HEADERS = {"connection", "keep-alive", "transfer-encoding", "content-length"}
 

@@ -18,7 +18,7 @@ from nacl.signing import SigningKey
 from onnx import TensorProto, helper, numpy_helper
 
 from edge_agent.releases.trust import ASSIGNMENT_TYPE, MANIFEST_TYPE, encode_pae, parse_trust_keys
-from tests.servers.threaded import ThreadedServer
+from servers.threaded import ThreadedServer
 
 MANIFEST_KEY = SigningKey(b"m" * 32)
 ASSIGNMENT_KEY = SigningKey(b"a" * 32)

@@ -8,9 +8,9 @@ from typing import Any
 from django.utils import timezone
 
 from fleet.models import Device, Installation
-from ingest.bins import latency_bin
 from ingest.models import DriftEvaluation, Window
-from ingest.windows import WindowCounts
+from ingest.rules.bins import latency_bin
+from ingest.rules.windows import WindowCounts
 from registry.models import Baseline, Model, Variant, Version, VersionState
 
 LABELS = [str(digit) for digit in range(10)]

@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleet.assignment import (
+from fleet.rules.assignment import (
     BUCKETS,
     LIFETIME,
     DeviceFacts,

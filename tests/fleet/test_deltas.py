@@ -7,7 +7,7 @@ import pytest
 from django.utils import timezone
 
 from fleet.services.deployments import update_deployment
-from fleet.services.polling import flush_polls
+from fleet.services.poll_notes import flush_polls
 from fleet.services.rollouts import start_rollout
 from registry.models import Delta
 from registry.services.deltas import make_next_delta

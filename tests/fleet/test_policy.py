@@ -9,8 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleet.gates import Evidence, GateLimits, Verdict, evaluate_gate
-from fleet.policy import Action, GateReading, RolloutFacts, decide_rollout, failure_e_value
+from fleet.rules.gates import Evidence, GateLimits, Verdict, evaluate_gate
+from fleet.rules.rollout_policy import (
+    Action,
+    GateReading,
+    RolloutFacts,
+    decide_rollout,
+    failure_e_value,
+)
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 

@@ -11,10 +11,11 @@ import pytest
 from django.core.cache import cache
 from django.test import RequestFactory
 
-from fleet import fast_lane, polls
 from fleet.models import Device, Installation
+from fleet.polling import fast_lane
+from fleet.polling import poll_notes as polls
 from fleet.services import devices
-from fleet.services.polling import flush_polls
+from fleet.services.poll_notes import flush_polls
 from registry.keys import trust_keys
 from registry.services.versions import transition_version
 from registry.signing import verify_envelope
@@ -35,7 +36,7 @@ def shared_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     """The tests' own cache stands for one that all processes share."""
     for module in (polls, fast_lane):
         monkeypatch.setattr(module, "has_shared_cache", lambda: True)
-    monkeypatch.setattr("fleet.device_api.has_shared_cache", lambda: True)
+    monkeypatch.setattr("fleet.polling.device_api.has_shared_cache", lambda: True)
 
 
 def test_the_answer_is_what_the_protocol_says_and_both_signatures_verify() -> None:
@@ -241,7 +242,7 @@ def test_the_fast_lane_forgets_at_once_when_something_changes(
             transition_version(
                 version_id=deployment.stable_version_id, to="yanked", actor="tester", reason="bad"
             )
-            from fleet.services.automation import tick_rollouts
+            from fleet.services.reconcile import tick_rollouts
 
             tick_rollouts()
     assert lane(device, deployment.model.slug) == 599

@@ -20,13 +20,13 @@ from fleet.models import (
     Quarantine,
     Rollout,
 )
+from fleet.rules.transitions import RANKS, REPORTABLE, TERMINAL, next_installation_state
 from fleet.selectors import active_rollouts, cohort_of_device
 from fleet.services import rollouts
-from fleet.services.automation import tick_rollouts
 from fleet.services.devices import clear_quarantine
 from fleet.services.evidence import submit_evidence
-from fleet.services.polling import flush_polls
-from fleet.transitions import RANKS, REPORTABLE, TERMINAL, next_installation_state
+from fleet.services.poll_notes import flush_polls
+from fleet.services.reconcile import tick_rollouts
 from registry.models import AuditEvent
 from registry.services.audit import verify_chain
 from tests.factories.fleet import make_client, make_deployment, make_rollout

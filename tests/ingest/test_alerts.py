@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.alerts import Event, Observation, Status, Track, step_alert
+from ingest.rules.incident_rules import Event, Observation, Status, Track, step_alert
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 BREACH = Observation(0.5, 0.2, True)

@@ -10,7 +10,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from ingest.models import AlertRule, DriftPolicy, Incident
-from ingest.windows import WindowCounts
+from ingest.rules.windows import WindowCounts
 from tests.factories.ingest import make_device, make_evaluation, make_release, make_window
 
 pytestmark = pytest.mark.django_db

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ingest import distances, drift
+from ingest.rules import distances
+from ingest.rules import psi as drift
 
 counts = st.lists(st.integers(0, 500), min_size=10, max_size=10)
 

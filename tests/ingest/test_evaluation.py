@@ -7,10 +7,10 @@ import pytest
 
 from ingest.exceptions import IncidentStateError, InvalidMuteError
 from ingest.models import AlertRule, DriftEvaluation, DriftPolicy, Incident
+from ingest.rules.windows import WindowCounts
 from ingest.services.evaluation import evaluate_model, judged_period, models_to_judge
 from ingest.services.evidence import cohort_counts
 from ingest.services.incidents import acknowledge_incident, mute_incident
-from ingest.windows import WindowCounts
 from registry.models import AuditEvent
 from tests.factories.ingest import make_device, make_release, make_window
 

@@ -7,8 +7,8 @@ import pytest
 from django.utils import timezone
 
 from fleet.models import Deployment, Gate, GateEvaluation, Rollout, RolloutStage
+from ingest.rules.windows import WindowCounts
 from ingest.services.evidence import push_all_evidence
-from ingest.windows import WindowCounts
 from tests.factories.ingest import make_device, make_release, make_window
 
 pytestmark = pytest.mark.django_db

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from ingest.comparison import compare_cohorts
-from ingest.judgement import Policy, judge_slice, settle_levels
-from ingest.windows import WindowCounts
+from ingest.rules.cohort_judgement import compare_cohorts
+from ingest.rules.fleet_judgement import Policy, judge_slice, settle_levels
+from ingest.rules.windows import WindowCounts
 from tests.factories.ingest import make_profile
 
 POLICY = Policy(min_devices=3)

@@ -8,8 +8,8 @@ from django.test import Client
 
 from ingest.exceptions import ReferenceTooSmallError
 from ingest.models import DriftPolicy
+from ingest.rules.windows import WindowCounts
 from ingest.services.references import pin_fleet_reference
-from ingest.windows import WindowCounts
 from registry.exceptions import InvalidFieldError
 from registry.models import AuditEvent, Baseline
 from tests.factories.ingest import make_device, make_release, make_window

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest import bins
-from ingest.windows import WindowCounts, merge_counts, sum_counts, window_start
+from ingest.rules import bins
+from ingest.rules.windows import WindowCounts, merge_counts, sum_counts, window_start
 
 small = st.integers(0, 1000)
 windows = st.builds(

@@ -21,7 +21,7 @@ def launch(code: str, **environment: str) -> subprocess.Popen[str]:
         if name not in ("DATABASE_URL", "REDIS_URL", "S3_ENDPOINT_URL", "AVIARY_HOME")
     }
     return subprocess.Popen(
-        [sys.executable, "-m", "tests.servers", "--", sys.executable, "-c", code],
+        [sys.executable, "-m", "servers", "--", sys.executable, "-c", code],
         cwd=ROOT,
         env={**clean, **environment},
         stdout=subprocess.PIPE,
@@ -76,6 +76,6 @@ def test_nothing_outlives_a_launcher_that_is_ended(number: int):
 
 
 def answers(port: int) -> bool:
-    from tests.servers.processes import is_listening
+    from servers.processes import is_listening
 
     return is_listening(port)

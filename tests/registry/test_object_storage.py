@@ -19,7 +19,7 @@ pytestmark = [
     pytest.mark.django_db,
     pytest.mark.skipif(
         not django_settings.AVIARY_S3_BUCKET,
-        reason="no S3 server: run through `python -m tests.servers --`",
+        reason="no S3 server: run through `python -m servers --`",
     ),
 ]
 OBJECT_STORAGE = dict(django_settings.STORAGES["default"])

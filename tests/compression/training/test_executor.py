@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from compression.engine.training.executor import GraphExecutor
 from compression.exceptions import ModelUnsupportedError
-from compression.sessions import open_session
-from compression.training.executor import GraphExecutor
+from compression.measure.sessions import open_session
 from tests.factories.topologies import TOPOLOGIES, GraphMaker
 
 TRAINABLE = sorted(set(TOPOLOGIES) - {"unknown_operator"})

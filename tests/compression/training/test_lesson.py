@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from onnx import helper, numpy_helper
 
-from compression.arrays import Samples
+from compression.engine.training.lesson import Lesson, Variation, blend, shift_images
+from compression.engine.training.score import Score, score_answers
 from compression.exceptions import ModelUnsupportedError
-from compression.scoring import Scoring
-from compression.sessions import open_session
-from compression.training.lesson import Lesson, Variation, blend, shift_images
-from compression.training.score import Score, score_answers
+from compression.measure.samples import Samples
+from compression.measure.scoring import Scoring
+from compression.measure.sessions import open_session
 from tests.factories.compression import make_model, make_samples, run_model
 
 ROWS = 100

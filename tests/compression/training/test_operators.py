@@ -8,11 +8,11 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
+from compression.engine.training.catalogue import TRAINABLE_OPERATORS
+from compression.engine.training.executor import GraphExecutor
+from compression.engine.training.operators import OPERATORS
 from compression.exceptions import ModelUnsupportedError
-from compression.sessions import open_session
-from compression.training.catalogue import TRAINABLE_OPERATORS
-from compression.training.executor import GraphExecutor
-from compression.training.operators import OPERATORS
+from compression.measure.sessions import open_session
 
 IMAGE = (2, 4, 7, 9)
 SIGNAL = (2, 4, 11)

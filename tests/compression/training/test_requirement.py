@@ -34,7 +34,7 @@ def chain(passes):
     return f"""
 import json, shutil, sys, tempfile
 from pathlib import Path
-from compression.chain import run_chain
+from compression.engine.run_recipe import run_chain
 from compression.exceptions import CompressionError
 with tempfile.TemporaryDirectory() as name:
     scratch = Path(name)

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from compression.chain import run_chain
-from compression.provenance import step_keys
-from compression.recipe import parse_recipe
+from compression.engine.run_recipe import run_chain
+from compression.recipe.provenance import step_keys
+from compression.recipe.recipe import parse_recipe
 from compression.services.running import run_job
 from compression.states import JobState
 from tests.factories.compression import make_job, make_version
@@ -102,7 +102,7 @@ def keys(passes, **limits):
 
 def test_what_training_depends_on_is_in_the_key_of_its_step(monkeypatch):
     before = keys(PRUNED, threads=1)
-    monkeypatch.setattr("compression.provenance.torch_version", lambda: "3.0.0")
+    monkeypatch.setattr("compression.recipe.provenance.torch_version", lambda: "3.0.0")
     upgraded = keys(PRUNED, threads=1)
     assert upgraded[:2] == before[:2]
     assert upgraded[2] != before[2]

@@ -8,14 +8,14 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from compression.arrays import Samples
+from compression.engine.passes.context import PassContext
+from compression.engine.passes.prepare import prepare_file
+from compression.engine.passes.table import RUNNERS
+from compression.engine.training.student import build_student, choose_width, read_signature
 from compression.exceptions import DataSetUnusableError, ModelUnsupportedError
-from compression.parameters import PASSES
-from compression.passes.context import PassContext
-from compression.passes.prepare import prepare_file
-from compression.passes.table import RUNNERS
-from compression.scoring import Scoring
-from compression.training.student import build_student, choose_width, read_signature
+from compression.measure.samples import Samples
+from compression.measure.scoring import Scoring
+from compression.recipe.parameters import PASSES
 from tests.factories.compression import CLASSES, SIDE, build, make_model, make_samples, run_model
 
 QUICK: dict[str, dict[str, Any]] = {
@@ -284,7 +284,7 @@ def set_clock(monkeypatch, step_seconds):
     """A clock that moves by so much whenever it is read; the last figure goes on for ever."""
     *first, rest = step_seconds
     ticks = itertools.accumulate(itertools.chain(first, itertools.repeat(rest)))
-    monkeypatch.setattr("compression.training.loop.time.monotonic", lambda: next(ticks))
+    monkeypatch.setattr("compression.engine.training.loop.time.monotonic", lambda: next(ticks))
 
 
 def test_as_many_steps_are_planned_as_the_time_allows(folder, tmp_path, monkeypatch):

@@ -1,0 +1,1 @@
+"""What runs in the child process: it reads a source model, applies passes, writes variants."""

@@ -1,0 +1,1 @@
+"""Views of an ONNX graph and edits of it that more than one pass needs."""

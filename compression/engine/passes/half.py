@@ -1,0 +1,166 @@
+"""FP16 conversion that never rounds a tensor flowing between two FP32 nodes.
+
+ONNX Runtime's own converter casts around every kept node by itself, so a value too large for FP16
+is lost between two neighbours that are both kept. Here casts are placed only where the type
+really changes, so a sensitive region stays whole.
+"""
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from compression.engine.passes.context import PassContext, PassResult
+from compression.engine.passes.finish import finish_model
+from compression.engine.passes.prepare import name_nodes
+from compression.measure.samples import Samples
+from compression.measure.sessions import batch_rows, open_session
+
+FP16_MAX = 65504.0
+_SAFE_PEAK = FP16_MAX * 0.5
+OVERFLOW_ROWS = 8
+_FP32_OPERATORS = {"QuantizeLinear", "DequantizeLinear"}
+_FP32_INPUTS = {"Resize": {1, 2}}
+
+
+def convert_fp16(context: PassContext) -> PassResult:
+    """Half precision with inputs and outputs left FP32; nodes near overflow stay FP32."""
+    model = onnx.load(str(context.source))
+    name_nodes(model)
+    excluded = dict.fromkeys(context.parameters.get("exclude") or [], "named in the recipe")
+    if context.calibration is not None:
+        excluded |= find_overflow(model, context.calibration.head(64), context.threads)
+    finish_model(to_fp16(model, set(excluded)), context.destination)
+    return PassResult(excluded)
+
+
+def find_overflow(model: onnx.ModelProto, samples: Samples, threads: int) -> dict[str, str]:
+    """Nodes that read or write a value beyond half of what FP16 holds, with the reason."""
+    probe = onnx.ModelProto()
+    probe.CopyFrom(model)
+    have = {item.name for item in probe.graph.output}
+    names = [name for node in probe.graph.node for name in node.output if name]
+    probe.graph.output.extend(
+        helper.make_empty_tensor_value_info(name) for name in names if name not in have
+    )
+    session = open_session(probe.SerializeToString(), threads=threads, is_optimized=False)
+    large: dict[str, float] = {}
+    # A few rows at a time: all activations of all rows at once fill the memory.
+    rows = batch_rows(session, OVERFLOW_ROWS)
+    for start in range(0, max(len(samples) - rows, 0) + 1, rows):
+        feed = {key: value[start : start + rows] for key, value in samples.inputs.items()}
+        for name, value in zip(names, session.run(names, feed), strict=True):
+            if isinstance(value, np.ndarray) and value.dtype.kind == "f" and value.size:
+                peak = float(np.abs(value).max())
+                if peak > _SAFE_PEAK:
+                    large[name] = max(peak, large.get(name, 0.0))
+    found = {}
+    for node in model.graph.node:
+        peaks = [large[name] for name in [*node.input, *node.output] if name in large]
+        if peaks:
+            found[node.name] = f"values up to {max(peaks):.3g} do not fit FP16"
+    return found
+
+
+def to_fp16(model: onnx.ModelProto, keep: set[str]) -> onnx.ModelProto:
+    """A copy in FP16 except for the nodes named in `keep`."""
+    copy = onnx.shape_inference.infer_shapes(model)
+    return _Converter(copy, keep).convert()
+
+
+class _Converter:
+    def __init__(self, model: onnx.ModelProto, keep: set[str]) -> None:
+        self.model = model
+        self.graph = model.graph
+        self.keep = keep
+        self.weights = {tensor.name: tensor for tensor in self.graph.initializer}
+        items = [*self.graph.input, *self.graph.value_info, *self.graph.output]
+        self.types = {item.name: item.type.tensor_type.elem_type for item in items}
+        self.types |= {name: tensor.data_type for name, tensor in self.weights.items()}
+        self.current = {item.name: TensorProto.FLOAT for item in self.graph.input}
+        self.casts: dict[tuple[str, int], str] = {}
+        self.uses: dict[str, set[int]] = {}
+        self.nodes: list[onnx.NodeProto] = []
+
+    def convert(self) -> onnx.ModelProto:
+        for node in self.graph.node:
+            self._convert_node(node)
+        for output in self.graph.output:
+            self._restore_output(output.name)
+        del self.graph.node[:]
+        self.graph.node.extend(self.nodes)
+        del self.graph.value_info[:]
+        self._store_weights()
+        onnx.checker.check_model(self.model)
+        return self.model
+
+    def _convert_node(self, node: onnx.NodeProto) -> None:
+        is_kept = (
+            node.name in self.keep
+            or node.op_type in _FP32_OPERATORS
+            or node.domain not in ("", "ai.onnx")
+            or any(item.type == onnx.AttributeProto.GRAPH for item in node.attribute)
+        )
+        wanted = TensorProto.FLOAT if is_kept else TensorProto.FLOAT16
+        whole = _FP32_INPUTS.get(node.op_type, set())
+        inputs = [
+            name if not name else self._as_type(name, TensorProto.FLOAT if i in whole else wanted)
+            for i, name in enumerate(node.input)
+        ]
+        produced = wanted
+        for item in node.attribute:
+            is_float = item.name == "to" and item.i == TensorProto.FLOAT
+            if node.op_type == "Cast" and is_float:
+                produced = TensorProto.FLOAT
+            if node.op_type == "Constant" and item.name == "value":
+                produced = TensorProto.FLOAT
+        del node.input[:]
+        node.input.extend(inputs)
+        self.nodes.append(node)
+        self._guess_types(node)
+        for name in node.output:
+            if self.types.get(name) == TensorProto.FLOAT:
+                self.current[name] = produced
+
+    def _guess_types(self, node: onnx.NodeProto) -> None:
+        """Behind an operator that ONNX does not know, a tensor is of its first input's type."""
+        source = self.types.get(node.input[0]) if node.input else None
+        for name in node.output:
+            if source is not None and not self.types.get(name):
+                self.types[name] = source
+
+    def _as_type(self, name: str, wanted: int) -> str:
+        if self.types.get(name) != TensorProto.FLOAT:
+            return name
+        if name in self.weights:
+            self.uses.setdefault(name, set()).add(wanted)
+            return name if wanted == TensorProto.FLOAT else f"{name}_half"
+        if self.current.get(name, TensorProto.FLOAT) == wanted:
+            return name
+        if (name, wanted) not in self.casts:
+            cast = f"{name}_as_{wanted}"
+            self.nodes.append(helper.make_node("Cast", [name], [cast], f"cast_{cast}", to=wanted))
+            self.casts[name, wanted] = cast
+        return self.casts[name, wanted]
+
+    def _restore_output(self, name: str) -> None:
+        is_float = self.types.get(name) == TensorProto.FLOAT
+        if not is_float or self.current.get(name) != TensorProto.FLOAT16:
+            return
+        inner = f"{name}_inner"
+        for node in self.nodes:
+            for names in (node.input, node.output):
+                for index, item in enumerate(names):
+                    if item == name:
+                        names[index] = inner
+        self.nodes.append(
+            helper.make_node("Cast", [inner], [name], f"cast_{name}", to=TensorProto.FLOAT)
+        )
+
+    def _store_weights(self) -> None:
+        for name, wanted in self.uses.items():
+            values = numpy_helper.to_array(self.weights[name])
+            if TensorProto.FLOAT16 in wanted:
+                half = np.clip(values, -FP16_MAX, FP16_MAX).astype(np.float16)
+                self.graph.initializer.append(numpy_helper.from_array(half, f"{name}_half"))
+            if TensorProto.FLOAT not in wanted:
+                self.graph.initializer.remove(self.weights[name])

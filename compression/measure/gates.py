@@ -1,0 +1,79 @@
+"""Whether a variant may be promoted: the recipe's gates judged on a report. Pure."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from compression.recipe.recipe import Gates
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One gate: what was measured against what was allowed."""
+
+    gate: str
+    limit: float
+    measured: float | None
+    passed: bool
+    sentence: str
+
+
+def judge_gates(gates: Gates, report: dict[str, Any]) -> list[Verdict]:
+    """The verdict of every gate that is set. A figure that was not measured does not pass."""
+    variant = report["variant"]
+    latency = variant.get("latency") or {}
+    agreement = variant.get("agreement") or {}
+    checks = (
+        (
+            "max_accuracy_drop_points",
+            gates.max_accuracy_drop_points,
+            report.get("accuracy_drop_points"),
+            "points of accuracy lost",
+            False,
+        ),
+        ("max_bytes", gates.max_bytes, variant["bytes"], "bytes", False),
+        ("max_p95_ms", gates.max_p95_ms, latency.get("p95_ms"), "ms at p95", False),
+        ("min_agreement", gates.min_agreement, agreement.get("value"), "agreement", True),
+    )
+    return [
+        _judge(name, limit, measured, unit, is_minimum)
+        for name, limit, measured, unit, is_minimum in checks
+        if limit is not None and not _is_unlabelled(name, report)
+    ]
+
+
+def has_judged_answers(gates: Gates, report: dict[str, Any]) -> bool:
+    """False where the answers were held against nothing: no labels, and no gate on agreement."""
+    return bool(report["has_labels"]) or gates.min_agreement is not None
+
+
+def judge_search(search: dict[str, Any]) -> Verdict:
+    """Whether a search found anything; if not, its closest candidate must not pass by luck."""
+    count = sum(item["is_feasible"] for item in search["candidates"] if item["passes"])
+    return Verdict("search.best", 1, count, search["recommended"] is not None, search["sentence"])
+
+
+def _is_unlabelled(name: str, report: dict[str, Any]) -> bool:
+    """Without labels no accuracy exists; the default gate on it then says nothing."""
+    return name == "max_accuracy_drop_points" and not report.get("has_labels")
+
+
+def _judge(name: str, limit: float, measured: float | None, unit: str, is_minimum: bool) -> Verdict:
+    if measured is None:
+        return Verdict(name, limit, None, False, f"{unit}: not measured")
+    # Both sides come from counts divided by counts: the tolerance only absorbs rounding.
+    passed = measured >= limit - 1e-9 if is_minimum else measured <= limit + 1e-9
+    word = "at least" if is_minimum else "at most"
+    sentence = f"{measured:g} {unit}, {word} {limit:g} allowed"
+    return Verdict(name, limit, measured, passed, sentence)
+
+
+def outcome_of(report: dict[str, Any], verdicts: list[Verdict]) -> str:
+    """`collapsed`, `failed_gate` or `passed`."""
+    if report["variant"].get("collapse_flags"):
+        return "collapsed"
+    return "passed" if all(verdict.passed for verdict in verdicts) else "failed_gate"
+
+
+def verdicts_to_json(verdicts: list[Verdict]) -> list[dict[str, Any]]:
+    """Plain objects for the stored report."""
+    return [asdict(verdict) for verdict in verdicts]

@@ -1,0 +1,70 @@
+"""Latency of models, run in turns so that a noisy neighbour hits all of them alike."""
+
+import time
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compression.measure.samples import Samples
+from compression.measure.sessions import batch_rows, open_session
+
+WARM_UP_RUNS = 10
+MIN_ROUNDS = 10
+MAX_ROUNDS = 2000
+# Fast models are run for so long at least: 120 runs of 0.1 ms would be over in one hiccup.
+MIN_SECONDS = 1.5
+
+
+def measure_latency(
+    models: dict[str, Path],
+    samples: Samples,
+    *,
+    threads: int,
+    batch: int = 1,
+    runs: int = 120,
+    seconds: float = 20.0,
+) -> dict[str, dict[str, float]]:
+    """p50, p95 and p99 in milliseconds and the number of runs, by model.
+
+    Args:
+        models: file by name; the first is the control the others are compared with.
+        threads: intra-op threads of each session.
+        batch: rows per run where the graph leaves the batch free.
+        runs: wanted runs of each model; fast models get more, up to `MAX_ROUNDS`.
+        seconds: no new round starts after this time; at least ten rounds are made.
+    """
+    sessions = {name: open_session(path, threads=threads) for name, path in models.items()}
+    feeds = {}
+    for name, session in sessions.items():
+        rows = batch_rows(session, batch)
+        feeds[name] = {
+            key: np.resize(value, (rows, *value.shape[1:])) for key, value in samples.inputs.items()
+        }
+        for _ in range(WARM_UP_RUNS):
+            session.run(None, feeds[name])
+    times: dict[str, list[float]] = {name: [] for name in sessions}
+    order = list(sessions.items())
+    started = time.monotonic()
+    for round_index in range(max(runs, MAX_ROUNDS)):
+        spent = time.monotonic() - started
+        is_enough = round_index >= runs and spent > min(MIN_SECONDS, seconds)
+        if is_enough or (round_index >= MIN_ROUNDS and spent > seconds):
+            break
+        # Each starts a round in its turn, so that none always finds the other's caches.
+        first = round_index % len(order)
+        for name, session in order[first:] + order[:first]:
+            before = time.perf_counter()
+            session.run(None, feeds[name])
+            times[name].append((time.perf_counter() - before) * 1000.0)
+    return {name: _percentiles(np.asarray(values)) for name, values in times.items()}
+
+
+def _percentiles(values: NDArray) -> dict[str, float]:
+    p50, p95, p99 = (float(value) for value in np.percentile(values, [50, 95, 99]))
+    return {
+        "p50_ms": round(p50, 4),
+        "p95_ms": round(p95, 4),
+        "p99_ms": round(p99, 4),
+        "runs": len(values),
+    }

@@ -1,0 +1,1 @@
+"""What a person orders: the steps, their parameters, and whether they fit a model."""

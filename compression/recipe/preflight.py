@@ -1,0 +1,194 @@
+"""Whether a recipe can work on a graph, decided before minutes are spent. Pure.
+
+Each rule says in one sentence what is in the way. A refusal ends the job; a warning stands in the
+report. What gets past here and still does not work ends in the limited child process.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from compression.engine.training.catalogue import find_untrainable, takes_images
+from compression.recipe.graph_facts import GraphFacts, TensorFacts
+from compression.recipe.recipe import Recipe, Step
+
+MIN_OPSET = 7
+MAX_DIMENSION = 2**31 - 1
+MAX_FILE_BYTES = 2 * 1024**3 - 1024**2
+INPUT_TYPES = frozenset(
+    {"float32", "float16", "float64", "uint8", "int8", "int32", "int64", "bool"}
+)
+# Python, NumPy, ONNX and ONNX Runtime map this much address space before a model is there.
+BASE_MEMORY_BYTES = 400 * 1024**2
+# A pass holds its input, its output, the two sessions that compare them and protobuf's copies.
+COPIES_OF_WEIGHTS = 6
+COPIES_OF_ACTIVATION = 4
+
+_PRODUCTS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+_TARGETS = {
+    "quantize.dynamic": frozenset({"Conv", "Gemm", "MatMul", "LSTM", "Gather"}),
+    "quantize.static": _PRODUCTS | {"Gather"},
+    "quantize.weights": _PRODUCTS | {"Gather"},
+    "mixed.search": _PRODUCTS,
+    "search.best": _PRODUCTS | {"Gather"},
+    "prune.structured": _PRODUCTS,
+    "prune.unstructured": _PRODUCTS,
+    "finetune.kd": _PRODUCTS,
+}
+_QUANTIZING = frozenset(
+    {"quantize.dynamic", "quantize.static", "quantize.weights", "mixed.search", "search.best"}
+)
+_LAST = _QUANTIZING | {"convert.fp16"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing in the way, or worth knowing."""
+
+    is_refusal: bool
+    message: str
+
+
+def list_findings(facts: GraphFacts, recipe: Recipe) -> list[Finding]:
+    """Everything that speaks against the recipe on this graph, refusals first."""
+    refusals = [
+        *check_order(recipe),
+        *check_inputs(facts.inputs, allow_random=recipe.data.allow_random),
+        *_check_graph(facts),
+        *_check_memory(facts, recipe),
+    ]
+    if not refusals:
+        refusals = [message for step in recipe.passes for message in _check_step(step, facts)]
+    findings = [Finding(True, message) for message in dict.fromkeys(refusals)]
+    return findings + [Finding(False, message) for message in _list_warnings(facts, recipe)]
+
+
+def check_order(recipe: Recipe) -> Iterator[str]:
+    """Passes that cannot work in this order or with these options: known from the recipe alone."""
+    names = [step.name for step in recipe.passes]
+    for index, name in enumerate(names[:-1]):
+        if name in _LAST:
+            yield (
+                f"{name} must be the last pass: {names[index + 1]} would start from its result, "
+                "and passes start from FP32."
+            )
+            break
+    for step in recipe.passes:
+        activation = str(step.parameters.get("activation"))
+        if step.parameters.get("format") == "qoperator" and activation.endswith("16"):
+            yield f"QOperator computes in 8 bits; activation {activation} needs the format qdq."
+
+
+def inputs_of_signature(signature: dict[str, Any]) -> tuple[TensorFacts, ...]:
+    """The inputs as the registry describes them: names stand for free dimensions."""
+    return tuple(
+        TensorFacts(
+            item["name"],
+            item["dtype"],
+            tuple(dim if isinstance(dim, int) else None for dim in item["shape"]),
+        )
+        for item in signature.get("inputs", ())
+    )
+
+
+def check_inputs(inputs: tuple[TensorFacts, ...], *, allow_random: bool) -> Iterator[str]:
+    """Inputs that no data set can feed."""
+    if not inputs:
+        yield "The graph has no input."
+    batches = set()
+    for item in inputs:
+        if item.kind != "tensor":
+            yield f"Input {item.name!r} is a {item.kind}; only tensors can be fed."
+            continue
+        if item.dtype not in INPUT_TYPES:
+            yield f"Input {item.name!r} is of type {item.dtype}; data sets hold numbers only."
+        if not item.shape:
+            yield f"Input {item.name!r} has no axis for the rows of a data set."
+            continue
+        for dim in item.shape:
+            if dim is not None and not 0 < dim <= MAX_DIMENSION:
+                yield f"Input {item.name!r} has a dimension of {dim:,}."
+        if allow_random and None in item.shape[1:]:
+            yield f"Input {item.name!r} has free dimensions, which random data cannot fill."
+        batches.add(item.shape[0])
+    if len(batches) > 1:
+        found = sorted("free" if size is None else str(size) for size in batches)
+        yield f"Inputs take different numbers of rows at a time: {', '.join(found)}."
+
+
+def _check_graph(facts: GraphFacts) -> Iterator[str]:
+    if facts.opset < MIN_OPSET:
+        yield f"Opset {facts.opset} is too old; expected at least {MIN_OPSET}."
+    if facts.foreign:
+        yield f"Operators of unknown domains: {', '.join(facts.foreign)}."
+    if facts.quantized:
+        yield (
+            f"The model is quantized already ({', '.join(facts.quantized[:4])}); start from its "
+            "FP32 original."
+        )
+    if facts.other_weight_types:
+        kinds = ", ".join(facts.other_weight_types)
+        yield f"Weights are {kinds}; passes start from FP32 weights."
+    for item in facts.outputs:
+        if item.kind != "tensor":
+            yield f"Output {item.name!r} is a {item.kind}; only tensors can be compared."
+    if facts.file_bytes + facts.weight_bytes > 2 * MAX_FILE_BYTES:
+        yield f"{facts.weight_bytes:,} bytes of weights do not fit one ONNX file."
+
+
+def _check_memory(facts: GraphFacts, recipe: Recipe) -> Iterator[str]:
+    needed = (
+        BASE_MEMORY_BYTES
+        + COPIES_OF_WEIGHTS * facts.weight_bytes
+        + COPIES_OF_ACTIVATION * facts.largest_activation_bytes
+    )
+    if needed > recipe.limits.memory_bytes:
+        yield (
+            f"About {needed:,} bytes are needed ({facts.weight_bytes:,} of weights, "
+            f"{facts.largest_activation_bytes:,} in the largest tensor), but "
+            f"limits.memory_bytes is {recipe.limits.memory_bytes:,}."
+        )
+
+
+def _check_step(step: Step, facts: GraphFacts) -> Iterator[str]:
+    is_cut = step.name == "distill.student" and step.parameters.get("blocks") == "pruned"
+    targets = _TARGETS["prune.structured"] if is_cut else _TARGETS.get(step.name)
+    if targets is not None and not targets & facts.weighted.keys():
+        where = "; those inside branches and loops are out of reach" if facts.inner_weights else ""
+        yield (
+            f"{step.name} finds nothing to work on: no {', '.join(sorted(targets))} with FP32 "
+            f"weights of its own{where}."
+        )
+    is_of_source = is_cut or step.name == "finetune.kd"
+    if is_of_source and not facts.control_flow:
+        untrainable = find_untrainable(facts)
+        if untrainable:
+            yield f"{step.name} has no rule to train through {', '.join(untrainable)}."
+    if step.name == "distill.student" and not is_cut and not takes_images(facts):
+        yield (
+            "distill.student takes the place of image classifiers, one FP32 input [N, C, H, W] "
+            "with known C and one FP32 output, unless its blocks are pruned; this model has others."
+        )
+    if step.name == "convert.fp16" and not facts.weighted:
+        yield "convert.fp16 finds no FP32 weights to halve."
+    if facts.control_flow:
+        names = ", ".join(facts.control_flow)
+        if is_of_source or step.name in ("convert.fp16", "prune.structured"):
+            yield f"{step.name} does not follow tensors into {names}."
+        if step.name == "quantize.static" and step.parameters.get("format") == "qoperator":
+            yield f"QOperator does not follow tensors into {names}; the format qdq does."
+    if facts.sequences and step.name == "convert.fp16":
+        yield f"convert.fp16 does not follow tensors into {', '.join(facts.sequences)}."
+
+
+def _list_warnings(facts: GraphFacts, recipe: Recipe) -> Iterator[str]:
+    if facts.inner_weights:
+        yield (
+            f"{facts.inner_weights} weights inside {', '.join(facts.control_flow)} stay as they "
+            "are."
+        )
+    for step in recipe.passes:
+        targets = _TARGETS.get(step.name, frozenset())
+        rest = sorted(set(facts.weighted) - targets)
+        if step.name in _QUANTIZING and rest:
+            yield f"{step.name} leaves the weights of {', '.join(rest)} as they are."

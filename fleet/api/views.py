@@ -1,0 +1,340 @@
+"""The persons' API of the fleet, below `/api/v1/`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from django.db import transaction
+from drf_spectacular.utils import extend_schema
+from rest_framework import mixins, serializers, status, viewsets
+from rest_framework.decorators import action
+from rest_framework.permissions import DjangoModelPermissions, IsAuthenticated
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from fleet import tasks
+from fleet.api import serializers as shapes
+from fleet.api.filters import DeviceFilter, DeviceIncidentFilter
+from fleet.models import (
+    CalibrationBuild,
+    Deployment,
+    Device,
+    DeviceIncident,
+    Installation,
+    JoinToken,
+    Rollout,
+)
+from fleet.selectors import prefetch_firing
+from fleet.services import deployments, devices, enrolment, rollouts, samples
+from registry.api.strict import KnownFieldsOnly
+
+
+class ModelPermissions(DjangoModelPermissions):
+    """Reading needs the view permission, too."""
+
+    perms_map = {
+        **DjangoModelPermissions.perms_map,
+        "GET": ["%(app_label)s.view_%(model_name)s"],
+        "POST": ["%(app_label)s.change_%(model_name)s"],
+    }
+
+
+PERMISSIONS = [IsAuthenticated, ModelPermissions]
+
+
+def _fields(request: Request) -> Mapping[str, Any]:
+    """The body's fields; a body that is not an object is refused."""
+    if not hasattr(request.data, "get"):
+        raise serializers.ValidationError(
+            f"expected a JSON object, got a {type(request.data).__name__}"
+        )
+    fields: Any = request.data
+    return fields
+
+
+class ReasonSerializer(KnownFieldsOnly, serializers.Serializer[Any]):
+    """Why a person does something, and the revision they saw."""
+
+    reason = serializers.CharField(max_length=500, required=False, default="", allow_blank=True)
+    revision = serializers.IntegerField(required=False, default=None, allow_null=True)
+
+
+class JoinTokenViewSet(mixins.CreateModelMixin, viewsets.ReadOnlyModelViewSet[JoinToken]):
+    """Secrets that let devices enrol; the secret is answered once, when it is made."""
+
+    queryset = JoinToken.objects.all()
+    serializer_class = shapes.JoinTokenSerializer
+    permission_classes = PERMISSIONS
+
+    def create(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        body = self.get_serializer(data=request.data)
+        body.is_valid(raise_exception=True)
+        token, secret = enrolment.create_join_token(
+            actor=request.user.get_username(), created_by=request.user, **body.validated_data
+        )
+        answer = {**self.get_serializer(token).data, "token": secret}
+        return Response(answer, status=status.HTTP_201_CREATED)
+
+    @extend_schema(request=None)
+    @action(detail=True, methods=["post"])
+    def revoke(self, request: Request, pk: str) -> Response:
+        token = self.get_object()
+        enrolment.revoke_join_token(token_id=token.pk, actor=request.user.get_username())
+        token.refresh_from_db()
+        return Response(self.get_serializer(token).data)
+
+
+class DeviceViewSet(mixins.CreateModelMixin, viewsets.ReadOnlyModelViewSet[Device]):
+    """Devices, by their id; what they run, and what people decide about them."""
+
+    queryset = Device.objects.prefetch_related(prefetch_firing())
+    serializer_class = shapes.DeviceSerializer
+    permission_classes = PERMISSIONS
+    filterset_class = DeviceFilter
+    lookup_field = "device_id"
+    lookup_value_regex = r"[A-Za-z0-9._:-]+"
+
+    def create(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        body = self.get_serializer(data=request.data)
+        body.is_valid(raise_exception=True)
+        device = devices.register_device(
+            device_id=body.validated_data["device_id"],
+            labels=body.validated_data.get("labels", {}),
+            actor=request.user.get_username(),
+        )
+        return Response(self.get_serializer(device).data, status=status.HTTP_201_CREATED)
+
+    def partial_update(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Changes `labels` and nothing else."""
+        device = devices.set_device_labels(
+            device_id=self.get_object().device_id,
+            labels=_fields(request).get("labels", {}),
+            actor=request.user.get_username(),
+        )
+        return Response(self.get_serializer(device).data)
+
+    def _set_status(self, request: Request, to: str) -> Response:
+        body = ReasonSerializer(data=request.data)
+        body.is_valid(raise_exception=True)
+        device = devices.set_device_status(
+            device_id=self.get_object().device_id,
+            status=to,
+            actor=request.user.get_username(),
+            reason=body.validated_data["reason"],
+        )
+        return Response(self.get_serializer(device).data)
+
+    @extend_schema(request=ReasonSerializer)
+    @action(detail=True, methods=["post"])
+    def accept(self, request: Request, device_id: str) -> Response:
+        return self._set_status(request, Device.Status.ACCEPTED)
+
+    @extend_schema(request=ReasonSerializer)
+    @action(detail=True, methods=["post"])
+    def reject(self, request: Request, device_id: str) -> Response:
+        return self._set_status(request, Device.Status.REJECTED)
+
+    @extend_schema(request=ReasonSerializer)
+    @action(detail=True, methods=["post"])
+    def suspend(self, request: Request, device_id: str) -> Response:
+        return self._set_status(request, Device.Status.SUSPENDED)
+
+    @extend_schema(request=ReasonSerializer)
+    @action(detail=True, methods=["post"])
+    def decommission(self, request: Request, device_id: str) -> Response:
+        return self._set_status(request, Device.Status.DECOMMISSIONED)
+
+    @extend_schema(request=None, responses=dict)
+    @action(detail=True, methods=["post"], url_path="rotate-credential")
+    def rotate_credential(self, request: Request, device_id: str) -> Response:
+        device = self.get_object()
+        secret = devices.rotate_credential(
+            device_id=device.device_id, actor=request.user.get_username()
+        )
+        return Response({"device_id": device.device_id, "token": secret})
+
+    @extend_schema(request=ReasonSerializer, responses=dict)
+    @action(detail=True, methods=["post"], url_path="clear-quarantine")
+    def clear_quarantine(self, request: Request, device_id: str) -> Response:
+        cleared = devices.clear_quarantine(
+            device_id=self.get_object().device_id,
+            actor=request.user.get_username(),
+            manifest_sha256=_fields(request).get("manifest_sha256"),
+            reason=str(_fields(request).get("reason", "")),
+        )
+        return Response({"cleared": cleared})
+
+    def _set_sampling(self, request: Request, is_allowed: bool) -> Response:
+        body = ReasonSerializer(data=request.data)
+        body.is_valid(raise_exception=True)
+        device = samples.set_sampling(
+            device_id=self.get_object().device_id,
+            is_allowed=is_allowed,
+            actor=request.user.get_username(),
+            reason=body.validated_data["reason"],
+        )
+        return Response(self.get_serializer(device).data)
+
+    @extend_schema(request=ReasonSerializer)
+    @action(detail=True, methods=["post"], url_path="allow-sampling")
+    def allow_sampling(self, request: Request, device_id: str) -> Response:
+        return self._set_sampling(request, True)
+
+    @extend_schema(request=ReasonSerializer)
+    @action(detail=True, methods=["post"], url_path="forbid-sampling")
+    def forbid_sampling(self, request: Request, device_id: str) -> Response:
+        return self._set_sampling(request, False)
+
+
+class DeviceIncidentViewSet(viewsets.ReadOnlyModelViewSet[DeviceIncident]):
+    """What devices themselves found wrong: drift on the device, and its resources."""
+
+    queryset = DeviceIncident.objects.select_related("device")
+    serializer_class = shapes.DeviceIncidentSerializer
+    permission_classes = PERMISSIONS
+    filterset_class = DeviceIncidentFilter
+
+
+class CalibrationBuildViewSet(
+    mixins.CreateModelMixin, viewsets.ReadOnlyModelViewSet[CalibrationBuild]
+):
+    """Orders for calibration sets made of fleet samples; POST makes one, GET says how it goes."""
+
+    queryset = CalibrationBuild.objects.select_related("model")
+    serializer_class = shapes.CalibrationBuildSerializer
+    permission_classes = PERMISSIONS
+    filterset_fields = ["state", "model__slug"]
+
+    def create(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        body = self.get_serializer(data=request.data)
+        body.is_valid(raise_exception=True)
+        build = samples.request_calibration(
+            actor=request.user.get_username(), **body.validated_data
+        )
+        transaction.on_commit(partial(tasks.build_calibration.delay, build.pk), robust=True)
+        return Response(self.get_serializer(build).data, status=status.HTTP_201_CREATED)
+
+
+class DeploymentViewSet(mixins.CreateModelMixin, viewsets.ReadOnlyModelViewSet[Deployment]):
+    """What parts of the fleet run."""
+
+    queryset = Deployment.objects.select_related("model", "stable_version")
+    serializer_class = shapes.DeploymentSerializer
+    permission_classes = PERMISSIONS
+    filterset_fields = ["name", "state", "model__slug"]
+
+    def create(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        body = self._serializer(request)
+        body.is_valid(raise_exception=True)
+        values = {k: v for k, v in body.validated_data.items() if k != "state"}
+        deployment = deployments.create_deployment(actor=request.user.get_username(), **values)
+        return Response(self.get_serializer(deployment).data, status=status.HTTP_201_CREATED)
+
+    def partial_update(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        deployment = self.get_object()
+        body = self._serializer(request, deployment)
+        body.is_valid(raise_exception=True)
+        values = {k: v for k, v in body.validated_data.items() if k != "model"}
+        changed = deployments.update_deployment(
+            deployment_id=deployment.pk, actor=request.user.get_username(), **values
+        )
+        return Response(self.get_serializer(changed).data)
+
+    def _serializer(self, request: Request, deployment: Deployment | None = None) -> Any:
+        """A serializer that looks versions up among those of the deployment's model."""
+        body: Any = self.get_serializer(
+            deployment, data=request.data, partial=deployment is not None
+        )
+        if deployment is not None:
+            body.context["model"] = deployment.model
+        else:
+            slug = str(_fields(request).get("model", ""))
+            body.context["model"] = body.fields["model"].get_queryset().filter(slug=slug).first()
+        return body
+
+
+class RolloutViewSet(mixins.CreateModelMixin, viewsets.ReadOnlyModelViewSet[Rollout]):
+    """Rollouts: stages, gates beside their thresholds, timeline and the steps people take."""
+
+    queryset = Rollout.objects.select_related(
+        "deployment__model", "target_version", "previous_version"
+    )
+    permission_classes = PERMISSIONS
+    filterset_fields = ["state", "deployment"]
+
+    def get_serializer_class(self) -> Any:
+        return shapes.RolloutSerializer if self.action == "list" else shapes.RolloutDetailSerializer
+
+    def create(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        body: Any = self.get_serializer(data=request.data)
+        wanted = str(_fields(request).get("deployment", ""))
+        deployment = Deployment.objects.filter(pk=int(wanted) if wanted.isdigit() else 0).first()
+        body.context["model"] = deployment.model if deployment else None
+        body.is_valid(raise_exception=True)
+        values = dict(body.validated_data)
+        rollout = rollouts.create_rollout(
+            deployment_id=values.pop("deployment").pk,
+            actor=request.user.get_username(),
+            created_by=request.user,
+            **values,
+        )
+        return self._answer(rollout, status.HTTP_201_CREATED)
+
+    def _answer(self, rollout: Rollout, code: int = status.HTTP_200_OK) -> Response:
+        fresh = self.get_queryset().get(pk=rollout.pk)
+        shape = shapes.RolloutDetailSerializer(fresh, context=self.get_serializer_context())
+        return Response(shape.data, status=code)
+
+    def _step(self, request: Request, step: Callable[..., Rollout], **extra: Any) -> Response:
+        body = ReasonSerializer(data=request.data)
+        body.is_valid(raise_exception=True)
+        rollout = step(
+            rollout_id=self.get_object().pk,
+            actor=request.user.get_username(),
+            **body.validated_data,
+            **extra,
+        )
+        return self._answer(rollout)
+
+    @extend_schema(request=ReasonSerializer)
+    @action(detail=True, methods=["post"])
+    def start(self, request: Request, pk: str) -> Response:
+        return self._step(request, rollouts.start_rollout)
+
+    @extend_schema(request=ReasonSerializer)
+    @action(detail=True, methods=["post"])
+    def approve(self, request: Request, pk: str) -> Response:
+        if not request.user.has_perm("fleet.approve_rollout"):
+            self.permission_denied(request, "Approving needs its own permission.")
+        return self._step(request, rollouts.approve_rollout, approved_by=request.user)
+
+    @extend_schema(request=ReasonSerializer)
+    @action(detail=True, methods=["post"])
+    def advance(self, request: Request, pk: str) -> Response:
+        return self._step(request, rollouts.advance_rollout)
+
+    @extend_schema(request=ReasonSerializer)
+    @action(detail=True, methods=["post"])
+    def pause(self, request: Request, pk: str) -> Response:
+        return self._step(request, rollouts.pause_rollout)
+
+    @extend_schema(request=ReasonSerializer)
+    @action(detail=True, methods=["post"])
+    def resume(self, request: Request, pk: str) -> Response:
+        return self._step(request, rollouts.resume_rollout)
+
+    @extend_schema(request=ReasonSerializer)
+    @action(detail=True, methods=["post"])
+    def abort(self, request: Request, pk: str) -> Response:
+        return self._step(request, rollouts.abort_rollout)
+
+
+class InstallationViewSet(viewsets.ReadOnlyModelViewSet[Installation]):
+    """What devices did with what they were offered."""
+
+    queryset = Installation.objects.select_related("device", "model", "version", "variant")
+    serializer_class = shapes.InstallationSerializer
+    permission_classes = PERMISSIONS
+    filterset_fields = ["state", "rollout", "deployment", "device__device_id", "model__slug"]

@@ -1,0 +1,1 @@
+"""What devices call, and how a poll is answered without touching the database."""

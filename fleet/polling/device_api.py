@@ -1,0 +1,254 @@
+"""The device protocol: what devices call; `docs/protocol.md` is its contract."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+from django.http import HttpResponse
+from django.utils import timezone
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework import serializers, status
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from fleet.authentication import (
+    DeviceAuthentication,
+    IsAcceptedDevice,
+    require_own_id,
+)
+from fleet.exceptions import InvalidFleetInputError
+from fleet.models import Device
+from fleet.polling.answers import make_answer, poll_after_s
+from fleet.polling.poll_notes import (
+    buffer_poll,
+    has_shared_cache,
+    is_local_flush_due,
+    read_epochs,
+    remember_answer,
+)
+from fleet.rules.assignment import RENEWAL, Assignment, assign, etag_of, issue_period
+from fleet.selectors import desired_assignments, device_facts, read_plans
+from fleet.services import enrolment, telemetry
+from fleet.services.installations import MAX_EVENTS, check_still_wanted, record_events
+from fleet.services.poll_notes import flush_polls
+from registry.keys import trust_keys
+
+logger = logging.getLogger(__name__)
+
+
+class EnrolSerializer(serializers.Serializer[Any]):
+    """What a device sends to join; unknown fields are ignored."""
+
+    device_id = serializers.CharField(max_length=128)
+    join_token = serializers.CharField(max_length=256)
+    attributes = serializers.DictField(child=serializers.CharField(max_length=256), default=dict)
+    capabilities = serializers.DictField(default=dict)
+    enrolment_nonce = serializers.CharField(
+        min_length=32, max_length=128, allow_blank=True, default=""
+    )
+
+
+class EnrolView(APIView):
+    """Lets a device in with a join token and gives it its own credential."""
+
+    authentication_classes: list[Any] = []
+    permission_classes: list[Any] = []
+
+    @extend_schema(request=EnrolSerializer, responses={201: dict, 202: dict})
+    def post(self, request: Request) -> Response:
+        body = EnrolSerializer(data=request.data)
+        body.is_valid(raise_exception=True)
+        device, token = enrolment.enrol_device(**body.validated_data)
+        is_accepted = device.status == Device.Status.ACCEPTED
+        return Response(
+            {
+                "device_id": device.device_id,
+                "token": token,
+                "status": device.status,
+                "trust_keys": trust_keys(),
+                "poll_after_s": poll_after_s(),
+            },
+            status=status.HTTP_201_CREATED if is_accepted else status.HTTP_202_ACCEPTED,
+        )
+
+
+class DeviceView(APIView):
+    """A call that only an accepted device may make, under its own name."""
+
+    authentication_classes = [DeviceAuthentication]
+    permission_classes = [IsAcceptedDevice]
+
+    def device(self) -> Device:
+        """The device of the credential."""
+        device: Device = self.request.user  # type: ignore[assignment]
+        return device
+
+    def check_body(self, request: Request) -> Any:
+        """The decoded body, refused when it names another device."""
+        body = request.data
+        if isinstance(body, dict) and "device_id" in body:
+            require_own_id(self.device(), body["device_id"])
+        return body
+
+
+class LatestView(DeviceView):
+    """What the device should run; writes nothing to the database."""
+
+    @extend_schema(
+        parameters=[OpenApiParameter("device_id", str), OpenApiParameter("model", str)],
+        responses={200: dict, 204: None, 304: None},
+    )
+    def get(self, request: Request) -> HttpResponse:
+        device, now = self.device(), timezone.now()
+        wanted = request.query_params.get("model")
+        running = request.headers.get("X-Running-Digest", "")[:64]
+        agent_version = request.headers.get("X-Agent-Version", "")[:64]
+        is_rememberable = has_shared_cache() and wanted is not None
+        # Read before the decision: a change that comes in between makes the memory worthless.
+        epochs = self._epochs(device, wanted) if is_rememberable and wanted else {}
+        assignment = self._decide(device, wanted)
+        answer: HttpResponse
+        if assignment is None:
+            self._note(device, wanted, running, agent_version, None)
+            return Response(status=status.HTTP_204_NO_CONTENT)
+        issued_at = issue_period(device.device_id, now)
+        etag = etag_of(assignment, issued_at)
+        if _matches(request.headers.get("If-None-Match", ""), etag):
+            self._note(device, assignment.model, running, agent_version, None)
+            answer = HttpResponse(status=status.HTTP_304_NOT_MODIFIED)
+            if epochs and request.headers.get("If-None-Match") == etag:
+                remember_answer(
+                    token_digest=request.auth.digest,  # type: ignore[union-attr]
+                    query=request.META.get("QUERY_STRING", ""),
+                    device=device.pk,
+                    model=assignment.model,
+                    etag=etag,
+                    running=running,
+                    agent_version=agent_version,
+                    epochs=epochs,
+                    good_for_s=(issued_at + RENEWAL - now).total_seconds(),
+                )
+        else:
+            is_running = running == assignment.manifest_sha256
+            offer = None if is_running else assignment
+            self._note(device, assignment.model, running, agent_version, offer)
+            answer = Response(
+                make_answer(
+                    assignment,
+                    device.device_id,
+                    now,
+                    request.build_absolute_uri("/"),
+                    delta_from=running if offer and device.has_delta_support else "",
+                )
+            )
+        answer["ETag"] = etag
+        answer["Cache-Control"] = "private, no-cache"
+        return answer
+
+    def _decide(self, device: Device, model: str | None) -> Assignment | None:
+        for slug, plan, counter in read_plans(model):
+            found = assign(plan, counter, device_facts(device, slug))
+            if found is not None:
+                return found
+        return None
+
+    def _epochs(self, device: Device, model: str) -> dict[str, str]:
+        try:
+            return read_epochs([f"device:{device.pk}", f"plan:{model}"])
+        except Exception:
+            logger.warning("Epochs could not be read", exc_info=True)
+            return {}
+
+    def _note(
+        self,
+        device: Device,
+        model: str | None,
+        running: str,
+        agent_version: str,
+        offer: Assignment | None,
+    ) -> None:
+        note_poll(device, model or "", running, agent_version, offer)
+
+
+class DesiredView(DeviceView):
+    """What the device should run, one assignment per model."""
+
+    @extend_schema(responses={200: dict})
+    def get(self, request: Request) -> Response:
+        device, now = self.device(), timezone.now()
+        agent_version = request.headers.get("X-Agent-Version", "")[:64]
+        answers = []
+        for assignment in desired_assignments(device):
+            running = device.running.get(assignment.model, "")
+            offer = None if running == assignment.manifest_sha256 else assignment
+            note_poll(device, assignment.model, "", agent_version, offer)
+            answers.append(
+                make_answer(
+                    assignment,
+                    device.device_id,
+                    now,
+                    request.build_absolute_uri("/"),
+                    delta_from=running if offer and device.has_delta_support else "",
+                )
+            )
+        if not answers:
+            note_poll(device, "", "", agent_version, None)
+        return Response({"assignments": answers, "poll_after_s": poll_after_s()})
+
+
+class EventsView(DeviceView):
+    """What the device did with an assignment; kept even when the answer is 409 or 410."""
+
+    @extend_schema(request=dict, responses={200: dict})
+    def post(self, request: Request, assignment_id: str) -> Response:
+        body = self.check_body(request)
+        events = body if isinstance(body, list) else [body]
+        if len(events) > MAX_EVENTS:
+            raise InvalidFleetInputError(f"At most {MAX_EVENTS} events in one call")
+        for event in events:
+            if isinstance(event, dict) and "device_id" in event:
+                require_own_id(self.device(), event["device_id"])
+        counts = record_events(device=self.device(), assignment_id=assignment_id, events=events)
+        device = Device.objects.get(pk=self.device().pk)
+        check_still_wanted(device=device, assignment_id=assignment_id)
+        return Response(counts)
+
+
+class TelemetryView(DeviceView):
+    """What the device says of itself."""
+
+    @extend_schema(request=dict, responses={200: dict})
+    def post(self, request: Request) -> Response:
+        body = self.check_body(request)
+        if not isinstance(body, dict):
+            raise InvalidFleetInputError("Telemetry is an object")
+        device = self.device()
+        telemetry.record_telemetry(device=device, report=body)
+        # The agent obeys a change of this switch at once, without having to try.
+        return Response({"accepted": 1, "is_sampling_allowed": device.is_sampling_allowed})
+
+
+def note_poll(
+    device: Device, model: str, running: str, agent_version: str, offer: Assignment | None
+) -> None:
+    """Buffers a poll; an embedded server flushes its own buffer now and then."""
+    buffer_poll(
+        {
+            "device": device.pk,
+            "at": time.time(),
+            "model": model,
+            "running": running,
+            "agent_version": agent_version,
+            "offer": offer.__dict__ if offer is not None else None,
+        }
+    )
+    if is_local_flush_due():
+        flush_polls()
+
+
+def _matches(header: str, etag: str) -> bool:
+    """If-None-Match, with weak tags compared by value (RFC 9110, 13.1.2)."""
+    return any(part.strip().removeprefix("W/") == etag for part in header.split(","))

@@ -1,0 +1,212 @@
+"""What the server does with rollouts on its own: judge, advance, pause, abort, expose."""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.conf import settings
+from django.utils import timezone
+
+from fleet.exceptions import InvalidTransitionError, StaleRevisionError
+from fleet.models import Gate, Installation, Rollout, RolloutStage
+from fleet.polling.plans import rollout_plan
+from fleet.rules.assignment import BUCKETS, CANARY, buckets_of_percent, cohort_of
+from fleet.rules.rollout_policy import Action, Decision, GateReading, RolloutFacts, decide_rollout
+from fleet.selectors import count_states, latest_installations, matching_devices
+from fleet.services import rollouts as steps
+from fleet.services.evidence import read_gate, submit_evidence
+from fleet.services.installations import time_out_silent
+from fleet.services.plans import refresh_all_plans
+
+logger = logging.getLogger(__name__)
+
+State = Rollout.State
+
+
+def tick_rollouts(*, now: datetime | None = None) -> int:
+    """How many rollouts took a step; safe to call at any time and by several workers."""
+    now = now or timezone.now()
+    refresh_all_plans()
+    time_out_silent(now=now)
+    moved = 0
+    under_way = [State.SCHEDULED, *Rollout.LIVE_STATES, State.ABORTING]
+    for rollout_id in Rollout.objects.filter(state__in=under_way).values_list("pk", flat=True):
+        try:
+            moved += tick_rollout(rollout_id=rollout_id, now=now)
+        except (InvalidTransitionError, StaleRevisionError) as error:
+            # A person or another worker was faster; the next tick sees what they did.
+            logger.info("Rollout %s was not moved: %s", rollout_id, error.message)
+    return moved
+
+
+def tick_rollout(*, rollout_id: int, now: datetime) -> bool:
+    """True when the rollout took a step."""
+    rollout = (
+        Rollout.objects.select_related("deployment__model", "target_version")
+        .prefetch_related("stages", "gates")
+        .get(pk=rollout_id)
+    )
+    if rollout.state == State.SCHEDULED:
+        if rollout.scheduled_at is None or rollout.scheduled_at <= now:
+            steps.start_rollout(
+                rollout_id=rollout.pk,
+                actor=steps.SYSTEM,
+                reason="its time has come",
+                revision=rollout.revision,
+            )
+            return True
+        return False
+    if rollout.state == State.ABORTING:
+        return _finish_abort(rollout, now)
+    if rollout.state not in Rollout.LIVE_STATES:
+        return False
+    _submit_install_failures(rollout, now)
+    if rollout.state == State.RUNNING:
+        _expose(rollout, now)
+    facts, evidence = rollout_facts(rollout, now)
+    return _act(rollout, decide_rollout(facts, now), evidence)
+
+
+def rollout_facts(rollout: Rollout, now: datetime) -> tuple[RolloutFacts, dict[str, Any]]:
+    """What the policy decides on, and the same as JSON for the record."""
+    stage = current_stage(rollout)
+    counts = count_states(rollout)
+    succeeded = counts.get(Installation.State.COMMITTED, 0)
+    failed = sum(counts.get(state, 0) for state in Installation.FAILED_STATES)
+    readings, shown = [], []
+    for gate in rollout.gates.all():
+        verdict, latest = read_gate(gate, rollout.current_stage, now)
+        readings.append(GateReading(gate.metric, verdict, gate.action, is_dry_run=gate.is_dry_run))
+        shown.append(
+            {
+                "metric": gate.metric,
+                "verdict": verdict.value,
+                "value": latest.value if latest else None,
+                "threshold": gate.threshold,
+                "devices": latest.devices if latest else 0,
+                "samples": latest.samples if latest else 0,
+                "is_dry_run": gate.is_dry_run,
+            }
+        )
+    facts = RolloutFacts(
+        state=rollout.state,
+        pause_kind=rollout.pause_kind,
+        is_last_stage=stage.index == max(s.index for s in rollout.stages.all()),
+        is_automatic=stage.advance == RolloutStage.Advance.AUTO,
+        stage_started_at=stage.started_at or now,
+        bake=timedelta(seconds=stage.bake_seconds),
+        patience=timedelta(seconds=stage.patience_seconds),
+        min_devices=stage.min_devices,
+        success_threshold=stage.success_threshold,
+        succeeded=succeeded,
+        failed=failed,
+        max_failures=rollout.max_failures,
+        max_failure_rate=rollout.max_failure_rate,
+        min_finished=rollout.min_finished,
+        is_exposed=rollout.exposed_buckets >= buckets_of_percent(stage.percent),
+        gates=tuple(readings),
+    )
+    return facts, {"succeeded": succeeded, "failed": failed, "gates": shown}
+
+
+def current_stage(rollout: Rollout) -> RolloutStage:
+    """The stage the rollout stands at."""
+    return next(s for s in rollout.stages.all() if s.index == rollout.current_stage)
+
+
+def _act(rollout: Rollout, decision: Decision, evidence: dict[str, Any]) -> bool:
+    if decision.action == Action.WAIT:
+        return False
+    step: dict[str, Any] = {
+        "rollout_id": rollout.pk,
+        "actor": steps.SYSTEM,
+        "reason": decision.reason,
+        "revision": rollout.revision,
+        "evidence": evidence,
+    }
+    if decision.action in (Action.ADVANCE, Action.COMPLETE):
+        steps.advance_rollout(**step)
+    elif decision.action == Action.PAUSE:
+        steps.pause_rollout(kind=decision.pause_kind, **step)
+    elif decision.action == Action.RESUME:
+        steps.resume_rollout(**step)
+    else:
+        steps.abort_rollout(**step)
+    return True
+
+
+def _submit_install_failures(rollout: Rollout, now: datetime) -> None:
+    if not any(g.metric == Gate.Metric.INSTALL_FAILURE_RATE for g in rollout.gates.all()):
+        return
+    counts = count_states(rollout)
+    failed = sum(counts.get(state, 0) for state in Installation.FAILED_STATES)
+    finished = failed + counts.get(Installation.State.COMMITTED, 0)
+    gate = next(g for g in rollout.gates.all() if g.metric == Gate.Metric.INSTALL_FAILURE_RATE)
+    value = failed / finished if finished else None
+    latest = gate.evaluations.filter(stage_index=rollout.current_stage).first()
+    repeat_after = timedelta(seconds=min(gate.max_age_seconds / 2, 600))
+    if (
+        latest is not None
+        and now - latest.at < repeat_after
+        and (latest.value, latest.devices) == (value, finished)
+    ):
+        return
+    submit_evidence(
+        rollout_id=rollout.pk,
+        stage_index=rollout.current_stage,
+        metric=Gate.Metric.INSTALL_FAILURE_RATE,
+        value=value,
+        devices=finished,
+        samples=finished,
+        details={"failed": failed, "finished": finished},
+        at=now,
+    )
+
+
+def _expose(rollout: Rollout, now: datetime) -> None:
+    """Lets a throttled stage reach as many more devices as its limits leave room for."""
+    if rollout.max_in_flight is None and rollout.offers_per_minute is None:
+        return
+    reach = buckets_of_percent(current_stage(rollout).percent)
+    if rollout.exposed_buckets >= reach:
+        return
+    devices = matching_devices(rollout.deployment.selector)
+    if not devices:
+        return
+    terms = rollout_plan(rollout)
+    reached = sum(
+        cohort_of(terms, device.device_id, device.selectable) == CANARY for device in devices
+    )
+    counts = count_states(rollout)
+    room = len(devices)
+    if rollout.max_in_flight is not None:
+        # A reached device that has not finished holds a slot, whether it has polled or not.
+        finished = sum(n for s, n in counts.items() if s not in Installation.IN_FLIGHT_STATES)
+        room = min(room, rollout.max_in_flight - (reached - finished))
+    if rollout.offers_per_minute is not None:
+        minutes = (now - (rollout.exposed_at or now)).total_seconds() / 60
+        room = min(room, int(rollout.offers_per_minute * minutes))
+    if room > 0:
+        more = max(1, room * BUCKETS // len(devices))
+        buckets = min(reach, rollout.exposed_buckets + more)
+        steps.expose_more(rollout_id=rollout.pk, buckets=buckets, now=now)
+        rollout.exposed_buckets, rollout.exposed_at = buckets, now
+
+
+def _finish_abort(rollout: Rollout, now: datetime) -> bool:
+    """Ends an abort when no device reports the target any more, or after the offer's time."""
+    slug = rollout.deployment.model.slug
+    rows = list(latest_installations(rollout).select_related("device"))
+    touched = any(row.events.filter(state="committed").exists() for row in rows)
+    still_on = [row for row in rows if row.device.running.get(slug) == row.manifest_sha256]
+    aborted_at = rollout.events.filter(action="abort").values_list("at", flat=True).first()
+    limit = timedelta(seconds=settings.AVIARY_OFFER_TIMEOUT_SECONDS)
+    if still_on and aborted_at is not None and now - aborted_at < limit:
+        return False
+    reason = "every device is off the target"
+    if still_on:
+        reason = f"{len(still_on)} devices have not been heard of since the abort"
+    steps.finish_abort(rollout_id=rollout.pk, is_rolled_back=touched, reason=reason)
+    return True
