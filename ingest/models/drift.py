@@ -28,18 +28,12 @@ class DriftPolicy(models.Model):
     critical_error_rate = models.FloatField(default=0.05)
     warning_latency_ratio = models.FloatField(default=1.25)
     critical_latency_ratio = models.FloatField(default=2.0)
-    warning_changed_devices = models.FloatField(
-        default=0.01, help_text="Share of devices that may differ from their own past."
-    )
-    critical_changed_devices = models.FloatField(default=0.05)
     min_devices = models.PositiveIntegerField(default=20)
     min_samples_per_bin = models.PositiveIntegerField(
-        default=10, help_text="Effective records per bin below which nothing is called healthy."
+        default=10, help_text="Effective samples per bin below which nothing is concluded."
     )
     lookback_windows = models.PositiveIntegerField(
-        default=24,
-        validators=[MinValueValidator(1)],
-        help_text="Windows judged together. Less than a day takes night and day for drift.",
+        default=4, validators=[MinValueValidator(1)], help_text="Windows judged together."
     )
     interval_seconds = models.PositiveIntegerField(
         null=True, blank=True, help_text="Time between judgements; empty for one per window."

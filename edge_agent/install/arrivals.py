@@ -1,4 +1,4 @@
-"""Fetches a release: checks its needs, then makes each file and the manifest durable."""
+"""Brings a release here: its needs are checked, then each file and the manifest made durable."""
 
 import contextlib
 import dataclasses
@@ -16,18 +16,18 @@ from edge_agent.releases.state import ModelState, Release, Spending
 from edge_agent.releases.trust import Assignment, Manifest, ManifestFile
 
 
-class FetchFile(Protocol):
+class Fetcher(Protocol):
     """Makes one file of a release whole and durable in `blobs/`."""
 
     def __call__(self, file: ManifestFile, answer: dict[str, Any], ledger: Ledger) -> None: ...
 
 
-class ReleaseFetch:
+class Arrivals:
     def __init__(
         self,
         journal: Journal,
         config: InstallConfig,
-        fetch_file: FetchFile,
+        fetch: Fetcher,
         check_requirements: Callable[[Manifest], None],
         *,
         clock: Clock,
@@ -35,10 +35,10 @@ class ReleaseFetch:
         self.journal = journal
         self.config = config
         self.clock = clock
-        self.fetch_file = fetch_file
+        self.fetch = fetch
         self.check_requirements = check_requirements
 
-    def fetch_release(
+    def bring(
         self,
         slug: str,
         model: ModelState,
@@ -67,7 +67,7 @@ class ReleaseFetch:
         ledger = self._open_ledger(slug, manifest)
         try:
             for file in manifest.files:
-                self.fetch_file(file, answer, ledger)
+                self.fetch(file, answer, ledger)
         except Exception as error:
             with contextlib.suppress(DiskFullError, OSError):
                 ledger.settle()
