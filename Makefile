@@ -5,10 +5,11 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SERVER_STAMP := $(VENV)/.installed-server
 JOBS ?= auto
-SERVERS := $(BIN)/python -m servers --
+# They end with make, however make ends.
+SERVERS := $(BIN)/python -m servers --with-parent --
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-check run test bench-agent soak-agent bench-compress bench-decisions bench-agent-gpu lint format migrations native wasm wasm-check screenshots clean
+.PHONY: help install demo demo-check run test bench-agent soak-agent bench-compress bench-agent-gpu lint format migrations native wasm wasm-check screenshots clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 16
@@ -38,13 +39,13 @@ $(STAMP): $(SERVER_STAMP) requirements-dev.txt requirements-distill.txt
 install: $(STAMP) .venv-s3 .venv-openvino ## make the virtual environments
 
 demo: $(SERVER_STAMP) ## play the whole story, then serve until Ctrl-C (FRESH=1 starts over)
-	$(BIN)/python -m demo $(if $(FRESH),--fresh)
+	$(BIN)/python -m demo --with-parent $(if $(FRESH),--fresh)
 
 demo-check: $(SERVER_STAMP) ## play the story headless and verify every outcome
-	$(BIN)/python -m demo check
+	$(BIN)/python -m demo check --with-parent
 
 run: $(SERVER_STAMP) ## serve below var/ with SQLite, local files, Valkey and a worker
-	$(BIN)/python -m demo serve
+	$(BIN)/python -m demo serve --with-parent
 
 .PHONY: agent-wheel
 agent-wheel: $(SERVER_STAMP) ## build the edge agent's wheel into dist/, byte for byte the same each time
@@ -74,9 +75,6 @@ bench-agent: $(STAMP) ## measure the edge agent; the last line is JSON (PARTS="s
 
 bench-compress: .venv-bench ## measure compression; the last line is JSON (MODELS="digits-resnet" for some)
 	.venv-bench/bin/python -m benchmarks.compress $(MODELS) $(if $(BUDGET),--budget $(BUDGET))
-
-bench-decisions: $(STAMP) ## simulate gates, failure rules and alarms beside peers' rules (PARTS="gates" for some)
-	$(BIN)/python -m benchmarks.decisions $(PARTS)
 
 .PHONY: soak-agent-kill agent-matrix
 soak-agent-kill: $(STAMP) ## kill a real agent 500 times at random moments (KILLS=n); JSON last

@@ -66,6 +66,15 @@ def things_to_do() -> list[dict[str, str]]:
                 "url": reverse("admin:fleet_rollout_change", args=[rollout.pk]),
             }
         )
+    aside = InboxBatch.objects.set_aside().count()
+    if aside:
+        batches = "batches" if aside != 1 else "batch"
+        todo.append(
+            {
+                "text": f"{aside} {batches} of records could not be counted",
+                "url": reverse("admin:ingest_inboxbatch_changelist") + "?state__exact=failed",
+            }
+        )
     drifting = DeviceIncident.objects.firing().filter(kind=DeviceIncident.Kind.DRIFT)
     count = drifting.values("device").distinct().count()
     if count:

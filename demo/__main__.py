@@ -15,6 +15,7 @@ from demo.client import Api, ApiError
 from demo.narration import Narrator, StoryError
 from demo.stack import ADMIN, REPOSITORY, Stack
 from demo.story import CHAPTERS, Story
+from servers.kept import end_with_parent
 from servers.processes import ServerError
 
 VAR = REPOSITORY / "var"
@@ -27,11 +28,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m demo", description=__doc__)
     parser.add_argument("command", nargs="?", choices=list(HOMES), default="play")
     parser.add_argument("--fresh", action="store_true", help="forget the last run")
+    parser.add_argument(
+        "--with-parent", action="store_true", help="end when the starting process is gone"
+    )
     parser.add_argument("--open", action="store_true", help="open the browser at the end")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, _end)
     # A shell without job control starts background commands with SIGINT ignored.
     signal.signal(signal.SIGINT, _end)
+    if arguments.with_parent:
+        end_with_parent()
     is_check = arguments.command == "check"
     home = HOMES[arguments.command]
     VAR.mkdir(exist_ok=True)

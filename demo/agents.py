@@ -10,6 +10,7 @@ from typing import Any
 
 from demo import inputs
 from demo.stack import REPOSITORY
+from servers.kept import run
 from servers.processes import ManagedProcess
 
 RECORDS_PER_SECOND = 12.0
@@ -151,13 +152,5 @@ class Agent:
     def _call(
         self, *arguments: str, extra_environment: dict[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            self._command(*arguments),
-            cwd=REPOSITORY,
-            env={**self._environment(), **(extra_environment or {})},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        environment = {**self._environment(), **(extra_environment or {})}
+        return run(self._command(*arguments), cwd=REPOSITORY, env=environment)

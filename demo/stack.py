@@ -2,7 +2,6 @@
 
 import os
 import secrets
-import subprocess
 import sys
 from collections.abc import Mapping
 from functools import cached_property
@@ -11,6 +10,7 @@ from pathlib import Path
 import urllib3
 
 from edge_agent.packaging.build_wheel import build_wheel
+from servers.kept import run
 from servers.processes import ManagedProcess, free_port, is_listening
 from servers.valkey import ValkeyServer
 
@@ -137,15 +137,7 @@ class Stack:
         return process
 
     def _manage(self, env: Mapping[str, str], *arguments: str) -> str:
-        answer = subprocess.run(
-            [sys.executable, "manage.py", *arguments],
-            cwd=REPOSITORY,
-            env=dict(env),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        answer = run([sys.executable, "manage.py", *arguments], cwd=REPOSITORY, env=env)
         if answer.returncode:
             raise RuntimeError(f"manage.py {arguments[0]} failed:\n{answer.stderr[-2000:]}")
         return answer.stdout

@@ -12,13 +12,12 @@ A program that embeds it needs one class:
 import os
 from typing import TYPE_CHECKING, Any
 
+from edge_agent.version import RELEASED_ON, __version__
+
 if TYPE_CHECKING:
     from edge_agent.runtime import Runtime
 
-__version__ = "0.1.0"
-RELEASED_ON = "2026-11-25"
-"""The day of this version, or one before it. No clock that is right says less."""
-__all__ = ["Runtime", "__version__"]
+__all__ = ["RELEASED_ON", "Runtime", "__version__"]
 
 # ONNX Runtime's wheels report each process to their maker, from a database of their own below the
 # home folder, since 1.29; what a device or a server runs is its owner's business. An operator who

@@ -6,7 +6,6 @@ import time
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
-from edge_agent import __version__
 from edge_agent.config import Config, InferenceConfig
 from edge_agent.control.backoff import backoff_delay_s
 from edge_agent.control.client import DeviceClient, describe_capabilities, load_credentials
@@ -16,7 +15,7 @@ from edge_agent.exceptions import AgentError, NotEnrolledError
 from edge_agent.files import DiskFiles, make_dirs
 from edge_agent.install.decisions import SelfTestResult
 from edge_agent.install.download import Downloader
-from edge_agent.install.fetching import ReleaseFetcher
+from edge_agent.install.file_source import FileSource
 from edge_agent.install.installer import Installer
 from edge_agent.observation.sampling import Sampler
 from edge_agent.observation.spool import open_spool
@@ -24,6 +23,7 @@ from edge_agent.observation.upload import Uploader
 from edge_agent.releases.state import Layout
 from edge_agent.releases.trust import Manifest
 from edge_agent.serving.sessions import Sessions
+from edge_agent.version import __version__
 
 if TYPE_CHECKING:
     from edge_agent.inference.session import ModelSession
@@ -148,7 +148,7 @@ class Agent:
             config=self.config.install,
             device_id=self.config.device_id,
             trust_keys=credentials.trust_keys if credentials else (),
-            fetch=ReleaseFetcher(self.client, self.downloader, server_url=self.config.server_url),
+            fetch_file=FileSource(self.client, self.downloader, server_url=self.config.server_url),
             self_test=self._self_test,
             check_requirements=self._check_requirements,
             events=self.spool,

@@ -10,7 +10,6 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from edge_agent import __version__
 from edge_agent.agent import Agent, StopRequested, require_enrolled
 from edge_agent.config import SourceConfig
 from edge_agent.control.backoff import backoff_delay_s
@@ -27,6 +26,7 @@ from edge_agent.observation.spool_writer import SpoolWriter
 from edge_agent.serving.serving import Serving
 from edge_agent.serving.source import NpzSource
 from edge_agent.serving.watch import Watcher
+from edge_agent.version import __version__
 
 if TYPE_CHECKING:
     from edge_agent.inference.session import ModelSession

@@ -5,13 +5,13 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
-from edge_agent import __version__
 from edge_agent.config import Config
 from edge_agent.exceptions import StateError
 from edge_agent.files import DiskFiles
 from edge_agent.inference.providers import list_available
 from edge_agent.observation.spool import Spool
 from edge_agent.releases.state import Layout
+from edge_agent.version import __version__
 
 
 def describe_state(config: Config) -> dict[str, Any]:

@@ -11,6 +11,8 @@ from ingest.records import CheckedRecord
 _ENCODER = msgspec.msgpack.Encoder()
 _DECODER = msgspec.msgpack.Decoder()
 SCHEMA = 1
+MAX_PLAIN_BYTES = 256 * 1024 * 1024
+"""Far above what an intake of any setting packs; a damaged row cannot fill a worker's memory."""
 
 
 def pack_columns(records: Sequence[CheckedRecord], cohorts: Mapping[int, str]) -> bytes:
@@ -42,7 +44,11 @@ def pack_columns(records: Sequence[CheckedRecord], cohorts: Mapping[int, str]) -
 
 def unpack_columns(payload: bytes) -> dict[str, Any]:
     """What `pack_columns` packed: `releases`, `cohorts` and `columns`."""
-    body: dict[str, Any] = _DECODER.decode(zlib.decompress(payload))
+    inflater = zlib.decompressobj()
+    plain = inflater.decompress(payload, MAX_PLAIN_BYTES)
+    if not inflater.eof:
+        raise ValueError(f"The columns are cut short or larger than {MAX_PLAIN_BYTES} bytes.")
+    body: dict[str, Any] = _DECODER.decode(plain)
     if body.get("schema") != SCHEMA:
         raise ValueError(f"Inbox schema is {body.get('schema')}; expected {SCHEMA}.")
     return body

@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import Any
 
 from django.db import connection, models
+from django.db.models import Q
 
 
 class InboxQuerySet(models.QuerySet[Any]):
@@ -13,13 +14,19 @@ class InboxQuerySet(models.QuerySet[Any]):
         """Not yet counted, oldest first."""
         return self.filter(state="pending").order_by("id")
 
-    def claim(self, limit: int) -> "InboxQuerySet":
-        """Up to `limit` pending batches that no other worker holds; inside a transaction only.
+    def set_aside(self) -> "InboxQuerySet":
+        """Those that could not be counted and wait for a person."""
+        return self.filter(state="failed")
+
+    def claim(self, limit: int, now: datetime) -> "InboxQuerySet":
+        """Up to `limit` pending batches whose time has come and that no other worker holds;
+        inside a transaction only.
 
         Where the database cannot skip locked rows (SQLite), its single writer keeps others out.
         """
         skips = connection.features.has_select_for_update_skip_locked
-        return self.pending().select_for_update(skip_locked=skips)[:limit]
+        due = self.pending().filter(Q(retry_at__isnull=True) | Q(retry_at__lte=now))
+        return due.select_for_update(skip_locked=skips)[:limit]
 
 
 class WindowQuerySet(models.QuerySet[Any]):

@@ -17,6 +17,8 @@ from typing import Annotated, Any
 import msgspec
 
 from ingest.exceptions import BatchTooLargeError, MalformedBatchError, UnsupportedEncodingError
+from ingest.rules.bins import LATENCY_MAX_MS
+from registry.plain_text import is_storable, make_storable
 
 try:
     zstd: Any = importlib.import_module("backports.zstd")
@@ -31,9 +33,19 @@ _CHUNK_BYTES = 64 * 1024
 MAX_REPLACED = 64
 """Ids that one batch may replace: a batch of 5,000 is halved 13 times until one record is left."""
 
+MAX_FEATURE = 3.4028234663852886e38
+"""The largest number of 32 bits: inputs are no larger, and sums of squares of it stay finite."""
+MAX_CLASS_ID = 2**31 - 1
+"""For a model without a label map; counted as "other"."""
+RAW_CHARACTERS = 2000
+"""Kept of a rejected record."""
+REASON_CHARACTERS = 200
+
 Text = Annotated[str, msgspec.Meta(max_length=200)]
 BatchId = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
 _Replaced = Annotated[list[BatchId], msgspec.Meta(max_length=MAX_REPLACED)]
+#: What the columns, the database and a device's counter can hold.
+_Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 
 
 class Record(msgspec.Struct, omit_defaults=True):
@@ -43,11 +55,11 @@ class Record(msgspec.Struct, omit_defaults=True):
     latency_ms: float
     model_version: Text
     confidence: float | None = None
-    class_id: int | None = None
+    class_id: _Int64 | None = None
     model: Text | None = None
     request_hash: Text | None = None
-    record_id: Text | int | None = None
-    seq: int | None = None
+    record_id: Text | _Int64 | None = None
+    seq: _Int64 | None = None
     provider: Text | None = None
     features: Annotated[list[float], msgspec.Meta(max_length=64)] | None = None
     error: Text | None = None
@@ -181,6 +193,10 @@ def decode_batch(body: bytes, max_records: int) -> RawBatch:
         convert = _record_of_value
     if len(items) > max_records:
         raise BatchTooLargeError(f"{len(items)} records; at most {max_records} are taken.")
+    if not all(map(is_storable, (device_id or "", batch_id or "", *replaces))):
+        raise MalformedBatchError(
+            "Not a batch: an id holds U+0000 or a lone surrogate, which no database keeps."
+        )
     return RawBatch(device_id, batch_id or digest, [convert(item) for item in items], replaces)
 
 
@@ -208,25 +224,27 @@ def _record_of_raw(raw: msgspec.Raw) -> tuple[Record | None, str, Any]:
     try:
         return msgspec.json.decode(raw, type=Record), "", None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        return None, str(error)[:200], bytes(raw)[:2000].decode("utf-8", "replace")
+        return None, str(error), bytes(raw)[:RAW_CHARACTERS].decode("utf-8", "replace")
 
 
 def _record_of_value(value: Any) -> tuple[Record | None, str, Any]:
     try:
         return msgspec.convert(value, type=Record), "", None
-    except msgspec.ValidationError as error:
-        return None, str(error)[:200], repr(value)[:2000]
+    except (msgspec.ValidationError, UnicodeEncodeError) as error:
+        return None, str(error), repr(value)
 
 
 def parse_time(value: str | float) -> float | None:
-    """Unix seconds of RFC 3339 text or of a number; None when it is neither."""
+    """Unix seconds of RFC 3339 text or of a number; None when it is neither, or before 1970."""
     if isinstance(value, str):
         try:
             moment = datetime.fromisoformat(value.replace("z", "Z"))
-            return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+            seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
         except (ValueError, OverflowError):
             return None
-    return float(value) if math.isfinite(value) and 0 <= value < 1e11 else None
+    else:
+        seconds = float(value)
+    return seconds if math.isfinite(seconds) and 0 <= seconds < 1e11 else None
 
 
 def check_batch(
@@ -243,15 +261,15 @@ def check_batch(
     seen: set[str | int] = set()
     for index, (record, reason, raw) in enumerate(batch.records):
         if record is None:
-            result.rejected.append((index, reason, raw))
+            result.rejected.append(_rejection(index, reason, raw))
             continue
         release = releases.get((record.model, record.model_version))
         problem = _problem(record, release)
         at = parse_time(record.timestamp)
         if not problem and at is None:
-            problem = "timestamp is neither RFC 3339 text nor Unix seconds"
+            problem = "timestamp is neither RFC 3339 text nor Unix seconds since 1970"
         if problem or release is None or at is None:
-            result.rejected.append((index, problem, repr(msgspec.to_builtins(record))[:2000]))
+            result.rejected.append(_rejection(index, problem, repr(msgspec.to_builtins(record))))
             continue
         if record.record_id is not None:
             if record.record_id in seen:
@@ -271,13 +289,34 @@ def check_batch(
     return result
 
 
+def _rejection(index: int, reason: str, raw: Any) -> tuple[int, str, str]:
+    """A rejected record as it can be kept: cut, and with what no text column holds escaped."""
+    return (
+        index,
+        make_storable(reason)[:REASON_CHARACTERS],
+        make_storable(str(raw)[:RAW_CHARACTERS])[:RAW_CHARACTERS],
+    )
+
+
+_TEXTS = (
+    "timestamp", "model_version", "model", "request_hash", "record_id", "provider", "error",
+)  # fmt: skip
+
+
 def _problem(record: Record, release: Release | None) -> str:
-    """Why the record cannot be used; empty when it can."""
+    """Why the record cannot be used; empty when it can.
+
+    Whatever is added up has a range in which sums of squares of any number of records stay finite.
+    """
+    for name in _TEXTS:
+        text = getattr(record, name)
+        if isinstance(text, str) and not is_storable(text):
+            return f"{name} holds U+0000 or a lone surrogate"
     if release is None:
         model = f" of model {record.model}" if record.model else ""
         return f"model_version {record.model_version!r}{model} is not known for this device"
-    if not math.isfinite(record.latency_ms) or record.latency_ms < 0:
-        return f"latency_ms is {record.latency_ms}; expected a finite number of at least 0"
+    if not 0 <= record.latency_ms <= LATENCY_MAX_MS:
+        return f"latency_ms is {record.latency_ms}; expected 0 to {LATENCY_MAX_MS:.0f} (a day)"
     has_error = bool(record.error)
     if record.confidence is None:
         if not has_error:
@@ -289,9 +328,11 @@ def _problem(record: Record, release: Release | None) -> str:
             return "class_id is absent and no error is given"
     elif record.class_id < 0 or (release.labels and record.class_id >= release.labels):
         return f"class_id is {record.class_id}; the label map has {release.labels} entries"
+    elif record.class_id > MAX_CLASS_ID:
+        return f"class_id is {record.class_id}; expected at most {MAX_CLASS_ID}"
     if record.features is not None:
-        if not all(math.isfinite(value) for value in record.features):
-            return "features holds a number that is not finite"
+        if not all(abs(value) <= MAX_FEATURE for value in record.features):
+            return f"features holds a number that is not finite or beyond ±{MAX_FEATURE:.3g}"
         if release.features is not None and len(record.features) != release.features:
             return f"features has {len(record.features)} values; expected {release.features}"
     return ""

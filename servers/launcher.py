@@ -4,7 +4,6 @@ import contextlib
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -12,9 +11,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 
+from servers.kept import Kept
 from servers.objects import ObjectServer
 from servers.postgres import PostgresServer
-from servers.processes import die_with_parent
 from servers.valkey import ValkeyServer
 
 
@@ -29,31 +28,35 @@ def temporary_directory(prefix: str) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def running_servers(*, is_durable: bool = False) -> Iterator[dict[str, str]]:
-    """Yield an environment in which all three servers answer.
+def running_servers(*, is_durable: bool = False) -> Iterator[tuple[dict[str, str], list[Path]]]:
+    """Yield an environment in which all three servers answer, and the folders that they use.
 
     Args:
         is_durable: keep PostgreSQL's fsync on, for durability tests and honest benchmarks.
     """
     environment = dict(os.environ)
+    folders: list[Path] = []
     with contextlib.ExitStack() as stack:
-        home = stack.enter_context(temporary_directory("aviary-home-"))
+
+        def make_folder(name: str) -> Path:
+            folders.append(stack.enter_context(temporary_directory(f"aviary-{name}-")))
+            return folders[-1]
+
+        home = make_folder("home")
         environment.setdefault("AVIARY_HOME", str(home))
         if "S3_ENDPOINT_URL" not in environment:
-            objects = ObjectServer(stack.enter_context(temporary_directory("aviary-s3-")))
+            objects = ObjectServer(make_folder("s3"))
             stack.callback(objects.stop)
             environment.update(objects.start().environment)
         if "REDIS_URL" not in environment:
-            valkey = ValkeyServer(stack.enter_context(temporary_directory("aviary-valkey-")))
+            valkey = ValkeyServer(make_folder("valkey"))
             stack.callback(valkey.stop)
             environment["REDIS_URL"] = valkey.start().url
         if "DATABASE_URL" not in environment:
-            postgres = PostgresServer(
-                stack.enter_context(temporary_directory("aviary-pg-")), is_durable=is_durable
-            )
+            postgres = PostgresServer(make_folder("pg"), is_durable=is_durable)
             stack.callback(postgres.stop)
             environment["DATABASE_URL"] = postgres.start().url
-        yield environment
+        yield environment, folders
 
 
 def run_with_servers(command: Sequence[str], *, is_durable: bool = False) -> int:
@@ -64,13 +67,9 @@ def run_with_servers(command: Sequence[str], *, is_durable: bool = False) -> int
 
     signal.signal(signal.SIGTERM, end)
     started = time.monotonic()
-    with running_servers(is_durable=is_durable) as environment:
+    with running_servers(is_durable=is_durable) as (environment, folders):
         print(f"servers up in {time.monotonic() - started:.2f} s", file=sys.stderr, flush=True)
-        child = subprocess.Popen(
-            list(command),
-            env=environment,
-            preexec_fn=die_with_parent(signal.SIGTERM),
-        )
+        child = Kept(command, env=environment, stdin=None, is_foreground=True, scratch=folders)
         try:
             return child.wait()
         except KeyboardInterrupt:

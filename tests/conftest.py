@@ -14,10 +14,14 @@ from django.core.cache import cache
 from django.test import Client
 from rest_framework.test import APIClient
 
+from servers.kept import end_with_parent
+
 
 def pytest_configure() -> None:
     """Give each parallel worker a Redis database of its own; pytest-django makes PostgreSQL's."""
     worker = os.environ.get("PYTEST_XDIST_WORKER", "")
+    if worker:
+        end_with_parent()
     if settings.REDIS_URL and worker.startswith("gw"):
         parts = urlsplit(settings.REDIS_URL)
         location = urlunsplit(parts._replace(path=f"/{int(worker[2:]) + 1}"))

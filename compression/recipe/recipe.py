@@ -13,7 +13,8 @@ from compression.recipe.alignment import decide_alignment
 from compression.recipe.parameters import PASSES, Parameter
 
 SCHEMA = "compress/1"
-ISA_NAMES = ("x86-vnni", "x86-avx2", "arm64", "npu")
+# The first is the default: right on every processor, see docs/adr/0014.
+ISA_NAMES = ("portable", "x86-vnni", "x86-avx2", "arm64", "npu")
 MIN_MEMORY_BYTES = 512 * 1024**2
 
 
@@ -30,7 +31,7 @@ class Target:
     """Where the variant is to run."""
 
     runtime: str = "onnxruntime"
-    isa: str = "x86-vnni"
+    isa: str = "portable"
     threads: int = 1
     batch: int = 1
 

@@ -11,7 +11,6 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from edge_agent import RELEASED_ON, __version__
 from edge_agent.cli.ownership import find_foreign
 from edge_agent.config import Config
 from edge_agent.control.client import DeviceClient, load_credentials
@@ -20,9 +19,10 @@ from edge_agent.exceptions import AgentError, AnswerError, StateError
 from edge_agent.files import DiskFiles
 from edge_agent.inference.providers import check_provider, list_available
 from edge_agent.observation.spool import Spool
-from edge_agent.releases.holdings import Holdings
+from edge_agent.releases.release_store import ReleaseStore
 from edge_agent.releases.state import Layout, StateStore
 from edge_agent.releases.trust import parse_version
+from edge_agent.version import RELEASED_ON, __version__
 
 MIN_RUNTIME = "1.20"
 MAX_CLOCK_OFF_S = 300.0
@@ -254,7 +254,7 @@ def check_state(config: Config) -> list[Check]:
     except (StateError, OSError) as error:
         advice = "restart the agent: it rebuilds the state; then look for a failing disk"
         return [Check("state", False, str(error), advice)]
-    holdings = _open_holdings(config, layout)
+    release_store = _open_release_store(config, layout)
     checks = []
     if layout.state.with_suffix(".corrupt").exists():
         detail = "state.json was damaged once and has been rebuilt"
@@ -269,7 +269,7 @@ def check_state(config: Config) -> list[Check]:
             advice = "look for restarts and power cuts during its self-test"
             checks.append(Check(f"model {slug}", False, detail, advice))
         for release in filter(None, (model.current, model.previous)):
-            if holdings is not None and not holdings.is_whole(release):
+            if release_store is not None and not release_store.is_whole(release):
                 detail = f"{release.version} is damaged on the disk"
                 advice = "restart the agent: it fetches it anew; then look for a failing disk"
                 checks.append(Check(f"model {slug}", False, detail, advice))
@@ -280,7 +280,7 @@ def check_state(config: Config) -> list[Check]:
     return checks or [Check("state", True, f"{len(state.models) if state else 0} models")]
 
 
-def _open_holdings(config: Config, layout: Layout) -> Holdings | None:
+def _open_release_store(config: Config, layout: Layout) -> ReleaseStore | None:
     """What is needed to verify releases; None without credentials, which has a check of its own."""
     files = DiskFiles()
     try:
@@ -289,7 +289,9 @@ def _open_holdings(config: Config, layout: Layout) -> Holdings | None:
         return None
     if credentials is None:
         return None
-    return Holdings(files, layout, device_id=config.device_id, trust_keys=credentials.trust_keys)
+    return ReleaseStore(
+        files, layout, device_id=config.device_id, trust_keys=credentials.trust_keys
+    )
 
 
 def check_spool(config: Config) -> list[Check]:

@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
-from edge_agent import __version__
 from edge_agent.control.enrolment import default_config_path, default_home
+from edge_agent.version import __version__
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -62,10 +62,13 @@ def build_parser() -> argparse.ArgumentParser:
     wasm.add_argument("images", type=Path, help="npy of uint8 images [N, height, width, channels]")
     wasm.add_argument("--model", default="")
     wasm.add_argument("--runs", type=int, default=200)
-    spool = add("spool", "records waiting for upload, and those set aside")
-    spool.add_argument("action", choices=("stat", "flush", "export", "aside", "requeue", "discard"))
-    spool.add_argument("ids", type=int, nargs="*", help="of records set aside, as `aside` says")
-    spool.add_argument("--all", action="store_true", help="every record set aside")
+    spool = add("spool", "records waiting for upload, and dead letters")
+    actions = ("stat", "flush", "export", "dead-letters", "aside", "requeue", "discard")
+    spool.add_argument("action", choices=actions)
+    spool.add_argument(
+        "ids", type=int, nargs="*", help="of dead letters, as `dead-letters` lists them"
+    )
+    spool.add_argument("--all", action="store_true", help="every dead letter")
     doctor = add("doctor", "what is wrong with this device")
     doctor.add_argument("--json", action="store_true")
     return parser

@@ -29,13 +29,17 @@ def spool(config: Config, arguments: argparse.Namespace) -> int:
             case "export":
                 for row in spool.export():
                     print(json.dumps(row))
-            case "aside":
-                for row in spool.aside.rows():
+            case "dead-letters" | "aside":  # "aside" is the name of older agents
+                for row in spool.dead_letters.rows():
                     print(json.dumps(row))
             case action:
                 if arguments.all == bool(arguments.ids):
-                    raise AgentError(f"spool {action} takes the ids of records set aside, or --all")
-                act = spool.aside.requeue if action == "requeue" else spool.aside.discard
+                    raise AgentError(f"spool {action} takes the ids of dead letters, or --all")
+                act = (
+                    spool.dead_letters.requeue
+                    if action == "requeue"
+                    else spool.dead_letters.discard
+                )
                 done = act(None if arguments.all else arguments.ids)
                 print(json.dumps({"requeued" if action == "requeue" else "discarded": done}))
                 return 0 if done or arguments.all else 1

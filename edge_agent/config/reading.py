@@ -38,6 +38,9 @@ SECTIONS: dict[str, type] = {
     "sandbox": SandboxConfig,
 }
 
+RENAMED = {("spool", "aside_max_rows"): "dead_letters_max_rows"}
+"""Keys by which older agents called a setting; files with them still load."""
+
 
 def load_config(path: str | os.PathLike[str]) -> Config:
     """The settings in the TOML file `path`; `AVIARY_JOIN_TOKEN` in the environment wins.
@@ -88,6 +91,7 @@ def parse_config(document: dict[str, Any], *, base: Path) -> Config:
 
 
 def build(kind: type[T], values: dict[str, Any], section: str) -> T:
+    values = {RENAMED.get((section, name), name): value for name, value in values.items()}
     fields = {f.name: f for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
     unknown = set(values) - set(fields)
     if unknown:

@@ -131,8 +131,8 @@ class SpoolConfig:
     """In a row, before a batch is passed over and others are tried in its place."""
     suspect_span_s: float = 60.0
     """Between the first of these failures and the last, at least."""
-    aside_max_rows: int = 1000
-    """Records set aside that are kept; a sixteenth of `max_bytes` holds for them too."""
+    dead_letters_max_rows: int = 1000
+    """Dead letters that are kept; a sixteenth of `max_bytes` holds for them too."""
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from edge_agent import __version__
 from edge_agent.config import Config
 from edge_agent.control.transport import Answer, Transport
 from edge_agent.exceptions import AnswerError, NotEnrolledError, NotTheServerError, PublishedError
 from edge_agent.files import FileLayer, write_atomic
 from edge_agent.releases.state import Layout
 from edge_agent.releases.trust import TrustKey, parse_trust_keys
+from edge_agent.version import __version__
 
 TOKEN = re.compile(r"[\x21-\x7e]{1,1024}")
 NONCE = re.compile(r"[0-9a-f]{64}")

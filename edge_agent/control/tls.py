@@ -14,13 +14,13 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
-from edge_agent import RELEASED_ON
 from edge_agent.exceptions import (
     CertificateError,
     ConfigurationError,
     TlsError,
     TransferError,
 )
+from edge_agent.version import RELEASED_ON
 
 logger = logging.getLogger(__name__)
 

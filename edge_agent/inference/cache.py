@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from edge_agent.inference.session import Result
+    from edge_agent.inference.result import Result
 
 
 def blake2b_digest(data: Any, seed: int) -> bytes:

@@ -19,14 +19,14 @@ from edge_agent.clock import Clock, read_system_clock
 from edge_agent.config import InstallConfig
 from edge_agent.exceptions import DiskFullError
 from edge_agent.files import FileLayer
-from edge_agent.install.arrivals import Arrivals, Fetcher
 from edge_agent.install.decisions import Act, Decision, SelfTestResult, decide
-from edge_agent.install.fallbacks import Fallbacks
+from edge_agent.install.fetch import FetchFile, ReleaseFetch
 from edge_agent.install.journal import EventSink, Journal
+from edge_agent.install.rollback import Rollback
 from edge_agent.install.trials import Trials
 from edge_agent.install.trusted_time import estimate_time
 from edge_agent.install.verification import verify_answer
-from edge_agent.releases.holdings import Holdings
+from edge_agent.releases.release_store import ReleaseStore
 from edge_agent.releases.state import AgentState, Layout, ModelState
 from edge_agent.releases.trust import Assignment, Manifest, TrustKey
 
@@ -42,7 +42,7 @@ class Installer:
         config: InstallConfig,
         device_id: str,
         trust_keys: tuple[TrustKey, ...],
-        fetch: Fetcher,
+        fetch_file: FetchFile,
         self_test: Callable[[Manifest], SelfTestResult],
         check_requirements: Callable[[Manifest], None],
         events: EventSink,
@@ -56,13 +56,15 @@ class Installer:
         """
         self.device_id = device_id
         self.trust_keys = trust_keys
-        self.holdings = Holdings(files, layout, device_id=device_id, trust_keys=trust_keys)
+        self.release_store = ReleaseStore(files, layout, device_id=device_id, trust_keys=trust_keys)
         self.journal = Journal(files, layout, events, read_clock=read_clock)
-        self.arrivals = Arrivals(
-            self.journal, config, fetch, check_requirements, clock=clock or read_system_clock()
+        self.release_fetch = ReleaseFetch(
+            self.journal, config, fetch_file, check_requirements, clock=clock or read_system_clock()
         )
-        self.trials = Trials(self.journal, self.holdings, self_test, max_tries=config.max_tries)
-        self.fallbacks = Fallbacks(self.journal, self.holdings)
+        self.trials = Trials(
+            self.journal, self.release_store, self_test, max_tries=config.max_tries
+        )
+        self.rollback = Rollback(self.journal, self.release_store)
 
     @property
     def state(self) -> AgentState:
@@ -73,13 +75,13 @@ class Installer:
 
         A disk that takes no more writes stops none of it for long: what runs goes on running.
         """
-        self.journal.restore(self.holdings)
-        for slug in sorted({*self.state.models, *self.holdings.factory_models()}):
+        self.journal.restore(self.release_store)
+        for slug in sorted({*self.state.models, *self.release_store.factory_models()}):
             try:
                 self._boot_model(slug)
             except (DiskFullError, OSError) as error:
                 logger.error("model %s: left as it is: %s", slug, error)
-        self.holdings.sweep(self.state)
+        self.release_store.sweep(self.state)
 
     def apply(self, slug: str, answer: dict[str, Any]) -> bool:
         """Acts on an assignment answer for `slug`; True when the model to run has changed.
@@ -88,8 +90,8 @@ class Installer:
             PublishedError: a rule of the protocol is broken; nothing has changed.
             TransferError, DiskFullError: the files could not be had now; asking again is right.
         """
-        self.journal.restore(self.holdings)
-        signers = self.holdings.read_signers(slug)
+        self.journal.restore(self.release_store)
+        signers = self.release_store.read_signers(slug)
         self.journal.forget_lost_signer(slug, signers=signers, keys=self.trust_keys)
         assignment, manifest = self.verify(slug, answer)
         model = self.state.model(slug)
@@ -104,7 +106,7 @@ class Installer:
         elif decision.act is not Act.NOTHING:
             if decision.act is Act.INSTALL:
                 assert manifest is not None
-                self.arrivals.bring(slug, model, assignment, manifest, answer)
+                self.release_fetch.fetch_release(slug, model, assignment, manifest, answer)
             return self.trials.run(slug)
         return False
 
@@ -125,11 +127,11 @@ class Installer:
 
         False, and nothing has changed, when there is no other.
         """
-        return self.fallbacks.roll_back(slug, code=code, detail=detail)
+        return self.rollback.roll_back(slug, code=code, detail=detail)
 
-    def mend(self, slug: str) -> None:
+    def recover(self, slug: str) -> None:
         """The current release is damaged on disk: run another one, and let a poll refetch it."""
-        self.fallbacks.mend(slug)
+        self.rollback.recover(slug)
 
     def cancel(self, assignment_id: str) -> None:
         """Forgets a trial whose assignment the server has taken back."""
@@ -182,7 +184,7 @@ class Installer:
         self.journal.accept(model, assignment, answer)
         if is_new:
             self.journal.report(assignment.assignment_id, "committed", "removed")
-        self.holdings.sweep(self.state)
+        self.release_store.sweep(self.state)
         return had
 
     def _boot_model(self, slug: str) -> None:
@@ -190,9 +192,9 @@ class Installer:
             self.trials.run(slug)
         self.trials.run_candidates(slug)
         model = self.state.model(slug)
-        if model.current is not None and not self.holdings.is_whole(model.current):
-            self.mend(slug)
+        if model.current is not None and not self.release_store.is_whole(model.current):
+            self.recover(slug)
         elif model.current is None and model.trial is None and model.action != "remove":
-            model.current = self.fallbacks.find(slug, model)
+            model.current = self.rollback.find(slug, model)
             if model.current is not None:
                 self.journal.save()

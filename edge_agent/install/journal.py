@@ -7,14 +7,14 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-from edge_agent import RELEASED_ON
 from edge_agent.exceptions import DiskFullError, StateError
 from edge_agent.files import FileLayer, write_atomic
 from edge_agent.install.trusted_time import Witnesses, choose_signed_time
-from edge_agent.releases.holdings import Holdings
 from edge_agent.releases.rebuild import rebuild_state
+from edge_agent.releases.release_store import ReleaseStore
 from edge_agent.releases.state import AgentState, Layout, ModelState, StateStore
 from edge_agent.releases.trust import Assignment, TrustKey
+from edge_agent.version import RELEASED_ON
 
 logger = logging.getLogger(__name__)
 
@@ -62,12 +62,12 @@ class Journal:
             self.state = self.store.load() or AgentState()
             raise
 
-    def restore(self, holdings: Holdings) -> None:
+    def restore(self, release_store: ReleaseStore) -> None:
         """Rebuilds a state that is missing or damaged from the documents that are still there."""
         if self._is_state_known:
             return
-        assignments = holdings.read_assignments()
-        manifests = holdings.whole_manifests()
+        assignments = release_store.read_assignments()
+        manifests = release_store.whole_manifests()
         self.state = rebuild_state(
             assignments=assignments, manifests=manifests, decisions=self.store.load_decisions()
         )

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from edge_agent.install.decisions import SelfTestResult
 from edge_agent.install.journal import Journal
-from edge_agent.releases.holdings import Holdings
+from edge_agent.releases.release_store import ReleaseStore
 from edge_agent.releases.state import ModelState, Release
 from edge_agent.releases.trust import Manifest
 
@@ -16,14 +16,14 @@ class Trials:
     def __init__(
         self,
         journal: Journal,
-        holdings: Holdings,
+        release_store: ReleaseStore,
         self_test: Callable[[Manifest], SelfTestResult],
         *,
         max_tries: int,
     ) -> None:
         """`max_tries`: interrupted tries of one release before it is blocked."""
         self.journal = journal
-        self.holdings = holdings
+        self.release_store = release_store
         self.self_test = self_test
         self.max_tries = max_tries
         self.unable: dict[str, SelfTestResult] = {}
@@ -40,7 +40,7 @@ class Trials:
             detail = f"{model.tries} tries were interrupted"
             self._block(model, trial, "self_test_interrupted", detail, "rolled_back")
             return False
-        if not self.holdings.is_whole(trial):
+        if not self.release_store.is_whole(trial):
             # Not the release's fault: forget the trial, the next poll fetches the files again.
             model.forget_trial()
             journal.save()
@@ -48,7 +48,7 @@ class Trials:
         model.tries += 1
         journal.save()
         journal.report(trial.assignment_id, "trial", "", f"try {model.tries}")
-        result = self.self_test(self.holdings.load_manifest(trial.manifest_sha256))
+        result = self.self_test(self.release_store.load_manifest(trial.manifest_sha256))
         if result.is_passed:
             self._commit(slug, model, trial, result.detail)
         elif result.is_device_fault:
@@ -63,20 +63,20 @@ class Trials:
             model = self.journal.state.model(slug)
             if model.current is not None or model.trial is not None:
                 return
-            model.trial, model.tries = self.holdings.first_whole(model.candidates[:1]), 0
+            model.trial, model.tries = self.release_store.first_whole(model.candidates[:1]), 0
             del model.candidates[:1]
             self.journal.save()
             self.run(slug)
 
     def _commit(self, slug: str, model: ModelState, trial: Release, detail: str) -> None:
         # In one write: whatever is lost, `current` names a release that has passed.
-        model.previous = model.current or self.holdings.first_whole(model.candidates)
+        model.previous = model.current or self.release_store.first_whole(model.candidates)
         model.current, model.candidates, model.is_watched = trial, [], True
         model.forget_trial()
         self.journal.save()
         logger.info("model %s committed %s (%s)", slug, trial.version, trial.variant)
         self.journal.report(trial.assignment_id, "committed", "", detail)
-        self.holdings.sweep(self.journal.state)
+        self.release_store.sweep(self.journal.state)
 
     def _block(self, model: ModelState, trial: Release, code: str, detail: str, state: str) -> None:
         model.blocked[trial.manifest_sha256] = f"{code}: {detail}"
@@ -85,7 +85,7 @@ class Trials:
         logger.error("release %s is blocked: %s %s", trial.version, code, detail)
         self.journal.report(trial.assignment_id, state, code, detail)
         # Not left lying for a rebuild of the state to find.
-        self.holdings.sweep(self.journal.state)
+        self.release_store.sweep(self.journal.state)
 
     def _give_up(self, model: ModelState, trial: Release, result: SelfTestResult) -> None:
         """Forgets the trial without blocking its release, which is not to blame."""

@@ -3,7 +3,6 @@
 from datetime import datetime
 from typing import Any
 
-from edge_agent import __version__
 from edge_agent.releases.factory import read_manifest
 from edge_agent.releases.state import ModelState
 from edge_agent.releases.trust import (
@@ -17,6 +16,7 @@ from edge_agent.releases.trust import (
     parse_assignment,
     verify_envelope,
 )
+from edge_agent.version import __version__
 
 
 def verify_answer(

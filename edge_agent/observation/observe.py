@@ -16,7 +16,8 @@ from edge_agent.observation.monitor import Thresholds, read_resources
 from edge_agent.releases.state import Layout
 
 if TYPE_CHECKING:
-    from edge_agent.inference.session import ModelSession, Result
+    from edge_agent.inference.result import Result
+    from edge_agent.inference.session import ModelSession
     from edge_agent.observation.drift import Change, DriftMonitor
 
 logger = logging.getLogger(__name__)

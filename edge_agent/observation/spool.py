@@ -17,7 +17,7 @@ from typing import Any
 
 from edge_agent.clock import Clock, read_system_clock
 from edge_agent.config import SpoolConfig
-from edge_agent.observation.aside import MAX_REPLACED, Aside
+from edge_agent.observation.dead_letters import MAX_REPLACED, DeadLetters
 from edge_agent.observation.spool_file import IDLE_LOG_BYTES, SpoolFile
 
 logger = logging.getLogger(__name__)
@@ -82,7 +82,7 @@ class Spool:
         self._lock = threading.RLock()
         self._file = SpoolFile(path, config.max_bytes)
         self._db = self._file.db
-        self.aside = Aside(self._file, self._lock, config.aside_max_rows)
+        self.dead_letters = DeadLetters(self._file, self._lock, config.dead_letters_max_rows)
         with self._file.transaction():
             self._db.execute(
                 "INSERT OR IGNORE INTO boot (boot_id) VALUES (?)", (self.clock.boot_id,)
@@ -217,8 +217,8 @@ class Spool:
             self._db.execute("DELETE FROM batch WHERE batch_id = ?", (batch_id,))
         return parts
 
-    def set_aside(self, batch_id: str, reasons: Sequence[str]) -> int:
-        """Sets aside a batch the server will not take; returns its number of rows.
+    def dead_letter(self, batch_id: str, reasons: Sequence[str]) -> int:
+        """Makes dead letters of a batch that the server will not take; returns its number of rows.
 
         Args:
             reasons: one for each of its records, or one for all of them.
@@ -237,7 +237,7 @@ class Spool:
                 for (priority,), record in zip(priorities, batch.records, strict=True)
             ]
             given = list(reasons) if len(reasons) == number else [*reasons[:1]] * number
-            self.aside.add(batch_id, rows, given, json.dumps(batch.replaces))
+            self.dead_letters.add(batch_id, rows, given, json.dumps(batch.replaces))
             self._forget(batch_id)
         return number
 
@@ -285,9 +285,9 @@ class Spool:
     def stat(self) -> dict[str, int]:
         """Rows and bytes waiting, and what became of the others since the spool was made.
 
-        `aside` are the records set aside now, `refused` all that ever were. `dropped`, what is
+        `aside` are the dead letters now, `refused` all that ever were. `dropped`, what is
         lost, is the sum of `dropped_full` (no space), `dropped_busy` (the disk could not keep up)
-        and `aside_dropped` (set aside, and past that cap or discarded by a person); `rejected` are
+        and `aside_dropped` (dead letters past their cap or discarded by a person); `rejected` are
         single records of batches that the server took.
         """
         with self._lock:
@@ -295,7 +295,7 @@ class Spool:
             (events,) = self._db.execute("SELECT COUNT(*) FROM event WHERE NOT is_sent").fetchone()
             counters = dict(self._db.execute("SELECT name, value FROM counter").fetchall())
             found = {"records": rows, "events": events, "bytes": self._file.disk_bytes()}
-            found["aside"] = self.aside.count()
+            found["aside"] = self.dead_letters.count()
         names = ("uploaded", "rejected", "refused", "dropped_full", "dropped_busy", "aside_dropped")
         found |= {name: counters.get(name, 0) for name in names}
         # What an agent counted before it told the reasons apart.

@@ -4,7 +4,8 @@ A request that fails says nothing yet: the server may be down for everybody, or 
 record. The difference is what else it takes meanwhile. So a batch that keeps failing becomes a
 suspect and is passed over for a while; something else goes up in its place; and only a suspect that
 fails again after the server took something else is to blame. It is halved until one record is left,
-and that one is set aside. While nothing at all is taken, as in an outage, nobody is to blame.
+and that one becomes a dead letter. While nothing at all is taken, as in an outage, nobody is to
+blame.
 """
 
 import enum
@@ -22,7 +23,7 @@ for each time that it failed, lest a fault that comes every so many requests alw
 class Verdict(enum.Enum):
     WAIT = "wait"
     SPLIT = "split"
-    SET_ASIDE = "set_aside"
+    DEAD_LETTER = "dead_letter"
 
 
 @dataclass
@@ -110,7 +111,7 @@ class Suspicion:
         if rows > 1:
             return Verdict.SPLIT
         is_sure = is_definite or record.failures >= self.least_failures
-        return Verdict.SET_ASIDE if is_sure else Verdict.WAIT
+        return Verdict.DEAD_LETTER if is_sure else Verdict.WAIT
 
     def note_probe_failed(self, batch_id: str) -> None:
         self._probes_failed.add(batch_id)

@@ -1,9 +1,9 @@
-"""Sends what the spool holds; deletes what was acknowledged, sets aside what is to blame.
+"""Sends what the spool holds; deletes what was acknowledged; keeps dead letters.
 
 Failed requests are of three kinds. The server says that it is busy or does not know this device:
-wait. It says of each record, or of one record alone, that it will not have it: set aside. Anything
-else, a 500 or no answer at all, may be an outage or the fault of one record; `suspicion.py` tells
-them apart by what else the server takes.
+wait. It says of each record, or of one record alone, that it will not have it: a dead letter.
+Anything else, a 500 or no answer at all, may be an outage or the fault of one record;
+`suspicion.py` tells them apart by what else the server takes.
 """
 
 import logging
@@ -110,18 +110,18 @@ class Uploader:
         return taken
 
     def _settle(self, batch: Batch, error: TransferError) -> bool:
-        """True when the batch was halved or set aside, so that the rest can go on."""
+        """True when the batch was halved or is dead letters now, so that the rest can go on."""
         rows = len(batch.records)
         is_definite = False
         if isinstance(error, AnswerError):
             rejected = error.details.get("rejected")
             if error.status == 422 and isinstance(rejected, list) and rejected:
                 # Read record by record, and none of them was of use.
-                self._set_aside(batch, error, [str(item) for item in rejected])
+                self._dead_letter(batch, error, [str(item) for item in rejected])
                 return True
             if error.status == 413:
                 if rows == 1:
-                    self._set_aside(batch, error, [])
+                    self._dead_letter(batch, error, [])
                     return True
                 self.limit = max(1, rows // 2)
                 logger.warning("batch too large; sending %d records at a time", self.limit)
@@ -144,18 +144,20 @@ class Uploader:
         )
         if verdict is Verdict.WAIT:
             return False
-        if verdict is Verdict.SET_ASIDE:
-            self._set_aside(batch, error, [])
+        if verdict is Verdict.DEAD_LETTER:
+            self._dead_letter(batch, error, [])
             return True
         logger.warning("%d records are refused together; sending them by halves: %s", rows, error)
         self.suspicion.note_split(batch.batch_id, self.spool.split(batch.batch_id), now_s)
         return True
 
-    def _set_aside(self, batch: Batch, error: TransferError, each: list[str]) -> None:
-        rows = self.spool.set_aside(batch.batch_id, each or [str(error)])
+    def _dead_letter(self, batch: Batch, error: TransferError, each: list[str]) -> None:
+        rows = self.spool.dead_letter(batch.batch_id, each or [str(error)])
         self.suspicion.forget(batch.batch_id)
         self._probes.discard(batch.batch_id)
-        logger.error("the server does not take %d records, set aside: %s", rows, error)
+        logger.error(
+            "the server does not take %d records; they are dead letters now: %s", rows, error
+        )
 
     def upload_events(self) -> set[str]:
         """Sends pending events; returns the assignments that the server says are aborted."""

@@ -11,8 +11,9 @@ import numpy as np
 
 from edge_agent.config import SandboxConfig
 from edge_agent.exceptions import GuestError, GuestRefusedError, InputError
+from edge_agent.inference.result import Result
 from edge_agent.inference.scores import ScoreReader, Scores
-from edge_agent.inference.session import Inputs, ModelSession, Result
+from edge_agent.inference.session import Inputs, ModelSession
 from edge_agent.sandbox.compiled import CompiledCache
 from edge_agent.sandbox.guest_instance import ACTIVATIONS, GuestModel
 from edge_agent.sandbox.sandbox import Sandbox

@@ -18,7 +18,8 @@ from edge_agent.serving.health import Traffic
 from edge_agent.serving.slots import ModelSlot
 
 if TYPE_CHECKING:
-    from edge_agent.inference.session import Array, Inputs, ModelSession, Result
+    from edge_agent.inference.result import Array, Result
+    from edge_agent.inference.session import Inputs, ModelSession
     from edge_agent.releases.trust import Manifest
 
 logger = logging.getLogger(__name__)

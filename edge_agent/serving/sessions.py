@@ -50,9 +50,9 @@ class Sessions:
         model = installer.state.model(slug)
         if model.current is None:
             raise InferenceError(f"model {slug} has no committed release")
-        if not installer.holdings.is_whole(model.current):
+        if not installer.release_store.is_whole(model.current):
             raise BlobCorruptError(f"release {model.current.version} of {slug} is damaged on disk")
-        manifest = installer.holdings.load_manifest(model.current.manifest_sha256)
+        manifest = installer.release_store.load_manifest(model.current.manifest_sha256)
         path = place_files(manifest, self.layout, self.files)
         # numpy and the runtime come with it: an agent without a model does not pay for them.
         from edge_agent.inference.session import ModelSession
@@ -81,7 +81,7 @@ class Sessions:
         kept = installer.state.kept_manifests() | self._running()
         prune_cache(self.layout.optimised, kept)
         try:
-            manifests = [installer.holdings.load_manifest(digest) for digest in kept]
+            manifests = [installer.release_store.load_manifest(digest) for digest in kept]
         except BlobCorruptError:
             return  # which modules it uses is not known
         guests = [manifest.file_of_role("processor") for manifest in manifests]
@@ -101,7 +101,7 @@ class Sessions:
             return
         except BlobCorruptError as error:
             logger.error("%s", error)
-            installer.mend(slug)
+            installer.recover(slug)
         except AgentError as error:
             logger.error("model %s does not load: %s", slug, error)
             if not installer.roll_back(slug, code=error.code, detail="does not load"):

@@ -1,17 +1,33 @@
-"""What arrived, for looking at only."""
+"""What arrived, and what became of it."""
 
-from django.contrib import admin
+from django.contrib import admin, messages
+from django.db.models import QuerySet
+from django.http import HttpRequest
 
 from ingest.models import InboxBatch, RejectedRecord, Window
+from ingest.services.aggregation import retry_batches
 from registry.admin.base import ReadOnlyAdmin
-from registry.admin.columns import time_column
+from registry.admin.columns import state_column, time_column
+
+STATE_COLOURS = {"Pending": "info", "Done": "success", "Set aside": "danger"}
 
 
 @admin.register(InboxBatch)
 class InboxBatchAdmin(ReadOnlyAdmin):
-    """What devices posted, before and after it was added up."""
+    """What devices posted, before and after it was added up.
 
-    list_display = ["batch_id", "device", "received", "accepted", "state", "problem"]
+    A batch that could not be is set aside with its error; *Count again* gives it another chance.
+    """
+
+    list_display = [
+        "batch_id",
+        "device",
+        "received",
+        "accepted",
+        "state_label",
+        "attempts",
+        "problem",
+    ]
     list_filter = ["state", "received_at"]
     list_select_related = ["device"]
     search_fields = ["batch_id", "device__device_id"]
@@ -22,7 +38,24 @@ class InboxBatchAdmin(ReadOnlyAdmin):
     empty_hint = "No batch has arrived. Devices post their records here once an agent classifies."
     exclude = ["payload"]
 
+    actions = ["count_again", "export_csv"]
+
     received = time_column("Received", "received_at")
+    state_label = state_column("State", "state", STATE_COLOURS)
+
+    def has_retry_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("ingest.change_inboxbatch")
+
+    @admin.action(description="Count again", permissions=["retry"])
+    def count_again(self, request: HttpRequest, queryset: QuerySet[InboxBatch]) -> None:
+        chosen = list(queryset.values_list("pk", flat=True))
+        count = retry_batches(batch_ids=chosen, actor=request.user.get_username())
+        if count:
+            self.message_user(
+                request, f"{count} will be counted again with the next run.", messages.SUCCESS
+            )
+        else:
+            self.message_user(request, "None of these was set aside.", messages.WARNING)
 
 
 @admin.register(RejectedRecord)

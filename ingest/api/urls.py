@@ -3,10 +3,12 @@
 from django.urls import path
 from rest_framework.routers import SimpleRouter
 
+from ingest.api import inbox
 from ingest.api import views as api
 
 router = SimpleRouter()
 router.register("drift", api.DriftViewSet, basename="drift")
+router.register("inbox", inbox.InboxViewSet, basename="inbox")
 router.register("incidents", api.IncidentViewSet, basename="incident")
 
 urlpatterns = [

@@ -28,12 +28,18 @@ class DriftPolicy(models.Model):
     critical_error_rate = models.FloatField(default=0.05)
     warning_latency_ratio = models.FloatField(default=1.25)
     critical_latency_ratio = models.FloatField(default=2.0)
+    warning_changed_devices = models.FloatField(
+        default=0.01, help_text="Share of devices that may differ from their own past."
+    )
+    critical_changed_devices = models.FloatField(default=0.05)
     min_devices = models.PositiveIntegerField(default=20)
     min_samples_per_bin = models.PositiveIntegerField(
-        default=10, help_text="Effective samples per bin below which nothing is concluded."
+        default=10, help_text="Effective records per bin below which nothing is called healthy."
     )
     lookback_windows = models.PositiveIntegerField(
-        default=4, validators=[MinValueValidator(1)], help_text="Windows judged together."
+        default=24,
+        validators=[MinValueValidator(1)],
+        help_text="Windows judged together. Less than a day takes night and day for drift.",
     )
     interval_seconds = models.PositiveIntegerField(
         null=True, blank=True, help_text="Time between judgements; empty for one per window."

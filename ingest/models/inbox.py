@@ -11,7 +11,7 @@ class InboxBatch(models.Model):
     class State(models.TextChoices):
         PENDING = "pending", "Pending"
         DONE = "done", "Done"
-        FAILED = "failed", "Failed"
+        FAILED = "failed", "Set aside"
 
     MAX_ATTEMPTS = 5
 
@@ -25,6 +25,9 @@ class InboxBatch(models.Model):
     state = models.CharField(max_length=8, choices=State, default=State.PENDING)
     attempts = models.PositiveSmallIntegerField(default=0)
     problem = models.CharField(max_length=500, blank=True)
+    retry_at = models.DateTimeField(
+        null=True, blank=True, help_text="Not tried again before, after an attempt that failed."
+    )
     aggregated_at = models.DateTimeField(null=True, blank=True)
 
     objects = InboxQuerySet.as_manager()

@@ -1,57 +1,34 @@
-"""From the counts of a slice's devices to a level per metric; values in, values out."""
+"""From the counts of a slice's devices to a level per metric.
+
+Too little evidence keeps a metric from being called healthy. It never keeps harm from being found:
+a test on few effective records is a weak test, but an honest one.
+"""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from ingest.rules import bins, distances
-from ingest.rules import psi as drift
+from ingest.rules.changed_devices import DeviceChange, count_changes
+from ingest.rules.clustering import describe_side
+from ingest.rules.judgement import (
+    CHANGED_DEVICES,
+    Judgement,
+    Policy,
+    Table,
+    counts_table,
+    missing_evidence,
+    side_of,
+)
+from ingest.rules.laws import Law, MeanLaw, OtherLaw, ShareLaw
+from ingest.rules.levels import settle_levels
+from ingest.rules.psi_judgement import judge_psi
 from ingest.rules.windows import WindowCounts, sum_counts
 
+__all__ = ["Judgement", "Policy", "judge_psi", "judge_slice", "settle_levels"]
 MIN_RATE_SAMPLES = 50
-
-
-@dataclass(frozen=True)
-class Policy:
-    """The limits of one model; see the model `DriftPolicy` for each field."""
-
-    rule: str = "equivalence"
-    warning_psi: float = drift.WARNING_PSI
-    critical_psi: float = drift.CRITICAL_PSI
-    warning_confidence_drop: float = 0.05
-    critical_confidence_drop: float = 0.10
-    warning_error_rate: float = 0.01
-    critical_error_rate: float = 0.05
-    warning_latency_ratio: float = 1.25
-    critical_latency_ratio: float = 2.0
-    min_devices: int = 20
-    min_samples_per_bin: int = 10
-    lookback_windows: int = 4
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """One metric of one slice. `p_warning` and `p_critical` are None where nothing was tested."""
-
-    metric: str
-    slice: str = "all"
-    status: str = "insufficient"
-    value: float | None = None
-    threshold: float | None = None
-    threshold_critical: float | None = None
-    lower_bound: float | None = None
-    n: int = 0
-    n_eff: float = 0.0
-    n_reference: int = 0
-    devices: int = 0
-    design_effect: float | None = None
-    bins: int = 0
-    p_warning: float | None = None
-    p_critical: float | None = None
-    q_value: float | None = None
-    details: dict[str, Any] = field(default_factory=dict)
 
 
 def judge_slice(
@@ -60,17 +37,21 @@ def judge_slice(
     feature_suffix: str,
     devices: Sequence[WindowCounts],
     policy: Policy,
+    changes: Sequence[DeviceChange] | None = None,
 ) -> list[Judgement]:
     """All metrics of one slice, tested but not yet given a level (see `settle_levels`).
 
     Args:
         name: the slice, `all` or `label=value`.
-        reference: the baseline's profile; None when there is none.
+        reference: the baseline's profile; None when there is none. Its `groups`, where it has
+            them, are the counts of the devices it was made of.
         feature_suffix: what the windows append to a feature's name for this baseline's edges.
         devices: one entry per device: its counts over the judged period.
         policy: the limits.
+        changes: what the devices' own tests say; None where they were not made.
     """
     profile = reference or {}
+    groups = [WindowCounts.from_json(group) for group in profile.get("groups") or []]
     judged = [
         judge_psi(
             "prediction_psi",
@@ -79,6 +60,7 @@ def judge_slice(
             policy,
             is_ordered=False,
             labels=[*profile.get("labels", []), "other"],
+            reference_groups=[group.classes for group in groups],
         ),
         judge_psi(
             "confidence_psi",
@@ -86,9 +68,10 @@ def judge_slice(
             [device.confidence for device in devices],
             policy,
             positions=bins.confidence_midpoints(),
+            reference_groups=[group.confidence for group in groups],
         ),
-        _judge_confidence_drop(profile, devices, policy),
-        _judge_latency(profile, devices, policy),
+        _judge_confidence_drop(profile, devices, policy, groups),
+        _judge_latency(profile, devices, policy, groups),
         _judge_rate("error_rate", [(d.errors, d.n) for d in devices], policy),
         _judge_rate("nonfinite_rate", [(d.nonfinite, d.n) for d in devices], policy),
     ]
@@ -101,160 +84,102 @@ def judge_slice(
                 [device.features.get(key, []) for device in devices],
                 policy,
                 positions=distances.bin_positions(feature["edges"]),
+                reference_groups=[group.features.get(feature["name"], []) for group in groups],
             )
         )
+    if changes is not None:
+        judged.append(judge_changed_devices(changes, policy))
     return [replace(item, slice=name) for item in judged]
 
 
-def _table(rows: Sequence[Sequence[int]], width: int) -> np.ndarray[Any, Any]:
-    table = np.zeros((len(rows), width))
-    for index, row in enumerate(rows):
-        table[index, : min(len(row), width)] = row[:width]
-    return table
+@dataclass(frozen=True)
+class _Mean:
+    mean: float
+    variance: float
+    """Of the mean."""
+    df: float
+    n_eff: float
 
 
-def _effect(table: np.ndarray[Any, Any], policy: Policy) -> tuple[int, float | None]:
-    """Devices with counts and their design effect; 1 where a single device is enough."""
-    moments = drift.cluster_moments(table)
-    effect = drift.design_effect(moments)
-    if effect is None and moments.devices and policy.min_devices <= 1:
-        effect = 1.0
-    return moments.devices, effect
-
-
-def judge_psi(
-    metric: str,
-    reference: Sequence[int] | None,
-    per_device: Sequence[Sequence[int]],
-    policy: Policy,
-    is_ordered: bool = True,
-    labels: Sequence[str] | None = None,
-    positions: np.ndarray[Any, Any] | None = None,
-) -> Judgement:
-    """The PSI of one metric with its noncentral chi-square test on effective sample sizes."""
-    n = int(sum(sum(row) for row in per_device))
-    if not reference or sum(reference) <= 0:
-        return Judgement(metric, status="no_reference", n=n, devices=len(per_device))
-    table = _table(per_device, len(reference))
-    plan = drift.merge_plan(reference, is_ordered)
-    if max(plan) == 0:  # A reference in almost one bin: a coarser share still shows a move out.
-        plan = drift.merge_plan(reference, is_ordered, 0.005)
-    merged_reference = drift.merge_bins(reference, plan)
-    merged = np.array([drift.merge_bins(row, plan) for row in table])
-    current = merged.sum(axis=0) if len(merged) else np.zeros(len(merged_reference))
-    devices, effect = _effect(merged, policy) if len(merged) else (0, None)
-    width = len(merged_reference)
-    totals = table.sum(axis=0) if len(table) else np.zeros(len(reference))
-    base = Judgement(
-        metric,
-        n=n,
-        n_reference=int(sum(reference)),
-        devices=devices,
-        design_effect=effect,
-        n_eff=n / effect if effect else 0.0,
-        bins=width,
-        details={
-            "plan": plan,
-            "reference": merged_reference.tolist(),
-            "current": current.tolist(),
-            "labels": list(labels) if labels else None,
-        },
-    )
-    if n == 0 or width < 2:
-        reason = "no records" if n == 0 else "the reference lies in one bin"
-        return replace(base, details={**base.details, "reason": reason})
-    psi = drift.population_stability_index(merged_reference, current)
-    base.details.update(
-        contributions=drift.psi_contributions(merged_reference, current).tolist(),
-        jensen_shannon=distances.jensen_shannon_distance(reference, totals),
-        l_infinity=distances.l_infinity(reference, totals),
-    )
-    if positions is not None:
-        base.details["wasserstein_sigma"] = distances.standardised_wasserstein(
-            reference, totals, positions
-        )
-    base = replace(base, value=psi)
-    need = policy.min_samples_per_bin * width
-    if base.devices < policy.min_devices or effect is None or base.n_eff < need:
-        base.details["reason"] = (
-            f"{base.devices} of {policy.min_devices} devices, "
-            f"{base.n_eff:.0f} of {need} effective samples"
-        )
-        return base
-    if policy.rule == "fixed":
-        return replace(
-            base,
-            status="tested",
-            threshold=policy.warning_psi,
-            threshold_critical=policy.critical_psi,
-            p_warning=0.0 if psi > policy.warning_psi else 1.0,
-            p_critical=0.0 if psi > policy.critical_psi else 1.0,
-        )
-    k = drift.sampling_scale(sum(reference), base.n_eff)
-    return replace(
-        base,
-        status="tested",
-        threshold=drift.psi_threshold(width, k, policy.warning_psi),
-        threshold_critical=drift.psi_threshold(width, k, policy.critical_psi),
-        lower_bound=drift.psi_lower_bound(psi, width, k),
-        p_warning=drift.psi_p_value(psi, width, k, policy.warning_psi),
-        p_critical=drift.psi_p_value(psi, width, k, policy.critical_psi),
-    )
+def _mean(table: Table, positions: Table) -> _Mean:
+    """A mean over records of clustered devices (Cochran 1977, sec. 9A); one row: records alone."""
+    totals = table.sum(axis=0)
+    n = float(totals.sum())
+    mean = float((totals * positions).sum() / n)
+    # A bin's width has a variance of its own.
+    width = float(positions[1] - positions[0]) if len(positions) > 1 else 0.0
+    alone = float((totals * (positions - mean) ** 2).sum() / n) + width**2 / 12
+    rows = table[table.sum(axis=1) > 0]
+    variance, df = alone / n, max(n - 1, 1.0)
+    if len(rows) > 1:
+        sums = rows @ positions - rows.sum(axis=1) * mean
+        clustered = len(rows) / (len(rows) - 1) * float((sums**2).sum()) / n**2
+        variance, df = max(variance, clustered), len(rows) - 1.0
+    return _Mean(mean, variance, df, alone / variance)
 
 
 def _judge_confidence_drop(
-    profile: Mapping[str, Any], devices: Sequence[WindowCounts], policy: Policy
+    profile: Mapping[str, Any],
+    devices: Sequence[WindowCounts],
+    policy: Policy,
+    groups: Sequence[WindowCounts],
 ) -> Judgement:
     metric = "confidence_drop"
     reference = (profile.get("confidence") or {}).get("counts")
     n = sum(device.confidence_n for device in devices)
     if not reference or sum(reference) <= 0:
         return Judgement(metric, status="no_reference", n=n, devices=len(devices))
-    table = _table([device.confidence for device in devices], len(reference))
-    # Clustering of the mean: as that of the halves around the reference's median.
-    half = int(np.searchsorted(np.cumsum(reference), sum(reference) / 2))
-    halves = np.column_stack([table[:, :half].sum(axis=1), table[:, half:].sum(axis=1)])
-    count, effect = _effect(halves, policy) if n else (0, None)
-    n_eff = n / effect if effect else 0.0
-    details: dict[str, Any] = {}
-    if n:
-        accuracy = distances.estimate_accuracy(table.sum(axis=0), profile.get("calibration"))
-        details["estimated_accuracy"] = accuracy
-    base = Judgement(metric, n=n, n_reference=int(sum(reference)), devices=count, n_eff=n_eff,
-                     design_effect=effect, bins=len(reference), details=details)  # fmt: skip
-    if not n:
-        return base
-    drop = distances.mean_drop(
-        reference, table.sum(axis=0), bins.confidence_midpoints(), sum(reference), max(n_eff, 1)
+    table = counts_table([device.confidence for device in devices], len(reference))
+    table = table[table.sum(axis=1) > 0]
+    base = Judgement(
+        metric, n=n, n_reference=int(sum(reference)), devices=len(table), bins=len(reference)
     )
-    base = replace(base, value=drop.drop)
-    if count < policy.min_devices or n_eff < MIN_RATE_SAMPLES:
-        details["reason"] = f"{count} of {policy.min_devices} devices, {n_eff:.0f} samples"
-        return base
-    warning, critical = policy.warning_confidence_drop, policy.critical_confidence_drop
-    return replace(
+    if not len(table):
+        return replace(base, details={"reason": "no records"})
+    positions = bins.confidence_midpoints()
+    now = _mean(table, positions)
+    by_group = counts_table([group.confidence for group in groups], len(reference))
+    then = _mean(by_group if by_group.sum() else np.asarray([reference], float), positions)
+    accuracy = distances.estimate_accuracy(table.sum(axis=0), profile.get("calibration"))
+    base = replace(
         base,
-        status="tested",
-        threshold=drop.threshold(warning),
-        threshold_critical=drop.threshold(critical),
-        p_warning=drop.p_value(warning),
-        p_critical=drop.p_value(critical),
+        value=then.mean - now.mean,
+        n_eff=now.n_eff,
+        design_effect=float(table.sum()) / now.n_eff,
+        details={"estimated_accuracy": accuracy},
     )
+    if len(table) < 2 and policy.min_devices > 1:
+        base.details["reason"] = missing_evidence(len(table), now.n_eff, MIN_RATE_SAMPLES, policy)
+        return base
+    is_enough = len(table) >= policy.min_devices and now.n_eff >= MIN_RATE_SAMPLES
+    if not is_enough:
+        base.details["reason"] = missing_evidence(len(table), now.n_eff, MIN_RATE_SAMPLES, policy)
+    variance = then.variance + now.variance
+    # Welch (1947) and Satterthwaite (1946).
+    df = variance**2 / (then.variance**2 / then.df + now.variance**2 / now.df)
+    margins = (policy.warning_confidence_drop, policy.critical_confidence_drop)
+    laws = tuple(MeanLaw(margin, float(np.sqrt(variance)), df) for margin in margins)
+    return replace(base, status="tested", laws=(laws[0], laws[1]), is_enough=is_enough)
 
 
 def _judge_latency(
-    profile: Mapping[str, Any], devices: Sequence[WindowCounts], policy: Policy
+    profile: Mapping[str, Any],
+    devices: Sequence[WindowCounts],
+    policy: Policy,
+    groups: Sequence[WindowCounts] = (),
 ) -> Judgement:
     """p95 against the reference's: more than 5 % of latencies above ratio x reference p95."""
+    metric = "latency_p95_ratio"
     total = sum_counts(devices)
     reference = {
         int(key): count for key, count in (profile.get("latency") or {}).get("counts", {}).items()
     }
+    heard = [device for device in devices if device.latency_n]
     base = Judgement(
-        "latency_p95_ratio",
+        metric,
         n=total.latency_n,
         n_reference=sum(reference.values()),
-        devices=sum(1 for device in devices if device.latency_n),
+        devices=len(heard),
         details={
             f"p{round(q * 100)}_ms": bins.latency_quantile_ms(total.latency, q)
             for q in (0.5, 0.95, 0.99)
@@ -266,65 +191,78 @@ def _judge_latency(
         return replace(base, status="no_reference")
     if current is None:
         return base
-    tests = []
-    effect: float | None = None
+    # The reference's own error: its 95th percentile lies below this one in 99 of 100 cases.
+    split = _above(groups, bins.latency_bin(limit))
+    worth = base.n_reference / describe_side(split, split.sum(axis=0)).effect if groups else 0.0
+    rank = 0.95 + 2.326 * (0.95 * 0.05 / max(worth or base.n_reference, 1)) ** 0.5
+    cautious = bins.latency_quantile_ms(reference, min(rank, 1.0)) or limit
+    laws: list[Law] = []
+    side = None
     for ratio in (policy.warning_latency_ratio, policy.critical_latency_ratio):
-        edge = bins.latency_bin(limit * ratio)
-        over = [sum(c for i, c in d.latency.items() if i > edge) for d in devices]
-        split = [[o, d.latency_n - o] for o, d in zip(over, devices, strict=True)]
-        _, found = _effect(np.array(split, dtype=float), policy)
-        effect = found if effect is None else effect
-        tests.append(distances.rate_p_value(sum(over), total.latency_n, 0.05, found or 1.0))
-    n_eff = total.latency_n / effect if effect else 0.0
-    base = replace(base, value=current / limit, design_effect=effect, n_eff=n_eff)
+        table = _above(heard, bins.latency_bin(cautious * ratio))
+        side = side_of(table)
+        share = float(table[:, 0].sum() / total.latency_n)
+        laws.append(OtherLaw(ShareLaw(side.n_eff, 0.05), share, ratio))
+    assert side is not None
+    is_enough = len(heard) >= policy.min_devices and side.n_eff >= 2 * MIN_RATE_SAMPLES
+    base = replace(base, value=current / limit, design_effect=side.effect, n_eff=side.n_eff)
     base.details["reference_p95_ms"] = limit
-    if base.devices < policy.min_devices or n_eff < 2 * MIN_RATE_SAMPLES:
+    if not is_enough:
+        base.details["reason"] = missing_evidence(
+            len(heard), side.n_eff, 2 * MIN_RATE_SAMPLES, policy
+        )
+    if len(heard) < 2 and policy.min_devices > 1:
         return base
-    return replace(
-        base,
-        status="tested",
-        threshold=policy.warning_latency_ratio,
-        threshold_critical=policy.critical_latency_ratio,
-        p_warning=tests[0],
-        p_critical=tests[1],
-    )
+    return replace(base, status="tested", laws=(laws[0], laws[1]), is_enough=is_enough)
+
+
+def _above(devices: Sequence[WindowCounts], edge: int) -> Table:
+    """Latencies above the bin `edge` and not, per device, shape (devices, 2)."""
+    rows = []
+    for device in devices:
+        over = sum(count for index, count in device.latency.items() if index > edge)
+        rows.append([over, sum(device.latency.values()) - over])
+    return np.asarray(rows, dtype=float).reshape(-1, 2)
 
 
 def _judge_rate(metric: str, rows: Sequence[tuple[int, int]], policy: Policy) -> Judgement:
     failures, n = sum(row[0] for row in rows), sum(row[1] for row in rows)
-    devices, effect = (
-        _effect(np.array([[f, total - f] for f, total in rows], dtype=float), policy)
-        if n
-        else (0, None)
-    )
-    n_eff = n / effect if effect else 0.0
-    base = Judgement(metric, value=failures / n if n else None, n=n, n_eff=n_eff, devices=devices,
-                     design_effect=effect, details={"failures": failures})  # fmt: skip
-    if devices < policy.min_devices or n_eff < MIN_RATE_SAMPLES:
+    base = Judgement(metric, value=failures / n if n else None, n=n, details={"failures": failures})
+    if not n:
         return base
-    delta = effect or 1.0
-    return replace(
-        base,
-        status="tested",
-        threshold=policy.warning_error_rate,
-        threshold_critical=policy.critical_error_rate,
-        p_warning=distances.rate_p_value(failures, n, policy.warning_error_rate, delta),
-        p_critical=distances.rate_p_value(failures, n, policy.critical_error_rate, delta),
+    table = np.array([[f, total - f] for f, total in rows if total], dtype=float)
+    side = side_of(table)
+    base = replace(base, devices=len(table), design_effect=side.effect, n_eff=side.n_eff)
+    is_enough = len(table) >= policy.min_devices and side.n_eff >= MIN_RATE_SAMPLES
+    if not is_enough:
+        base.details["reason"] = missing_evidence(len(table), side.n_eff, MIN_RATE_SAMPLES, policy)
+    if len(table) < 2 and policy.min_devices > 1:
+        return base
+    laws = (
+        ShareLaw(side.n_eff, policy.warning_error_rate),
+        ShareLaw(side.n_eff, policy.critical_error_rate),
     )
+    return replace(base, status="tested", laws=laws, is_enough=is_enough)
 
 
-def settle_levels(judged: Sequence[Judgement]) -> list[Judgement]:
-    """Gives each tested judgement its level, holding the false discovery rate at 1 %.
-
-    The family is every tested metric of every slice of one evaluation.
-    """
-    tested = [index for index, item in enumerate(judged) if item.status == "tested"]
-    warning = drift.benjamini_hochberg([judged[i].p_warning or 0.0 for i in tested])
-    critical = drift.benjamini_hochberg([judged[i].p_critical or 0.0 for i in tested])
-    result = list(judged)
-    for index, q_warning, q_critical in zip(tested, warning, critical, strict=True):
-        status = "healthy"
-        if q_warning < 1 - drift.LEVEL:
-            status = "critical" if q_critical < 1 - drift.LEVEL else "warning"
-        result[index] = replace(judged[index], status=status, q_value=q_warning)
-    return result
+def judge_changed_devices(changes: Sequence[DeviceChange], policy: Policy) -> Judgement:
+    """The share of devices that changed, tested exactly against what is tolerated."""
+    changed, tested, by_metric = count_changes(changes)
+    base = Judgement(
+        CHANGED_DEVICES,
+        n=tested,
+        n_eff=float(tested),
+        devices=tested,
+        details={"changed": changed, "by_metric": dict(by_metric)},
+    )
+    if not tested:
+        base.details["reason"] = "no device has a past of its own yet"
+        return base
+    is_enough = tested >= policy.min_devices
+    if not is_enough:
+        base.details["reason"] = missing_evidence(tested, tested, 0, policy)
+    laws = (
+        ShareLaw(tested, policy.warning_changed_devices),
+        ShareLaw(tested, policy.critical_changed_devices),
+    )
+    return replace(base, status="tested", value=changed / tested, laws=laws, is_enough=is_enough)

@@ -157,7 +157,7 @@ def sampling_scale(n_reference: float, n_current: float) -> float:
     return 1 / n_reference + 1 / n_current
 
 
-def psi_threshold(bins: int, k: float, true_psi: float, level: float = LEVEL) -> float:
+def psi_threshold(bins: float, k: float, true_psi: float, level: float = LEVEL) -> float:
     """PSI that a population with exactly `true_psi` exceeds with probability 1 - `level`."""
     df, shift = bins - 1, true_psi / k
     if shift > _NORMAL_ABOVE:
@@ -165,8 +165,11 @@ def psi_threshold(bins: int, k: float, true_psi: float, level: float = LEVEL) ->
     return float(k * stats.ncx2.ppf(level, df, shift))
 
 
-def psi_p_value(psi: float, bins: int, k: float, true_psi: float) -> float:
-    """Probability of a PSI of at least `psi` when the true one is `true_psi`."""
+def psi_p_value(psi: float, bins: float, k: float, true_psi: float) -> float:
+    """Probability of a PSI of at least `psi` when the true one is `true_psi`.
+
+    `bins` may be a fraction where the degrees of freedom were corrected for clustering.
+    """
     df, shift, x = bins - 1, true_psi / k, psi / k
     if shift > _NORMAL_ABOVE:
         return float(stats.norm.sf(x, df + shift, np.sqrt(2 * (df + 2 * shift))))
@@ -175,7 +178,7 @@ def psi_p_value(psi: float, bins: int, k: float, true_psi: float) -> float:
     return float(stats.ncx2.sf(x, df, shift))
 
 
-def psi_lower_bound(psi: float, bins: int, k: float, level: float = LEVEL) -> float:
+def psi_lower_bound(psi: float, bins: float, k: float, level: float = LEVEL) -> float:
     """Largest true PSI that `psi` rules out at `level`; 0 when it does not rule out no change."""
     if stats.chi2.sf(psi / k, bins - 1) > 1 - level:
         return 0.0
@@ -196,11 +199,5 @@ def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
     """
     if not len(p_values):
         return []
-    p = np.asarray(p_values, dtype=float)
-    order = np.argsort(p)
-    scaled = p[order] * len(p) / np.arange(1, len(p) + 1)
-    adjusted = np.minimum(np.minimum.accumulate(scaled[::-1])[::-1], 1.0)
-    result = np.empty(len(p))
-    result[order] = adjusted
-    values: list[float] = result.tolist()
+    values: list[float] = stats.false_discovery_control(np.asarray(p_values, float)).tolist()
     return values

@@ -16,9 +16,12 @@ from ingest.exceptions import ForeignDeviceError, MalformedBatchError
 from ingest.models import InboxBatch, RejectedRecord
 from ingest.selectors.releases import known_releases
 from registry.models import Model
+from registry.plain_text import is_storable
 
 logger = logging.getLogger(__name__)
 REASONS_ANSWERED = 20
+REJECTED_KEPT = 50
+"""Rejected records of one batch that are kept whole for people; the answer names all of them."""
 
 
 def receive_batch(
@@ -45,10 +48,14 @@ def receive_batch(
     repeated = _find_batch(device, batch.batch_id)
     if repeated is not None:
         return repeated.answer()
-    names = {record.model_version for record, _, _ in batch.records if record is not None}
+    names = {
+        record.model_version
+        for record, _, _ in batch.records
+        if record is not None and is_storable(record.model_version)
+    }
     releases = known_releases(device, names)
     checked = records.check_batch(batch, releases, received_at.timestamp())
-    rejected = [{"index": index, "reason": reason[:200]} for index, reason, _ in checked.rejected]
+    rejected = [{"index": index, "reason": reason} for index, reason, _ in checked.rejected]
     if not checked.accepted:
         raise MalformedBatchError(
             f"None of {len(batch.records)} records is usable.",
@@ -73,8 +80,8 @@ def receive_batch(
                 return {"accepted": 0, "duplicates": len(batch.records), "rejected": []}
             row.save(force_insert=True)
             RejectedRecord.objects.bulk_create(
-                RejectedRecord(batch=row, index=index, reason=reason[:200], raw=str(raw)[:2000])
-                for index, reason, raw in checked.rejected
+                RejectedRecord(batch=row, index=index, reason=reason, raw=raw)
+                for index, reason, raw in checked.rejected[:REJECTED_KEPT]
             )
     except IntegrityError:
         # The same batch arrived twice at the same moment and the other one was first.

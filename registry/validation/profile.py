@@ -15,6 +15,8 @@ CONFIDENCE_BINS = 64
 FEATURE_BINS = 64
 LATENCY_GAMMA = 1.05
 FEATURE_NAMES = ("input_mean", "input_std")
+ROUNDING = 1e-6
+"""What 32-bit arithmetic may differ by, relative to the numbers it adds up: 2**-24 some times."""
 
 FloatArray = NDArray[np.float64]
 
@@ -52,15 +54,35 @@ def input_features(inputs: NDArray[Any]) -> FloatArray:
     return np.stack([flat.mean(axis=1), flat.std(axis=1)], axis=1)
 
 
-def quantile_edges(values: FloatArray) -> list[float]:
-    """63 rising edges that cut the values into 64 bins of about equal counts."""
-    edges = np.quantile(values, np.arange(1, FEATURE_BINS) / FEATURE_BINS)
-    return [float(edge) for edge in np.maximum.accumulate(edges)]
+def quantile_edges(values: FloatArray, resolution: float = 0.0) -> list[float]:
+    """63 rising edges that cut the values into 64 bins of about equal counts.
+
+    No edge lies on a value: a device that describes the same input in other precision must find the
+    same bin. Values closer than `resolution` are one value; it gets a bin of its own, with an edge
+    on each side, so that a constant feature that moves up or down leaves its bin.
+    """
+    edges = np.maximum.accumulate(np.quantile(values, np.arange(1, FEATURE_BINS) / FEATURE_BINS))
+    lower = edges - resolution
+    if resolution > 0:
+        # Of the edges at one value all but the first go to its other side.
+        is_repeated = np.concatenate([[False], np.diff(edges) <= resolution])
+        lower = np.where(is_repeated, edges + resolution, lower)
+    return [float(edge) for edge in np.maximum.accumulate(lower)]
 
 
-def feature_profile(name: str, values: FloatArray) -> dict[str, Any]:
-    """One feature: entry i of counts holds edges[i - 1] <= value < edges[i]."""
-    edges = quantile_edges(values)
+def feature_profile(
+    name: str, values: FloatArray, resolution: float | None = None
+) -> dict[str, Any]:
+    """One feature: entry i of counts holds edges[i - 1] <= value < edges[i].
+
+    Args:
+        resolution: difference that means nothing; None for `ROUNDING` times the largest size of a
+            value, or times 1 where all are smaller: inputs are mostly of about unit size.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    if resolution is None:
+        resolution = ROUNDING * max(1.0, float(np.max(np.abs(values), initial=0.0)))
+    edges = quantile_edges(values, resolution)
     index = np.searchsorted(np.asarray(edges), values, side="right")
     counts = np.bincount(index, minlength=FEATURE_BINS)
     return {"name": name, "edges": edges, "counts": [int(count) for count in counts]}
@@ -91,6 +113,8 @@ def build_profile(
         truth: integer labels of shape (rows,); None when unknown.
     """
     features = input_features(inputs)
+    # The size of the numbers that each feature is computed from.
+    resolution = ROUNDING * float(np.sqrt((features**2).sum(axis=1).max(initial=0.0)))
     confidence_counts = [0] * CONFIDENCE_BINS
     class_counts = [0] * (len(labels) + 1)
     accuracy = None
@@ -115,7 +139,8 @@ def build_profile(
         # The server's latency says nothing about a device's.
         "latency": {"gamma": LATENCY_GAMMA, "counts": {}},
         "features": [
-            feature_profile(name, features[:, column]) for column, name in enumerate(FEATURE_NAMES)
+            feature_profile(name, features[:, column], resolution)
+            for column, name in enumerate(FEATURE_NAMES)
         ],
         "accuracy": accuracy,
         "calibration": calibration,

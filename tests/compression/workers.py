@@ -60,7 +60,7 @@ class Worker:
 
     def kill(self) -> None:
         """SIGKILL to the worker's whole session: nothing in it can tidy up."""
-        os.killpg(self.process.process.pid, signal.SIGKILL)
+        os.killpg(self.process.pid, signal.SIGKILL)
         self.process.process.wait()
 
     def stop(self) -> None:

@@ -118,7 +118,7 @@ class Device:
             config=InstallConfig(),
             device_id=DEVICE,
             trust_keys=TRUST_KEYS,
-            fetch=fetch,
+            fetch_file=fetch,
             self_test=self.self_test,
             check_requirements=lambda manifest: None,
             events=self,

@@ -2,10 +2,12 @@
 
 import gzip
 import json
+from datetime import timedelta
 
 import pytest
 from backports import zstd
 from django.test import Client
+from django.utils import timezone
 
 from fleet.models import Device
 from ingest.models import InboxBatch, RejectedRecord, Window
@@ -196,8 +198,6 @@ def test_a_manifest_digest_names_a_version_too(send):
 
 
 def test_late_records_reach_their_own_window_and_very_old_ones_none(send):
-    from django.utils import timezone
-
     now = timezone.now().timestamp()
     send(batch(make_record(timestamp=now - 86_400), make_record(timestamp=now - 30 * 86_400)))
     aggregate_batches()
@@ -209,8 +209,10 @@ def test_an_unreadable_batch_holds_up_no_other(send):
     send(batch(make_record()))
     send(batch(make_record(), batch_id="b2"))
     InboxBatch.objects.filter(batch_id="b1").update(payload=b"junk")
-    for _ in range(InboxBatch.MAX_ATTEMPTS):
-        aggregate_batches()
+    now = timezone.now()
+    for attempt in range(InboxBatch.MAX_ATTEMPTS):
+        assert InboxBatch.objects.get(batch_id="b1").state == InboxBatch.State.PENDING
+        aggregate_batches(now=now + timedelta(hours=attempt))
     assert InboxBatch.objects.get(batch_id="b1").state == InboxBatch.State.FAILED
     assert Window.objects.get().n == 1
 

@@ -35,6 +35,27 @@ def check(*items):
 BAD = {
     "NaN confidence": ({"confidence": float("nan")}, "confidence"),
     "infinite latency": ({"latency_ms": float("inf")}, "latency_ms"),
+    "latency of 1e200": ({"latency_ms": 1e200}, "latency_ms"),
+    "latency of the largest float": ({"latency_ms": 1.7976931348623157e308}, "latency_ms"),
+    "latency beyond a day": ({"latency_ms": 86_400_001}, "latency_ms"),
+    "latency of 400 digits": ({"latency_ms": 10**400}, "latency_ms"),
+    "feature beyond 32 bits": ({"features": [1e200, 0.0]}, "features"),
+    "seq beyond 64 bits": ({"seq": 2**70}, "seq"),
+    "negative seq beyond 64 bits": ({"seq": -(2**63) - 1}, "seq"),
+    "record id of 40 digits": ({"record_id": 10**40}, "record_id"),
+    "class beyond 64 bits": ({"class_id": 10**30}, "class_id"),
+    "time before 1970": ({"timestamp": "0001-01-01T00:00:00+23:59"}, "timestamp"),
+    "negative time": ({"timestamp": -1}, "timestamp"),
+    "time of 1e200": ({"timestamp": 1e200}, "timestamp"),
+    "NUL in model": ({"model": "a\0"}, "U+0000"),
+    "NUL in version": ({"model_version": "1.0.0\0"}, "U+0000"),
+    "NUL in provider": ({"provider": "\0"}, "U+0000"),
+    "NUL in record id": ({"record_id": "\0"}, "U+0000"),
+    "NUL in error": ({"error": "\0"}, "U+0000"),
+    "NUL in hash": ({"request_hash": "a\0b"}, "U+0000"),
+    "NUL in time": ({"timestamp": "2027-01-15\0"}, "U+0000"),
+    "surrogate in hash": ({"request_hash": "\ud83d"}, "surrogate"),
+    "surrogate in model": ({"model": "\udfff"}, "surrogate"),
     "negative latency": ({"latency_ms": -0.1}, "latency_ms"),
     "confidence above one": ({"confidence": 1.01}, "confidence"),
     "confidence as text": ({"confidence": "high"}, "str"),
@@ -58,6 +79,21 @@ def test_a_bad_record_is_rejected_alone_with_index_and_reason(name):
     assert len(result.accepted) == 2
     ((index, reason, _raw),) = result.rejected
     assert index == 1 and word in reason
+    assert "\0" not in f"{reason}{_raw}" and f"{reason}{_raw}".encode()
+
+
+def test_a_class_of_a_model_without_labels_has_a_range():
+    free = {(None, "1.0.0"): records.Release("free", "1.0.0", 1, 1, 1, labels=0, features=None)}
+    body = json.dumps({"records": [record(class_id=2**31), record(class_id=7)]}).encode()
+    result = records.check_batch(records.decode_batch(body, 5000), free, NOW)
+    assert len(result.accepted) == 1 and "class_id" in result.rejected[0][1]
+
+
+@pytest.mark.parametrize("field", ["batch_id", "device_id"])
+@pytest.mark.parametrize("odd", ["\0", "\ud800"])
+def test_an_id_that_no_database_keeps_is_refused(field, odd):
+    with pytest.raises(MalformedBatchError):
+        records.decode_batch(json.dumps({field: odd, "records": [record()]}).encode(), 10)
 
 
 def test_a_missing_field_and_a_non_object_are_rejected_alone():

@@ -71,10 +71,33 @@ def test_features_are_mean_and_population_deviation() -> None:
     assert features.tolist() == [[2, 1], [2, 0]]
 
 
-def test_a_constant_feature_has_finite_edges() -> None:
+def test_a_constant_feature_has_a_bin_of_its_own_between_finite_edges() -> None:
     profile = feature_profile("f", np.full(10, 7.0))
-    assert set(profile["edges"]) == {7.0}
-    assert sum(profile["counts"]) == 10
+    edges = profile["edges"]
+    assert np.isfinite(edges).all() and edges[0] < 7.0 < edges[-1]
+    assert edges[-1] - edges[0] < 1e-4
+    assert profile["counts"] == [0, 10, *[0] * 62]
+
+
+def test_rounding_moves_no_value_into_another_bin() -> None:
+    values = np.repeat([0.0, 1.0, 2.0, 5.0], 25)
+    profile = feature_profile("f", values)
+    for shift in (-1e-7, 1e-7):
+        index = np.searchsorted(profile["edges"], values + shift, side="right")
+        assert np.bincount(index, minlength=64).tolist() == profile["counts"]
+
+
+def test_inputs_standardised_one_by_one_keep_their_bins_in_single_precision() -> None:
+    rng = np.random.default_rng(0)
+    inputs = rng.normal(size=(300, 64))
+    inputs = (inputs - inputs.mean(1, keepdims=True)) / inputs.std(1, keepdims=True)
+    profile = build_profile(
+        labels=["a"], inputs=inputs.astype(np.float32), probabilities=None, truth=None
+    )
+    for feature, method in zip(profile["features"], ("mean", "std"), strict=True):
+        single = [float(getattr(row.astype(np.float32), method)()) for row in inputs]
+        index = np.searchsorted(feature["edges"], single, side="right")
+        assert np.bincount(index, minlength=64).tolist() == feature["counts"]
 
 
 def test_calibration_has_one_edge_more_than_values() -> None:

@@ -16,6 +16,7 @@ from compression.engine.passes.weights import int16_domain, store_weights, weigh
 FP32 = "fp32"
 RUNGS = ("a16w8", "w8", "w16")
 LADDERS = {
+    "portable": ("w8", "w16"),
     "x86-vnni": ("w8", "w16"),
     "x86-avx2": ("w8", "w16"),
     "arm64": ("w8", "w16"),

@@ -96,7 +96,7 @@ def test_a_device_that_crashes_in_every_download_takes_no_more_than_its_budget(
     disk, boots = SimulatedDisk(), 0
     while boots < 500:
         device = Device(disk)
-        device.installer.arrivals.clock = clock_at(0.0, f"boot {boots}")
+        device.installer.release_fetch.clock = clock_at(0.0, f"boot {boots}")
         device.boot()
         try:
             device.poll("first")
@@ -110,7 +110,7 @@ def test_a_device_that_crashes_in_every_download_takes_no_more_than_its_budget(
     with pytest.raises(BudgetError):
         device.poll("first")
     assert served[0] == before, "not one byte more"
-    device.installer.arrivals.clock = clock_at(7 * DAY, f"boot {boots}")
+    device.installer.release_fetch.clock = clock_at(7 * DAY, f"boot {boots}")
     with pytest.raises(PowerCut):
         device.poll("first")
 
@@ -170,8 +170,8 @@ def test_a_fault_that_lasts_over_restarts_costs_the_budget_and_then_nothing(
     agent = Agent(thrifty)
     try:
         assert agent.sync() == set(), "mended, and it cannot know"
-        clock = agent.installer.arrivals.clock
-        agent.installer.arrivals.clock = dataclasses.replace(
+        clock = agent.installer.release_fetch.clock
+        agent.installer.release_fetch.clock = dataclasses.replace(
             clock, since_boot=lambda: clock.since_boot() + 4 * DAY
         )
         assert agent.sync() == {MODEL}, "by itself, with time"

@@ -123,7 +123,9 @@ def test_a_damaged_current_release_falls_back_to_the_previous_one(
     agent.sync()
     release = agent.installer.state.model(MODEL).current
     assert release is not None
-    model = agent.installer.holdings.load_manifest(release.manifest_sha256).file_of_role("model")
+    model = agent.installer.release_store.load_manifest(release.manifest_sha256).file_of_role(
+        "model"
+    )
     assert model is not None
     path = agent.layout.blob(model.sha256)
     data = bytearray(path.read_bytes())

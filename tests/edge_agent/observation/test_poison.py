@@ -92,8 +92,8 @@ class Device:
                 continue
 
     @property
-    def aside(self) -> list[int]:
-        return sorted(row["record"]["n"] for row in self.spool.aside.rows())
+    def dead_letters(self) -> list[int]:
+        return sorted(row["record"]["n"] for row in self.spool.dead_letters.rows())
 
 
 @pytest.fixture
@@ -111,12 +111,12 @@ def test_poison_alone_is_set_aside_and_the_rest_goes_on(
     one.make(48)
     one.rounds(80, new=1)
     one.rounds(2)
-    assert one.aside == sorted(poison)
+    assert one.dead_letters == sorted(poison)
     assert receiver.counted == sorted(set(range(one.made)) - poison)
     stat = one.spool.stat()
     assert (stat["records"], stat["aside"], stat["dropped"]) == (0, len(poison), 0)
     assert stat["uploaded"] == one.made - len(poison)
-    (reason, *_) = {row["reason"] for row in one.spool.aside.rows()}
+    (reason, *_) = {row["reason"] for row in one.spool.dead_letters.rows()}
     assert str(status) in reason
 
 
@@ -144,7 +144,7 @@ def test_poison_that_nothing_follows_is_isolated_by_its_neighbours(
     assert receiver.counted == [n for n in range(16) if n != 7]
     assert one.spool.stat()["records"] == 1, "nothing says yet that the server is well with others"
     one.rounds(10, new=1)
-    assert one.aside == [7]
+    assert one.dead_letters == [7]
 
 
 @pytest.mark.parametrize("hours", [1, 24])
@@ -156,7 +156,7 @@ def test_an_outage_sets_nothing_aside_and_keeps_few_batches_under_way(
     one.make(100)
     receiver.is_down = True
     one.rounds(int(hours * 3600 / ROUND_S / 24), new=1)
-    assert one.aside == []
+    assert one.dead_letters == []
     under_way = one.spool._db.execute("SELECT COUNT(DISTINCT batch_id) FROM record").fetchone()[0]
     assert under_way <= 10
     receiver.is_down = False
@@ -172,7 +172,7 @@ def test_a_server_that_takes_nothing_at_all_sets_nothing_aside(
         one = device(receiver)
         one.make(50)
         one.rounds(100)
-        assert one.aside == []
+        assert one.dead_letters == []
         receiver.poison = set()
         one.rounds(40)
         assert receiver.counted == list(range(one.made))
@@ -193,9 +193,9 @@ def test_a_whole_stored_before_its_answer_failed_is_not_counted_again_by_its_par
     receiver.poison = {3}  # and from now on it stumbles over what it has
     one.rounds(60, new=1)
     assert receiver.counted == list(range(one.made))
-    assert one.aside == [3], "it was counted, and cannot be acknowledged"
+    assert one.dead_letters == [3], "it was counted, and cannot be acknowledged"
     receiver.poison = set()
-    assert one.spool.aside.requeue() == 1
+    assert one.spool.dead_letters.requeue() == 1
     one.rounds(5)
     assert receiver.counted == list(range(one.made)), "put back, it is known to be counted"
     assert one.spool.stat()["records"] == 0
@@ -208,25 +208,25 @@ def test_records_put_back_keep_order_time_and_priority_and_go_last(
     one = device(receiver)
     one.make(16)
     one.rounds(60, new=1)
-    before = one.spool.aside.rows()
+    before = one.spool.dead_letters.rows()
     assert [row["record"]["seq"] for row in before] == sorted(
         row["record"]["seq"] for row in before
     )
     assert all(row["record"]["boot_id"] and row["at"] for row in before)
     receiver.poison = set()
-    assert one.spool.aside.requeue([before[0]["id"]]) == 1
+    assert one.spool.dead_letters.requeue([before[0]["id"]]) == 1
     one.make(16)
     first = one.spool.next_batch(100)
     assert first is not None and len(first.records) == 16, "what waits goes first"
     one.rounds(5)
     assert before[0]["record"]["n"] in receiver.counted
-    assert [row["id"] for row in one.spool.aside.rows()] == [before[1]["id"]]
-    assert one.spool.aside.discard() == 1
+    assert [row["id"] for row in one.spool.dead_letters.rows()] == [before[1]["id"]]
+    assert one.spool.dead_letters.discard() == 1
     stat = one.spool.stat()
     assert (stat["aside"], stat["aside_dropped"], stat["dropped"]) == (0, 1, 1)
 
 
-@pytest.mark.parametrize(("over", "kept"), [({"aside_max_rows": 5}, 5), ({}, 12)])
+@pytest.mark.parametrize(("over", "kept"), [({"dead_letters_max_rows": 5}, 5), ({}, 12)])
 def test_what_is_set_aside_has_a_cap_and_what_falls_out_is_counted(
     tmp_path: Path, over: dict[str, Any], kept: int
 ) -> None:
@@ -237,8 +237,8 @@ def test_what_is_set_aside_has_a_cap_and_what_falls_out_is_counted(
         spool.add_records([Row(0, body)])
         batch = spool.next_batch(10)
         assert batch is not None
-        spool.set_aside(batch.batch_id, ["no"])
-    numbers = [row["record"]["n"] for row in spool.aside.rows()]
+        spool.dead_letter(batch.batch_id, ["no"])
+    numbers = [row["record"]["n"] for row in spool.dead_letters.rows()]
     assert len(numbers) <= kept + 2
     assert numbers == list(range(40 - len(numbers), 40)), "the newest stay"
     stat = spool.stat()
@@ -284,10 +284,10 @@ def test_each_record_is_counted_once_or_set_aside_whatever_happens(
             case "lose":
                 receiver.loses_answers = iter(value)
             case "requeue":
-                one.spool.aside.requeue()
+                one.spool.dead_letters.requeue()
         counted = receiver.counted
         assert len(counted) == len(set(counted)), "no record twice"
-        assert set(one.aside) <= poison, "and nobody innocent is set aside"
+        assert set(one.dead_letters) <= poison, "and nobody innocent is set aside"
     receiver.is_down = False
     for turn in range(600):
         # Now and then something new: it shows that the server is well with others.
@@ -296,7 +296,7 @@ def test_each_record_is_counted_once_or_set_aside_whatever_happens(
             break
     expected = set(range(one.made)) - poison
     assert set(receiver.counted) >= expected
-    assert set(one.aside) | set(receiver.counted) == set(range(one.made))
+    assert set(one.dead_letters) | set(receiver.counted) == set(range(one.made))
     stat = one.spool.stat()
     assert stat["records"] == 0 and stat["dropped"] == 0
     assert stat["uploaded"] + stat["aside"] == one.made
@@ -318,7 +318,7 @@ def test_a_batch_whose_every_record_was_refused_with_a_reason_is_set_aside_at_on
 
     server.hooks.append(("/api/ingest", hook))
     assert agent.uploader.upload_records() == 0
-    assert [row["reason"][-7:-2] for row in agent.spool.aside.rows()] == [
+    assert [row["reason"][-7:-2] for row in agent.spool.dead_letters.rows()] == [
         f"odd {n}"[-5:] for n in range(4)
     ]
 

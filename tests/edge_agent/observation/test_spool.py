@@ -83,9 +83,9 @@ def test_waiting_records_are_counted_once_and_never_wrongly(tmp_path: Path) -> N
     first, second = spool.split(batch.batch_id)
     spool.acknowledge(first, uploaded=25)
     assert is_right()
-    spool.set_aside(second, ["poison"])
+    spool.dead_letter(second, ["poison"])
     assert is_right()
-    spool.aside.requeue()
+    spool.dead_letters.requeue()
     assert is_right()
     assert not [sql for sql in asked if "COUNT(*) FROM record" in sql]
     # Another process: a person's command beside the running agent.

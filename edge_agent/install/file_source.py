@@ -10,7 +10,7 @@ from edge_agent.install.download import Downloader
 from edge_agent.releases.trust import ManifestFile
 
 
-class ReleaseFetcher:
+class FileSource:
     def __init__(self, client: DeviceClient, downloader: Downloader, *, server_url: str) -> None:
         """`server_url`: what relative addresses of an answer are taken from."""
         self.client = client

@@ -1,4 +1,4 @@
-"""Brings a release here: its needs are checked, then each file and the manifest made durable."""
+"""Fetches a release: checks its needs, then makes each file and the manifest durable."""
 
 import contextlib
 import dataclasses
@@ -16,18 +16,18 @@ from edge_agent.releases.state import ModelState, Release, Spending
 from edge_agent.releases.trust import Assignment, Manifest, ManifestFile
 
 
-class Fetcher(Protocol):
+class FetchFile(Protocol):
     """Makes one file of a release whole and durable in `blobs/`."""
 
     def __call__(self, file: ManifestFile, answer: dict[str, Any], ledger: Ledger) -> None: ...
 
 
-class Arrivals:
+class ReleaseFetch:
     def __init__(
         self,
         journal: Journal,
         config: InstallConfig,
-        fetch: Fetcher,
+        fetch_file: FetchFile,
         check_requirements: Callable[[Manifest], None],
         *,
         clock: Clock,
@@ -35,10 +35,10 @@ class Arrivals:
         self.journal = journal
         self.config = config
         self.clock = clock
-        self.fetch = fetch
+        self.fetch_file = fetch_file
         self.check_requirements = check_requirements
 
-    def bring(
+    def fetch_release(
         self,
         slug: str,
         model: ModelState,
@@ -67,7 +67,7 @@ class Arrivals:
         ledger = self._open_ledger(slug, manifest)
         try:
             for file in manifest.files:
-                self.fetch(file, answer, ledger)
+                self.fetch_file(file, answer, ledger)
         except Exception as error:
             with contextlib.suppress(DiskFullError, OSError):
                 ledger.settle()

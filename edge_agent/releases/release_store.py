@@ -20,7 +20,7 @@ from edge_agent.releases.trust import (
 logger = logging.getLogger(__name__)
 
 
-class Holdings:
+class ReleaseStore:
     """Reads `manifests/`, `assignments/`, `blobs/` and `factory/`."""
 
     def __init__(

@@ -1,7 +1,7 @@
-"""Records that the server would not take, set aside for a person: within a cap, and counted.
+"""Dead letters: records that the server refuses, kept for a person, within a cap and counted.
 
-Nothing is lost by setting aside: a record keeps its place in the order, its time and every id it
-was sent under, so that one put back is counted once even if the server had stored it all along.
+A dead letter keeps its place in the order, its time and every id it was sent under. So one that is
+put back is counted once, even if the server had stored it all along.
 """
 
 import json
@@ -14,13 +14,13 @@ from typing import Any
 from edge_agent.observation.spool_file import SpoolFile
 
 SHARE = 16
-"""Of the spool's bytes, one in so many may be taken by what is set aside."""
+"""Of the spool's bytes, one in so many may be taken by dead letters."""
 MAX_REPLACED = 64
 """Ids that a batch names as those it replaces; the protocol takes no more."""
 
 
-class Aside:
-    """The table of what was set aside; shares the spool's database and its lock."""
+class DeadLetters:
+    """The table of dead letters (`refused`); shares the spool's database and its lock."""
 
     def __init__(self, file: SpoolFile, lock: threading.RLock, max_rows: int) -> None:
         self._file = file
@@ -46,7 +46,7 @@ class Aside:
         self._enforce_cap()
 
     def rows(self) -> list[dict[str, Any]]:
-        """What is set aside, the oldest first: `id`, `at` (Unix seconds), `reason`, `record`."""
+        """The dead letters, the oldest first: `id`, `at` (Unix seconds), `reason`, `record`."""
         with self._lock:
             rows = self._db.execute("SELECT id, at, reason, body FROM refused ORDER BY id")
             return [

@@ -4,25 +4,25 @@ import logging
 
 from edge_agent.exceptions import DiskFullError
 from edge_agent.install.journal import Journal
-from edge_agent.releases.holdings import Holdings
+from edge_agent.releases.release_store import ReleaseStore
 from edge_agent.releases.state import ModelState, Release
 
 logger = logging.getLogger(__name__)
 
 
-class Fallbacks:
-    def __init__(self, journal: Journal, holdings: Holdings) -> None:
+class Rollback:
+    def __init__(self, journal: Journal, release_store: ReleaseStore) -> None:
         self.journal = journal
-        self.holdings = holdings
+        self.release_store = release_store
 
     def find(self, slug: str, model: ModelState) -> Release | None:
         """What may run in place of the current release: the previous one, else the factory's."""
-        if model.previous is not None and self.holdings.is_whole(model.previous):
+        if model.previous is not None and self.release_store.is_whole(model.previous):
             return model.previous
         barred = set(model.blocked)
-        if model.current is not None and self.holdings.is_whole(model.current):
+        if model.current is not None and self.release_store.is_whole(model.current):
             barred.add(model.current.manifest_sha256)
-        return self.holdings.take_factory_release(slug, barred=barred)
+        return self.release_store.take_factory_release(slug, barred=barred)
 
     def roll_back(self, slug: str, *, code: str, detail: str) -> bool:
         """Blocks the current release and returns to the one before, or to the factory's.
@@ -38,10 +38,10 @@ class Fallbacks:
         self.journal.save()
         logger.error("model %s rolled back from %s: %s", slug, failed.version, code)
         self.journal.report(failed.assignment_id, "rolled_back", code, detail)
-        self.holdings.sweep(self.journal.state)
+        self.release_store.sweep(self.journal.state)
         return True
 
-    def mend(self, slug: str) -> None:
+    def recover(self, slug: str) -> None:
         """The current release is damaged on disk: run another one, and let a poll refetch it.
 
         Nothing is blocked: the release itself did nothing wrong.
@@ -51,7 +51,7 @@ class Fallbacks:
         if broken is None:
             return
         logger.error("model %s: current release %s is damaged", slug, broken.version)
-        self.holdings.drop_damaged(broken)
+        self.release_store.drop_damaged(broken)
         fallback = self.find(slug, model)
         model.current, model.previous, model.is_watched = fallback, None, False
         try:
