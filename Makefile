@@ -9,7 +9,7 @@ JOBS ?= auto
 SERVERS := $(BIN)/python -m servers --with-parent --
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-check run test bench-agent soak-agent bench-compress bench-agent-gpu lint format migrations native wasm wasm-check screenshots clean
+.PHONY: help install demo demo-check run test bench-agent soak-agent bench-compress bench-decisions bench-agent-gpu lint format migrations native wasm wasm-check screenshots clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 16
@@ -75,6 +75,9 @@ bench-agent: $(STAMP) ## measure the edge agent; the last line is JSON (PARTS="s
 
 bench-compress: .venv-bench ## measure compression; the last line is JSON (MODELS="digits-resnet" for some)
 	.venv-bench/bin/python -m benchmarks.compress $(MODELS) $(if $(BUDGET),--budget $(BUDGET))
+
+bench-decisions: $(STAMP) ## simulate gates, failure rules and alarms beside peers' rules (PARTS="gates" for some)
+	$(BIN)/python -m benchmarks.decisions $(PARTS)
 
 .PHONY: soak-agent-kill agent-matrix
 soak-agent-kill: $(STAMP) ## kill a real agent 500 times at random moments (KILLS=n); JSON last

@@ -2,8 +2,8 @@
 
 The rules, in the order they are asked:
 
-1. Failures of devices abort: an absolute number, a rate after a minimum of finished devices, or
-   an anytime-valid test that the true rate is above its limit.
+1. Failures of devices abort: a number that a person chose, or evidence of 20 to 1 that the true
+   rate is above its limit, which may be looked at after every device.
 2. A failing gate does what it says: abort or pause. A dry-run gate never does anything.
 3. A person's pause stays until a person resumes; automation lifts only the pauses it made for
    missing evidence, once the evidence is there.
@@ -21,12 +21,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from scipy.special import betainc, betaln
-
+from fleet.rules.failure_rate import failure_e_value, is_rate_exceeded
 from fleet.rules.gates import Verdict
-
-#: Reject H0 when the e-process reaches 1/α for α = 0.05 (Ville's inequality, 1939).
-E_PROCESS_LIMIT = 20.0
 
 
 class Action(StrEnum):
@@ -74,7 +70,6 @@ class RolloutFacts:
     failed: int
     max_failures: int | None
     max_failure_rate: float
-    min_finished: int
     is_exposed: bool = True
     gates: Sequence[GateReading] = field(default_factory=tuple)
 
@@ -88,49 +83,16 @@ class Decision:
     pause_kind: str = ""
 
 
-def failure_e_value(failed: int, succeeded: int, limit: float) -> float:
-    """Evidence against "the failure rate is at most `limit`"; may be looked at after any device.
-
-    A mixture likelihood ratio against p = limit, the mixture being a uniform prior cut to
-    (limit, 1], so that it is a supermartingale for every rate up to the limit (Robbins 1970,
-    Ann. Math. Statist. 41; Ramdas et al. 2023, Statist. Sci. 38).
-    """
-    if failed <= 0 or limit >= 1:
-        return 1.0 if limit < 1 else 0.0
-    if limit <= 0:
-        return math.inf
-    a, b = failed + 1.0, succeeded + 1.0
-    # 1 − I_x(a, b) = I_{1−x}(b, a), which keeps its precision near one.
-    tail = float(betainc(b, a, 1 - limit))
-    if tail <= 0:
-        return 0.0
-    log_e = (
-        float(betaln(a, b))
-        + math.log(tail)
-        - math.log1p(-limit)
-        - failed * math.log(limit)
-        - succeeded * math.log1p(-limit)
-    )
-    return math.exp(min(log_e, 700.0))
-
-
 def find_abort_reason(facts: RolloutFacts) -> str | None:
     """Why the failures of devices end the rollout, or None."""
     finished = facts.succeeded + facts.failed
     if facts.max_failures is not None and facts.failed >= max(facts.max_failures, 1):
         return f"{facts.failed} devices failed; the limit is {facts.max_failures}"
-    if facts.failed and finished >= max(facts.min_finished, 1):
-        rate = facts.failed / finished
-        if rate > facts.max_failure_rate:
-            return (
-                f"{facts.failed} of {finished} finished devices failed ({rate:.1%}); "
-                f"the limit is {facts.max_failure_rate:.1%}"
-            )
-    e_value = failure_e_value(facts.failed, facts.succeeded, facts.max_failure_rate)
-    if finished >= 3 and e_value >= E_PROCESS_LIMIT:
+    if is_rate_exceeded(facts.failed, facts.succeeded, facts.max_failure_rate):
+        e_value = failure_e_value(facts.failed, facts.succeeded, facts.max_failure_rate)
         return (
-            f"{facts.failed} of {finished} finished devices failed: evidence {e_value:.0f} to 1 "
-            f"that the rate is above {facts.max_failure_rate:.1%}"
+            f"{facts.failed} of {finished} finished devices failed: evidence "
+            f"{min(e_value, 1e9):,.0f} to 1 that the rate is above {facts.max_failure_rate:.1%}"
         )
     return None
 

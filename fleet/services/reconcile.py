@@ -104,7 +104,6 @@ def rollout_facts(rollout: Rollout, now: datetime) -> tuple[RolloutFacts, dict[s
         failed=failed,
         max_failures=rollout.max_failures,
         max_failure_rate=rollout.max_failure_rate,
-        min_finished=rollout.min_finished,
         is_exposed=rollout.exposed_buckets >= buckets_of_percent(stage.percent),
         gates=tuple(readings),
     )
