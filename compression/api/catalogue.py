@@ -30,7 +30,7 @@ class PassSerializer(serializers.Serializer[Any]):
     name = serializers.CharField()
     title = serializers.CharField()
     needs_calibration = serializers.BooleanField()
-    needs_pytorch = serializers.BooleanField()
+    trains = serializers.BooleanField()
     parameters = ParameterSerializer(many=True)
 
 
@@ -55,7 +55,7 @@ class PassList(APIView):
                 "name": name,
                 "title": info.title,
                 "needs_calibration": info.needs_calibration,
-                "needs_pytorch": info.trains,
+                "trains": info.trains,
                 "parameters": [_describe(key, rule) for key, rule in info.parameters.items()],
             }
             for name, info in sorted(PASSES.items())

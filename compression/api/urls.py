@@ -5,7 +5,7 @@ from django.urls import path
 from compression.api import catalogue, jobs, tables
 
 urlpatterns = [
-    path("compression/engine/passes/", catalogue.PassList.as_view(), name="pass-list"),
+    path("compression/passes/", catalogue.PassList.as_view(), name="pass-list"),
     path("compression/presets/", catalogue.PresetList.as_view(), name="preset-list"),
     path("compression/jobs/", jobs.JobList.as_view(), name="job-list"),
     path("compression/jobs/<uuid:pk>/", jobs.JobDetail.as_view(), name="job-detail"),

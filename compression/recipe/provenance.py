@@ -7,23 +7,23 @@ import platform
 from pathlib import Path
 from typing import Any
 
-from compression.engine.training.requirement import torch_version
+from compression.engine.training.requirement import engine_versions
 from compression.recipe.parameters import PASSES
 from compression.recipe.recipe import Recipe, Step
 
 _LIBRARIES = ("onnx", "onnxruntime", "numpy")
 # Raised when a pass changes what it writes for the same input and parameters.
-PASSES_REVISION = 9
+PASSES_REVISION = 10
 _FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm")
 
 
 def library_versions(recipe: Recipe | None = None) -> dict[str, str]:
-    """Versions of the libraries whose output a variant depends on; PyTorch if a pass may train."""
+    """Versions of the libraries that a variant depends on, those of training included."""
     versions = {name: importlib.metadata.version(name) for name in _LIBRARIES}
     if recipe is not None and any(
         PASSES[step.name].trains or step.name == "search.best" for step in recipe.passes
     ):
-        versions["torch"] = torch_version() or "missing"
+        versions |= engine_versions()
     return versions
 
 
@@ -106,7 +106,7 @@ def step_keys(
         parts = [key, step.name, step.parameters, _search_of(step, recipe)]
         if PASSES[step.name].trains:
             # The order of floating-point sums, and so the last bit, depends on the threads.
-            parts.append({"torch": torch_version(), "threads": recipe.limits.threads})
+            parts.append({"engine": engine_versions(), "threads": recipe.limits.threads})
         key = digest_json(parts)
         keys.append(key)
     return keys
@@ -118,11 +118,11 @@ def _search_of(step: Step, recipe: Recipe) -> dict[str, Any] | None:
         return {"search": document["search"]}
     if step.name != "search.best":
         return None
-    # What it judges by decides what it writes, and PyTorch decides what it can try.
+    # What it judges by decides what it writes, and what is installed decides what it can try.
     sections = {name: document[name] for name in ("search", "gates", "target")}
     return {
         **sections,
         "evaluation": recipe.data.evaluation,
-        "torch": torch_version(),
+        "engine": engine_versions(),
         "threads": recipe.limits.threads,
     }

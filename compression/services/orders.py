@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from compression.engine.training.requirement import MIN_TRAINING_MEMORY_BYTES, check_torch
+from compression.engine.training.requirement import MIN_TRAINING_MEMORY_BYTES, check_engine
 from compression.exceptions import (
     DataSetUnusableError,
     JobStateError,
@@ -109,7 +109,7 @@ def _check_preflight(recipe: Recipe, version: Version) -> None:
 
 def _check_training(recipe: Recipe) -> None:
     names = [step.name for step in recipe.passes if PASSES[step.name].trains]
-    check_torch(names)
+    check_engine(names)
     if names and recipe.limits.memory_bytes < MIN_TRAINING_MEMORY_BYTES:
         raise RecipeInvalidError(
             f"limits.memory_bytes: {', '.join(names)} needs at least {MIN_TRAINING_MEMORY_BYTES}, "

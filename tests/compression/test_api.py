@@ -290,4 +290,4 @@ def test_passes_tell_what_their_parameters_may_be(client):
         "choices": [],
         "is_nullable": False,
     }
-    assert passes["finetune.kd"]["needs_pytorch"] and not passes["prepare"]["needs_calibration"]
+    assert passes["finetune.kd"]["trains"] and not passes["prepare"]["needs_calibration"]

@@ -98,11 +98,12 @@ def test_a_calibration_set_that_is_too_small_is_refused_with_both_numbers():
 
 
 @pytest.mark.django_db
-def test_a_pass_that_trains_is_refused_at_the_door_where_torch_is_missing(monkeypatch):
+def test_a_pass_that_trains_is_refused_at_the_door_where_no_engine_is_installed(monkeypatch):
     recipe = {"schema": "compress/1", "passes": [{"pass": "distill.student"}]}
     version = make_version()
     # What an import and a search of a package that is not there both see.
-    monkeypatch.setitem(sys.modules, "torch", None)
+    for name in ("jax", "torch"):
+        monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(TrainingUnavailableError, match="requirements-distill"):
         make_job(version, preset="", recipe=recipe)
     assert not Job.objects.exists()

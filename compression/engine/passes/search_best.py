@@ -19,7 +19,7 @@ from compression.engine.search.judgement import (
     recommend,
 )
 from compression.engine.search.space import list_bases
-from compression.engine.training.requirement import MIN_TRAINING_MEMORY_BYTES, is_torch_installed
+from compression.engine.training.requirement import MIN_TRAINING_MEMORY_BYTES, find_engine
 from compression.exceptions import DataSetUnusableError, ModelUnsupportedError
 from compression.measure.samples import Samples
 from compression.recipe.recipe import Gates
@@ -127,10 +127,10 @@ def list_constraints(gates: Gates) -> dict[str, float | int]:
 
 
 def _can_train(context: PassContext) -> bool:
-    """Whether training is wanted, PyTorch is there and the process may map what it needs."""
+    """Whether training is wanted, an engine is there and the process may map what it needs."""
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
     has_memory = limit == resource.RLIM_INFINITY or limit >= MIN_TRAINING_MEMORY_BYTES
-    return bool(context.parameters["train"]) and is_torch_installed() and has_memory
+    return bool(context.parameters["train"]) and find_engine() is not None and has_memory
 
 
 def _explain_rest(built: list[Built], judged: list[Built]) -> None:

@@ -1,16 +1,16 @@
-"""The passes that train. PyTorch is imported when one of them runs, and only then."""
+"""The passes that train. What they train with is imported when one runs, and only then."""
 
 from compression.engine.passes.context import PassContext, PassResult
-from compression.engine.training.requirement import check_torch
+from compression.engine.training.requirement import check_engine
 
 
 def finetune(context: PassContext) -> PassResult:
     """The same graph, trained further with the job's original as teacher.
 
     Raises:
-        TrainingUnavailableError: PyTorch is not installed.
+        TrainingUnavailableError: neither JAX nor PyTorch is installed.
     """
-    check_torch(["finetune.kd"])
+    check_engine(["finetune.kd"])
     from compression.engine.training.finetune import finetune_graph
 
     return finetune_graph(context)
@@ -20,9 +20,9 @@ def distill(context: PassContext) -> PassResult:
     """A small student of the job's original.
 
     Raises:
-        TrainingUnavailableError: PyTorch is not installed.
+        TrainingUnavailableError: neither JAX nor PyTorch is installed.
     """
-    check_torch(["distill.student"])
+    check_engine(["distill.student"])
     from compression.engine.training.distillation import distill_student
 
     return distill_student(context)

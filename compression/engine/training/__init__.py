@@ -1,4 +1,4 @@
-"""Training inside an ONNX graph: the graph runs in PyTorch and gets its trained weights back.
+"""Training inside an ONNX graph: the graph runs in JAX or PyTorch and gets its weights back.
 
-Only `requirement` and `catalogue` may be imported where PyTorch is not installed.
+Only `requirement` and `catalogue` may be imported where neither is installed.
 """

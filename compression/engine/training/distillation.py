@@ -45,10 +45,10 @@ def distill_student(context: PassContext) -> PassResult:
         rate = LEARNING_RATES[parameters["blocks"]]
         context = replace(context, parameters={**parameters, "learning_rate": rate})
     beginning, lesson = begin(context)
-    contest = hold_contest(beginning.make_executor, lesson, context)
+    executor = beginning.make_executor()
+    contest = hold_contest(executor, lesson, context)
     best = contest.runs[contest.winner]
     kept, held_out = contest.winner, contest.to_json()
-    executor = beginning.make_executor()
     if not beginning.is_random:
         before = score_executor(executor, lesson)
         held_out = {"before": before.to_json(), **held_out}

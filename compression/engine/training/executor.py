@@ -1,4 +1,4 @@
-"""An ONNX graph that runs in PyTorch with its own weights trainable.
+"""An ONNX graph that runs in an array library with its own weights trainable.
 
 The trained values go back into the same graph, so nothing is exported anew: names, operators and
 signature stay as they were.
@@ -10,13 +10,12 @@ from typing import Any
 
 import numpy as np
 import onnx
-import torch
 from numpy.typing import NDArray
 from onnx import numpy_helper
-from torch import Tensor
 
 from compression.engine.graph.structure import attributes_of
-from compression.engine.training.operators import OPERATORS, Node
+from compression.engine.training.engines import Array, Arrays, Engine, load_engine
+from compression.engine.training.operators import FOLDABLE, OPERATORS, READ_PLACES, Node
 from compression.exceptions import ModelUnsupportedError
 
 # Which inputs of which operators are learned where they are FP32 initializers.
@@ -38,6 +37,9 @@ _LEARNED_IF_WIDE: dict[str, tuple[int, ...]] = {
 }
 _RUNNING: dict[str, tuple[int, ...]] = {"BatchNormalization": (3, 4)}
 _PLAIN_DOMAINS = ("", "ai.onnx")
+# Numbers of a constant that may become part of the compiled program; larger ones are handed to it.
+_MAX_BUILT_IN = 4096
+_NUMPY = Arrays()
 
 
 @dataclass(frozen=True)
@@ -46,80 +48,124 @@ class _Call:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     is_batch_norm: bool
+    is_foldable: bool
+    read_places: tuple[int, ...]
 
 
 class GraphExecutor:
-    """A graph's weights as tensors, and its nodes as calls in order.
+    """A graph's weights as arrays, and its nodes as calls in order.
 
     Attributes:
-        parameters: learned tensors by initializer name.
+        engine: the array library it runs on.
+        parameters: learned arrays by initializer name.
         statistics: running means and variances by initializer name.
+        frozen: large arrays that stay as they are, by name.
+        follows_batch: whether training uses and updates the statistics of batch norms.
     """
 
-    def __init__(self, model: onnx.ModelProto, *, follows_batch: bool = False) -> None:
+    def __init__(
+        self, model: onnx.ModelProto, *, follows_batch: bool = False, engine: Engine | None = None
+    ) -> None:
         """Reads the graph.
 
         Args:
             model: left as it is; `write_back` gives a copy.
             follows_batch: whether batch norms use the statistics of the batch while training and
                 update the running ones; False keeps the stored ones, as for a trained model.
+            engine: None takes the one that is installed.
 
         Raises:
             ModelUnsupportedError: naming the operators that cannot be trained through, or where
                 no weight could be learned.
         """
         check_operators(model)
+        self.engine = engine or load_engine()
+        self.follows_batch = follows_batch
         self._model = model
-        self._follows_batch = follows_batch
-        arrays = _read_constants(model)
         learned = find_learned(model)
         running = _used_at(model, _RUNNING)
-        self.parameters: dict[str, Tensor] = {}
-        self.statistics: dict[str, Tensor] = {}
-        self._constants: dict[str, Tensor] = {}
-        for name, array in arrays.items():
-            tensor = torch.from_numpy(np.array(array))
+        self.parameters: dict[str, Array] = {}
+        self.statistics: dict[str, Array] = {}
+        self.frozen: dict[str, Array] = {}
+        self._constants: dict[str, NDArray] = {}
+        for name, value in _read_constants(model).items():
             if name in learned:
-                self.parameters[name] = tensor.requires_grad_()
+                self.parameters[name] = self.engine.to_array(value)
             elif name in running:
-                self.statistics[name] = tensor
+                self.statistics[name] = self.engine.to_array(value)
+            elif value.size > _MAX_BUILT_IN:
+                self.frozen[name] = self.engine.to_array(value)
             else:
-                self._constants[name] = tensor
+                self._constants[name] = value
         if not self.parameters:
             raise ModelUnsupportedError("The graph has no FP32 weight that could be learned.")
         self.outputs = [item.name for item in model.graph.output]
         self._calls = list(_build_calls(model))
+        self._answer = self.engine.compile(self._answer_plainly)
 
-    def run(self, feeds: dict[str, Tensor], *, is_training: bool = False) -> list[Tensor]:
-        """The graph's outputs in order for inputs by name, each [N, ...]."""
-        values: dict[str, Any] = {
-            "": None,
-            **self._constants,
-            **self.statistics,
-            **self.parameters,
-            **feeds,
-        }
-        follows = {"follows_batch": is_training and self._follows_batch}
+    def compute(
+        self,
+        weights: dict[str, Array],
+        feeds: dict[str, Array],
+        *,
+        is_training: bool = False,
+    ) -> tuple[dict[str, Array], dict[str, Array]]:
+        """The graph's outputs [N, ...] and the statistics as they are afterwards, by name.
+
+        A pure function, to be compiled and differentiated.
+
+        Args:
+            weights: parameters, statistics and frozen arrays by name.
+            feeds: inputs by name.
+        """
+        values: dict[str, Any] = {"": None, **self._constants, **weights, **feeds}
+        statistics = {name: weights[name] for name in self.statistics}
+        follows = is_training and self.follows_batch
         for call in self._calls:
             inputs = [values[name] for name in call.inputs]
-            result = call.compute(*inputs, **(follows if call.is_batch_norm else {}))
-            if len(call.outputs) == 1 and not isinstance(result, tuple):
-                values[call.outputs[0]] = result
+            if call.is_batch_norm and follows:
+                result, *moved = call.compute(self.engine, *inputs, follows_batch=True)
+                statistics.update(zip(call.inputs[3:5], moved, strict=True))
+            elif call.is_foldable and all(isinstance(x, np.ndarray | None) for x in inputs):
+                # Of arrays without axes NumPy gives plain numbers.
+                result = call.compute(_NUMPY, *inputs)
+                is_one = not isinstance(result, tuple)
+                result = np.asarray(result) if is_one else tuple(map(np.asarray, result))
             else:
+                result = call.compute(self.engine, *self._convert(inputs, call.read_places))
+            if isinstance(result, tuple):
                 values.update(zip(call.outputs, result, strict=True))
-        return [values[name] for name in self.outputs]
+            else:
+                values[call.outputs[0]] = result
+        return {name: values[name] for name in self.outputs}, statistics
+
+    def run(self, feeds: dict[str, NDArray]) -> list[NDArray]:
+        """The graph's outputs in order for inputs by name, each [N, ...]."""
+        outputs = self._answer(self.weights, self._take_in(feeds))
+        return [self.engine.to_numpy(outputs[name]) for name in self.outputs]
+
+    @property
+    def weights(self) -> dict[str, Array]:
+        """All that `compute` wants beside the inputs."""
+        return {**self.frozen, **self.statistics, **self.parameters}
+
+    def list_leading_to(self, outputs: list[str]) -> set[str]:
+        """The parameters that the named outputs depend on."""
+        wanted = set(outputs)
+        for call in reversed(self._calls):
+            if wanted & set(call.outputs):
+                wanted.update(call.inputs)
+        return wanted & set(self.parameters)
 
     def snapshot(self) -> dict[str, NDArray]:
         """Copies of all that training changes, by initializer name."""
-        tensors = {**self.parameters, **self.statistics}
-        return {name: tensor.detach().numpy().copy() for name, tensor in tensors.items()}
+        arrays = {**self.parameters, **self.statistics}
+        return {name: self.engine.to_numpy(value) for name, value in arrays.items()}
 
     def restore(self, values: dict[str, NDArray]) -> None:
         """Sets what `snapshot` gave."""
-        tensors = {**self.parameters, **self.statistics}
-        with torch.no_grad():
-            for name, value in values.items():
-                tensors[name].copy_(torch.from_numpy(value))
+        for group in (self.parameters, self.statistics):
+            group.update({name: self.engine.to_array(values[name]) for name in group})
 
     def write_back(self) -> onnx.ModelProto:
         """A copy of the model with the present values in its initializers."""
@@ -130,6 +176,23 @@ class GraphExecutor:
             if tensor.name in values:
                 tensor.CopyFrom(numpy_helper.from_array(values[tensor.name], tensor.name))
         return copy
+
+    def _answer_plainly(
+        self, weights: dict[str, Array], feeds: dict[str, Array]
+    ) -> dict[str, Array]:
+        outputs, _ = self.compute(weights, feeds)
+        return {name: self._convert([value], ())[0] for name, value in outputs.items()}
+
+    def _take_in(self, feeds: dict[str, NDArray]) -> dict[str, Array]:
+        return {name: self.engine.to_array(value) for name, value in feeds.items()}
+
+    def _convert(self, inputs: list[Any], read_places: tuple[int, ...]) -> list[Any]:
+        return [
+            self.engine.to_array(value)
+            if isinstance(value, np.ndarray) and place not in read_places
+            else value
+            for place, value in enumerate(inputs)
+        ]
 
 
 def check_operators(model: onnx.ModelProto) -> None:
@@ -205,5 +268,11 @@ def _build_calls(model: onnx.ModelProto) -> Iterable[_Call]:
         outputs = tuple(name for name in item.output if name)
         node = Node(item.op_type, item.name or outputs[0], attributes_of(item), opset, len(outputs))
         compute = OPERATORS[item.op_type](node)
-        is_batch_norm = item.op_type == "BatchNormalization"
-        yield _Call(compute, tuple(item.input), outputs, is_batch_norm)
+        yield _Call(
+            compute,
+            tuple(item.input),
+            outputs,
+            is_batch_norm=item.op_type == "BatchNormalization",
+            is_foldable=item.op_type in FOLDABLE,
+            read_places=READ_PLACES.get(item.op_type, ()),
+        )

@@ -15,7 +15,7 @@ def finetune_graph(context: PassContext) -> PassResult:
     lesson = make_lesson(context)
     check_parity(executor, model, lesson)
     before = score_executor(executor, lesson)
-    contest = hold_contest(lambda: GraphExecutor(model), lesson, context)
+    contest = hold_contest(executor, lesson, context)
     best = contest.runs[contest.winner]
     kept = contest.winner if best.score.rank > before.rank else "before"
     if kept != "before":

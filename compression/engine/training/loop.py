@@ -1,29 +1,31 @@
-"""The training loop: AdamW with a one-cycle rate, the best state on held-out rows kept."""
+"""The training loop: as many steps as there is time for, the best state on held-out rows kept."""
 
 import math
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from time import monotonic
+from typing import Any
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
 
+from compression.engine.training.engines import Array
 from compression.engine.training.executor import GraphExecutor
 from compression.engine.training.lesson import Batch, Lesson
+from compression.engine.training.loss import Loss
+from compression.engine.training.optimizer import (
+    SECOND_MOMENT,
+    clip_gradient,
+    move,
+    set_pace,
+)
 from compression.engine.training.score import Score, score_answers
 from compression.measure.samples import Samples
 
-CLIP_NORM = 1.0
-WEIGHT_DECAY = 1e-4
-WARM_UP_SHARE = 0.1
 CHECKS = 10
 # Of the time there is; the rest is for judging, and for a machine that gets busier.
 PLANNED_SHARE = 0.9
 _ROWS = 256
-_SMALLEST_PROBABILITY = 1e-7
 
 
 @dataclass(frozen=True)
@@ -33,13 +35,12 @@ class Settings:
     Attributes:
         steps: updates of the weights.
         seconds: training stops after this time, whatever was planned.
-        temperature, alpha: of the teacher's part in the loss; alpha 0 is the labels alone.
+        alpha: the teacher's part in the loss; 0 is the labels alone.
     """
 
     steps: int
     batch: int
     learning_rate: float
-    temperature: float
     alpha: float
     seconds: float
     seed: int
@@ -58,131 +59,176 @@ class Trained:
     ending: str
 
 
-def configure_torch(threads: int) -> None:
-    """Fixed threads and deterministic kernels, for the same bytes in every run."""
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(True)
+class Trainer:
+    """A graph and its loss, compiled once for all runs that train it."""
 
+    def __init__(self, executor: GraphExecutor, lesson: Lesson, *, temperature: float) -> None:
+        """Compiles nothing yet: the first step does.
 
-def plan_steps(executor: GraphExecutor, lesson: Lesson, settings: Settings) -> int:
-    """The wanted steps, or as many as the seconds allow at the pace of one step.
+        Args:
+            executor: with its weights as they are to start from; every run changes them.
+            lesson: rows and teacher.
+            temperature: of the teacher's part in the loss.
+        """
+        self.executor = executor
+        self.lesson = lesson
+        self._start = executor.snapshot()
+        self._loss = Loss(lesson.is_classifier, lesson.is_probability, temperature, lesson.scale)
+        # What no learned output depends on stays as it is, weight decay included.
+        leading = executor.list_leading_to(lesson.outputs)
+        self._learned = [name for name in executor.parameters if name in leading]
+        self._slopes = executor.engine.differentiate(self._measure)
+        self._step = executor.engine.compile(self._step_plainly)
 
-    A rate that is still high when time is up leaves a worse model than fewer steps would have.
+    def plan_steps(self, settings: Settings) -> int:
+        """The wanted steps, or as many as the seconds allow at the pace of one step.
 
-    Args:
-        executor: to be thrown away; nothing is learned, but batch norms take in two batches.
-    """
-    batches = lesson.batches(settings.batch, settings.seed)
-    seconds = 0.0
-    # The first step is slower than all others: PyTorch chooses its kernels.
-    for _ in range(2):
-        started = time.monotonic()
-        measure_loss(executor, next(batches), settings, lesson).backward()
-        seconds = time.monotonic() - started
-    allowed = PLANNED_SHARE * settings.seconds / max(seconds, 1e-6)
-    return max(1, min(settings.steps, int(allowed)))
+        A rate that is still high when time is up leaves a worse model than fewer steps would have.
+        """
+        batches = self.lesson.batches(settings.batch, settings.seed)
+        state, seconds = self._begin(), []
+        # The first step is slower than all others: it compiles, or chooses kernels.
+        for number in (1, 2):
+            started = monotonic()
+            state, loss, _ = self._advance(state, next(batches), settings, number)
+            float(loss)
+            seconds.append(monotonic() - started)
+        first, second = seconds
+        left = PLANNED_SHARE * settings.seconds - max(first - second, 0.0)
+        return max(1, min(settings.steps, int(left / max(second, 1e-6))))
 
+    def train(self, settings: Settings, report: Callable[[int], None]) -> Trained:
+        """Trains from the start and returns the best state met.
 
-def train(
-    executor: GraphExecutor,
-    lesson: Lesson,
-    settings: Settings,
-    report: Callable[[int], None],
-) -> Trained:
-    """Trains the executor's graph in place and returns the best state met.
+        The state is judged ten times on the held-out rows. A loss that is not finite ends training.
 
-    The state is judged ten times on the held-out rows. A loss that is not finite ends training.
+        Args:
+            settings: budget and loss.
+            report: called with the number of steps done.
+        """
+        state = self._begin()
+        batches = self.lesson.batches(settings.batch, settings.seed)
+        best: Trained | None = None
+        every = max(1, settings.steps // CHECKS)
+        deadline = monotonic() + settings.seconds
+        step, ending = 0, "steps"
+        while step < settings.steps and ending == "steps":
+            moved, loss, norm = self._advance(state, next(batches), settings, step + 1)
+            if not math.isfinite(float(loss)) or not math.isfinite(float(norm)):
+                ending = "non_finite"
+                break
+            state = moved
+            step += 1
+            report(step)
+            if monotonic() >= deadline and step < settings.steps:
+                ending = "seconds"
+            if step % every == 0 or step == settings.steps or ending != "steps":
+                self._store(state)
+                score = score_executor(self.executor, self.lesson)
+                if best is None or score.rank >= best.score.rank:
+                    best = Trained(self.executor.snapshot(), score, step, "steps")
+        if best is None:
+            self._store(state)
+            score = score_executor(self.executor, self.lesson)
+            best = Trained(self.executor.snapshot(), score, step, ending)
+        return Trained(best.values, best.score, step, ending)
 
-    Args:
-        executor: with its weights as they are to start from.
-        lesson: rows and teacher.
-        settings: budget and loss.
-        report: called with the number of steps done.
-    """
-    parameters = list(executor.parameters.values())
-    optimizer = torch.optim.AdamW(
-        parameters, settings.learning_rate, weight_decay=WEIGHT_DECAY, fused=True
-    )
-    # One cycle (Smith 2018): a short rise, then a long fall to nearly nothing. The rise takes a
-    # step at least: PyTorch divides by its length.
-    total = settings.steps + 1
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer,
-        settings.learning_rate,
-        total_steps=total,
-        pct_start=min(max(WARM_UP_SHARE, 2 / total), 1.0),
-    )
-    batches = lesson.batches(settings.batch, settings.seed)
-    best: Trained | None = None
-    every = max(1, settings.steps // CHECKS)
-    deadline = time.monotonic() + settings.seconds
-    step, ending = 0, "steps"
-    while step < settings.steps and ending == "steps":
-        loss = measure_loss(executor, next(batches), settings, lesson)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(parameters, CLIP_NORM)
-        if not math.isfinite(loss.item()) or not math.isfinite(norm.item()):
-            ending = "non_finite"
-            break
-        optimizer.step()
-        schedule.step()
-        step += 1
-        report(step)
-        if time.monotonic() >= deadline and step < settings.steps:
-            ending = "seconds"
-        if step % every == 0 or step == settings.steps or ending != "steps":
-            score = score_executor(executor, lesson)
-            if best is None or score.rank >= best.score.rank:
-                best = Trained(executor.snapshot(), score, step, "steps")
-    if best is None:
-        best = Trained(executor.snapshot(), score_executor(executor, lesson), step, ending)
-    executor.restore(best.values)
-    return Trained(best.values, best.score, step, ending)
+    def restart(self) -> None:
+        """Gives the executor the weights it came with."""
+        self.executor.restore(self._start)
 
+    def _begin(self) -> dict[str, Any]:
+        self.restart()
+        executor = self.executor
+        learned = {name: executor.parameters[name] for name in self._learned}
+        nothing = executor.engine.xp.zeros_like(self._join(learned))
+        return {
+            "learned": learned,
+            "statistics": dict(executor.statistics),
+            "moments": (nothing, nothing),
+        }
 
-def measure_loss(
-    executor: GraphExecutor, batch: Batch, settings: Settings, lesson: Lesson
-) -> Tensor:
-    """Alpha parts of the teacher's divergence at the temperature, the rest the labels' (Hinton,
-    Vinyals and Dean 2015): a T^2 KL(teacher/T, student/T) + (1 - a) cross-entropy.
+    def _store(self, state: dict[str, Any]) -> None:
+        self.executor.parameters.update(state["learned"])
+        self.executor.statistics.update(state["statistics"])
 
-    Without labels the teacher's part is all. Where the answers are no scores of classes, it is the
-    mean squared distance, each column in its own scale.
-    """
-    answers = join_outputs(executor, batch.feeds, lesson.outputs, is_training=True)
-    if not lesson.is_classifier:
-        distance = answers - torch.from_numpy(batch.teacher)
-        return (distance / torch.from_numpy(lesson.scale)).square().mean()
-    scores = to_logits(answers, lesson.is_probability)
-    alpha = 1.0 if batch.labels is None else settings.alpha
-    loss = scores.new_zeros(())
-    if alpha > 0.0:
-        teacher = to_logits(torch.from_numpy(batch.teacher), lesson.is_probability)
-        heat = settings.temperature
-        divergence = F.kl_div(
-            F.log_softmax(scores / heat, 1),
-            F.log_softmax(teacher / heat, 1),
-            reduction="batchmean",
-            log_target=True,
+    def _advance(
+        self, state: dict[str, Any], batch: Batch, settings: Settings, number: int
+    ) -> tuple[dict[str, Any], Array, Array]:
+        pace = set_pace(number, settings.steps, settings.learning_rate)
+        shares = (1.0 - pace.momentum**number, 1.0 - SECOND_MOMENT**number)
+        convert = self.executor.engine.to_array
+        arrays: dict[str, Any] = {
+            "feeds": {name: convert(value) for name, value in batch.feeds.items()},
+            "teacher": convert(batch.teacher),
+        }
+        if batch.labels is not None:
+            arrays["labels"] = convert(batch.labels)
+        numbers = (pace.rate, pace.momentum, *shares)
+        fixed = {
+            name: value
+            for name, value in self.executor.weights.items()
+            if name not in state["learned"] and name not in state["statistics"]
+        }
+        return self._step(state, fixed, arrays, settings.alpha, numbers)
+
+    def _step_plainly(
+        self,
+        state: dict[str, Any],
+        fixed: dict[str, Array],
+        batch: dict[str, Any],
+        alpha: Array,
+        pace: tuple[Array, Array, Array, Array],
+    ) -> tuple[dict[str, Any], Array, Array]:
+        """The state after one step, the loss before it, and the length of its gradient."""
+        engine = self.executor.engine
+        rest = {**fixed, **state["statistics"]}
+        (loss, statistics), gradients = self._slopes(state["learned"], rest, batch, alpha)
+        # One row for all: a hundred small programs take long to compile.
+        gradient, norm = clip_gradient(engine, self._join(gradients))
+        row, moments = move(engine, self._join(state["learned"]), gradient, state["moments"], pace)
+        learned = self._split(row)
+        return {"learned": learned, "statistics": statistics, "moments": moments}, loss, norm
+
+    def _join(self, values: dict[str, Array]) -> Array:
+        """Arrays by name in one row."""
+        rows = [values[name].reshape((-1,)) for name in self._learned]
+        return self.executor.engine.xp.concat(rows, axis=0)
+
+    def _split(self, row: Array) -> dict[str, Array]:
+        """What `_join` has joined."""
+        values, start = {}, 0
+        for name in self._learned:
+            shape = self._start[name].shape
+            end = start + math.prod(shape)
+            values[name] = row[start:end].reshape(shape)
+            start = end
+        return values
+
+    def _measure(
+        self,
+        learned: dict[str, Array],
+        rest: dict[str, Array],
+        batch: dict[str, Any],
+        alpha: Array,
+    ) -> tuple[Array, dict[str, Array]]:
+        executor = self.executor
+        outputs, statistics = executor.compute(
+            {**rest, **learned}, batch["feeds"], is_training=True
         )
-        loss = loss + alpha * heat**2 * divergence
-    if alpha < 1.0 and batch.labels is not None:
-        loss = loss + (1.0 - alpha) * F.cross_entropy(scores, torch.from_numpy(batch.labels))
-    return loss
-
-
-def to_logits(scores: Tensor, is_probability: bool) -> Tensor:
-    """Scores before the softmax: the logarithm where they are behind it."""
-    return scores.clamp_min(_SMALLEST_PROBABILITY).log() if is_probability else scores
+        answers = [outputs[name] for name in self.lesson.outputs]
+        flat = [answer.reshape((len(answer), -1)) for answer in answers]
+        joined = executor.engine.xp.concat(flat, axis=1)
+        labels = batch.get("labels")
+        loss = self._loss.measure(executor.engine, joined, batch["teacher"], labels, alpha)
+        return loss, statistics
 
 
 def score_executor(executor: GraphExecutor, lesson: Lesson) -> Score:
     """The present weights on the held-out rows."""
-    answers = answer(executor, lesson.held_out, lesson.outputs)
     return score_answers(
         lesson.teacher_held_out,
-        answers,
+        answer(executor, lesson.held_out, lesson.outputs),
         lesson.held_out.labels,
         is_classifier=lesson.is_classifier,
     )
@@ -190,20 +236,14 @@ def score_executor(executor: GraphExecutor, lesson: Lesson) -> Score:
 
 def answer(executor: GraphExecutor, samples: Samples, outputs: list[str]) -> NDArray[np.float32]:
     """The named outputs side by side, [N, K], without training anything."""
-    with torch.no_grad():
-        parts = [join_outputs(executor, feed, outputs).numpy() for feed in samples.batches(_ROWS)]
+    size = min(_ROWS, len(samples))
+    parts = []
+    for feeds in samples.batches(size):
+        rows = len(next(iter(feeds.values())))
+        # One shape for all, for each is compiled for itself; what is repeated is dropped again.
+        whole = {name: np.resize(value, (size, *value.shape[1:])) for name, value in feeds.items()}
+        values = dict(zip(executor.outputs, executor.run(whole), strict=True))
+        parts.append(
+            np.concatenate([values[name].reshape(size, -1)[:rows] for name in outputs], axis=1)
+        )
     return np.concatenate(parts)
-
-
-def join_outputs(
-    executor: GraphExecutor,
-    feeds: dict[str, NDArray],
-    outputs: list[str],
-    *,
-    is_training: bool = False,
-) -> Tensor:
-    """The named outputs for inputs by name, each row flat, side by side."""
-    tensors = {name: torch.from_numpy(value) for name, value in feeds.items()}
-    results = executor.run(tensors, is_training=is_training)
-    values = dict(zip(executor.outputs, results, strict=True))
-    return torch.cat([values[name].reshape(len(values[name]), -1) for name in outputs], 1)

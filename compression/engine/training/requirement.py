@@ -1,4 +1,4 @@
-"""Whether PyTorch is there, found out without importing it. Pure."""
+"""Whether a library to train with is there, found out without importing it. Pure."""
 
 import importlib.metadata
 import importlib.util
@@ -6,28 +6,32 @@ import importlib.util
 from compression.exceptions import TrainingUnavailableError
 
 INSTALL_COMMAND = "pip install -r requirements-distill.txt"
-# PyTorch alone maps 0.9 GB of address space before the first step.
 MIN_TRAINING_MEMORY_BYTES = 2 * 1024**3
+#: Packages that training runs on, with what they consist of; the first installed is taken.
+ENGINES = {"jax": ("jax", "jaxlib"), "torch": ("torch",)}
 
 
-def is_torch_installed() -> bool:
-    """Whether `import torch` would find a package."""
-    return importlib.util.find_spec("torch") is not None
+def find_engine() -> str | None:
+    """The package that training runs on, or None."""
+    return next((name for name in ENGINES if importlib.util.find_spec(name)), None)
 
 
-def check_torch(passes: list[str]) -> None:
-    """Refuses passes that train where PyTorch is missing.
+def check_engine(passes: list[str]) -> None:
+    """Refuses passes that train where there is nothing to train with.
 
     Raises:
         TrainingUnavailableError: with how to install it.
     """
-    if passes and not is_torch_installed():
+    if passes and find_engine() is None:
         raise TrainingUnavailableError(
-            f"{', '.join(passes)}: training needs PyTorch, which is not installed here. "
-            f"Install it with `{INSTALL_COMMAND}`; prune.structured needs no training."
+            f"{', '.join(passes)}: training needs JAX or PyTorch; neither is installed here. "
+            f"Install JAX with `{INSTALL_COMMAND}`; prune.structured needs no training."
         )
 
 
-def torch_version() -> str | None:
-    """The installed version, or None."""
-    return importlib.metadata.version("torch") if is_torch_installed() else None
+def engine_versions() -> dict[str, str]:
+    """The versions of what training runs on, by package; its bytes depend on them."""
+    name = find_engine()
+    if name is None:
+        return {"training": "missing"}
+    return {package: importlib.metadata.version(package) for package in ENGINES[name]}

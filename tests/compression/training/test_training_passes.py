@@ -284,7 +284,7 @@ def set_clock(monkeypatch, step_seconds):
     """A clock that moves by so much whenever it is read; the last figure goes on for ever."""
     *first, rest = step_seconds
     ticks = itertools.accumulate(itertools.chain(first, itertools.repeat(rest)))
-    monkeypatch.setattr("compression.engine.training.loop.time.monotonic", lambda: next(ticks))
+    monkeypatch.setattr("compression.engine.training.loop.monotonic", lambda: next(ticks))
 
 
 def test_as_many_steps_are_planned_as_the_time_allows(folder, tmp_path, monkeypatch):

@@ -1,8 +1,8 @@
-"""ONNX operators in PyTorch.
+"""ONNX operators, written once for every engine.
 
 A builder reads a node's attributes once and returns the function that computes it. The function
-takes the node's inputs in order, None for one that is left out, and returns one tensor or, for
-several outputs, a tuple. Semantics: https://onnx.ai/onnx/operators.
+takes the array library and the node's inputs in order, None for one that is left out, and returns
+one array or, for several outputs, a tuple. Semantics: https://onnx.ai/onnx/operators.
 """
 
 from compression.engine.training.operators.activations import ACTIVATIONS
@@ -23,5 +23,22 @@ OPERATORS: dict[str, Builder] = {
     **POOLING,
     **SLICING,
 }
+# NumPy computes these at once where all their inputs are known: shapes above all.
+FOLDABLE = frozenset({*ARITHMETIC, *LAYOUT, *SLICING})
+# Inputs that are read as numbers, not computed with.
+READ_PLACES: dict[str, tuple[int, ...]] = {
+    "ConstantOfShape": (0,),
+    "Expand": (1,),
+    "Pad": (1, 3),
+    "ReduceMax": (1,),
+    "ReduceMean": (1,),
+    "ReduceMin": (1,),
+    "ReduceSum": (1,),
+    "Reshape": (1,),
+    "Slice": (1, 2, 3, 4),
+    "Split": (1,),
+    "Squeeze": (1,),
+    "Unsqueeze": (1,),
+}
 
-__all__ = ["OPERATORS", "Builder", "Node"]
+__all__ = ["FOLDABLE", "OPERATORS", "READ_PLACES", "Builder", "Node"]

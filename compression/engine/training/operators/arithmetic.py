@@ -1,69 +1,74 @@
-"""Arithmetic of one, two or many tensors, with broadcasting."""
+"""Arithmetic of one, two or many arrays, with broadcasting."""
 
 import functools
+import operator
+from collections.abc import Callable
 
-import torch
-from torch import Tensor
+import numpy as np
 
-from compression.engine.training.operators.activations import simple
-from compression.engine.training.operators.node import Builder, Compute, Node
+from compression.engine.training.engines.arrays import Array, Arrays
+from compression.engine.training.operators.node import Builder, Compute, Node, simple
 
 
-def divide(x: Tensor, y: Tensor) -> Tensor:
+def divide(arrays: Arrays, x: Array, y: Array) -> Array:
     """Integers are divided towards zero."""
-    return x / y if x.is_floating_point() else torch.div(x, y, rounding_mode="trunc")
+    return x / y if arrays.is_float(x) else arrays.divide_integers(x, y)
 
 
-def fold(function: Compute) -> Compute:
-    """The operator of any number of inputs."""
-    return lambda *inputs: functools.reduce(function, inputs)
+def fold(name: str) -> Builder:
+    """The builder of an operator of any number of inputs."""
+    return lambda node: lambda arrays, *inputs: functools.reduce(getattr(arrays.xp, name), inputs)
 
 
-def mean(*inputs: Tensor) -> Tensor:
-    """The mean of tensors that are broadcast to one shape."""
-    return fold(torch.add)(*inputs) / len(inputs)
+def mean(arrays: Arrays, *inputs: Array) -> Array:
+    """The mean of arrays that are broadcast to one shape."""
+    return functools.reduce(operator.add, inputs) / len(inputs)
 
 
 def build_cast(node: Node) -> Compute:
     kind = CAST_TYPES.get(node.get("to"))
     if kind is None:
         raise node.refuse(f"data type {node.get('to')}")
-    return lambda x: x.to(kind)
+    return lambda arrays, x: arrays.cast(x, kind)
+
+
+def _infix(function: Callable[..., Array]) -> Builder:
+    return lambda node: lambda arrays, *inputs: function(*inputs)
 
 
 # By the numbers of onnx.TensorProto.DataType.
 CAST_TYPES = {
-    1: torch.float32,
-    2: torch.uint8,
-    3: torch.int8,
-    5: torch.int16,
-    6: torch.int32,
-    7: torch.int64,
-    9: torch.bool,
-    11: torch.float64,
+    1: np.dtype("float32"),
+    2: np.dtype("uint8"),
+    3: np.dtype("int8"),
+    5: np.dtype("int16"),
+    6: np.dtype("int32"),
+    7: np.dtype("int64"),
+    9: np.dtype("bool"),
+    11: np.dtype("float64"),
 }
 
 ARITHMETIC: dict[str, Builder] = {
-    "Abs": simple(torch.abs),
-    "Add": simple(torch.add),
+    "Abs": simple("abs"),
+    "Add": _infix(operator.add),
     "Cast": build_cast,
-    "Cos": simple(torch.cos),
-    "Div": simple(divide),
-    "Equal": simple(torch.eq),
-    "Exp": simple(torch.exp),
-    "Greater": simple(torch.gt),
-    "Less": simple(torch.lt),
-    "Log": simple(torch.log),
-    "Max": simple(fold(torch.maximum)),
-    "Mean": simple(mean),
-    "Min": simple(fold(torch.minimum)),
-    "Mul": simple(torch.mul),
-    "Neg": simple(torch.neg),
-    "Pow": simple(torch.pow),
-    "Reciprocal": simple(torch.reciprocal),
-    "Sin": simple(torch.sin),
-    "Sqrt": simple(torch.sqrt),
-    "Sub": simple(torch.sub),
-    "Sum": simple(fold(torch.add)),
-    "Where": simple(torch.where),
+    "Cos": simple("cos"),
+    "Div": lambda node: divide,
+    "Equal": _infix(operator.eq),
+    "Exp": simple("exp"),
+    "Greater": _infix(operator.gt),
+    "Less": _infix(operator.lt),
+    "Log": simple("log"),
+    "Max": fold("maximum"),
+    "Mean": lambda node: mean,
+    "Min": fold("minimum"),
+    "Mul": _infix(operator.mul),
+    "Neg": _infix(operator.neg),
+    "Pow": simple("pow"),
+    "Reciprocal": simple("reciprocal"),
+    "Sin": simple("sin"),
+    "Sqrt": simple("sqrt"),
+    "Sub": _infix(operator.sub),
+    "Sum": fold("add"),
+    "Where": simple("where"),
 }

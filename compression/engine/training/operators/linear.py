@@ -1,16 +1,7 @@
 """Convolutions and matrix products: where the weights are."""
 
-from typing import Any
-
-import torch
-import torch.nn.functional as F
-from torch import Tensor
-
-from compression.engine.training.operators.activations import simple
-from compression.engine.training.operators.node import Builder, Compute, Node
-
-_CONVOLUTIONS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
-_TRANSPOSED = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
+from compression.engine.training.engines.arrays import Array, Engine
+from compression.engine.training.operators.node import Builder, Compute, Node, simple
 
 
 def choose_pads(
@@ -34,24 +25,20 @@ def choose_pads(
     return before, after
 
 
-def pad_axes(x: Tensor, before: list[int], after: list[int], value: float = 0.0) -> Tensor:
-    """`x` padded along its last axes; F.pad lists the last axis first."""
-    flat = [n for pair in zip(reversed(before), reversed(after), strict=True) for n in pair]
-    return F.pad(x, flat, value=value)
+def add_bias(x: Array, bias: Array) -> Array:
+    """A number for each channel of [N, C, ...]."""
+    return x if bias is None else x + bias.reshape((1, -1, *[1] * (x.ndim - 2)))
 
 
 def build_conv(node: Node) -> Compute:
     strides, dilations = node.get("strides"), node.get("dilations")
     group = node.get("group", 1)
 
-    def convolve(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    def convolve(arrays: Engine, x: Array, weight: Array, bias: Array = None) -> Array:
         rank = weight.ndim - 2
         steps, spread = strides or [1] * rank, dilations or [1] * rank
         before, after = choose_pads(node, list(x.shape[2:]), list(weight.shape[2:]), steps, spread)
-        padding: Any = before
-        if before != after:
-            x, padding = pad_axes(x, before, after), [0] * rank
-        return _CONVOLUTIONS[rank](x, weight, bias, steps, padding, spread, group)
+        return add_bias(arrays.convolve(x, weight, steps, before, after, spread, group), bias)
 
     return convolve
 
@@ -62,16 +49,16 @@ def build_conv_transpose(node: Node) -> Compute:
     strides, dilations = node.get("strides"), node.get("dilations")
     group, extra = node.get("group", 1), node.get("output_padding")
 
-    def convolve(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    def convolve(arrays: Engine, x: Array, weight: Array, bias: Array = None) -> Array:
         rank = weight.ndim - 2
         steps, spread = strides or [1] * rank, dilations or [1] * rank
         pads = node.get("pads") or [0] * (2 * rank)
         added = extra or [0] * rank
-        full = _TRANSPOSED[rank](x, weight, bias, steps, [0] * rank, added, group, spread)
+        full = arrays.convolve_transposed(x, weight, steps, spread, added, group)
+        where = [slice(None), slice(None)]
         for axis in range(rank):
-            length = full.shape[axis + 2] - pads[axis] - pads[axis + rank]
-            full = full.narrow(axis + 2, pads[axis], length)
-        return full
+            where.append(slice(pads[axis], full.shape[axis + 2] - pads[axis + rank]))
+        return add_bias(full[tuple(where)], bias)
 
     return convolve
 
@@ -80,8 +67,8 @@ def build_gemm(node: Node) -> Compute:
     alpha, beta = node.get("alpha", 1.0), node.get("beta", 1.0)
     flips_a, flips_b = node.get("transA", 0), node.get("transB", 0)
 
-    def multiply(a: Tensor, b: Tensor, c: Tensor | None = None) -> Tensor:
-        product = torch.matmul(a.t() if flips_a else a, b.t() if flips_b else b)
+    def multiply(arrays: Engine, a: Array, b: Array, c: Array = None) -> Array:
+        product = arrays.xp.matmul(a.T if flips_a else a, b.T if flips_b else b)
         product = product if alpha == 1.0 else product * alpha
         return product if c is None else product + (c if beta == 1.0 else c * beta)
 
@@ -92,5 +79,5 @@ LINEAR: dict[str, Builder] = {
     "Conv": build_conv,
     "ConvTranspose": build_conv_transpose,
     "Gemm": build_gemm,
-    "MatMul": simple(torch.matmul),
+    "MatMul": simple("matmul"),
 }

@@ -4,11 +4,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor
+import numpy as np
 
+from compression.engine.training.engines.arrays import Array
 from compression.exceptions import ModelUnsupportedError
 
 Compute = Callable[..., Any]
+"""Takes the arrays' library first, then the node's inputs in order."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,19 @@ class Node:
 Builder = Callable[[Node], Compute]
 
 
-def to_integers(values: Tensor) -> list[int]:
-    """The numbers of an integer tensor of one axis, or of a single one."""
-    return [int(value) for value in values.reshape(-1).tolist()]
+def to_integers(values: Array) -> list[int]:
+    """The numbers of an integer array of one axis, or of a single one.
+
+    Raises:
+        ModelUnsupportedError: they depend on what the model is fed with.
+    """
+    if not isinstance(values, np.ndarray):
+        raise ModelUnsupportedError(
+            "Training does not support shapes, axes or places that are computed from the input."
+        )
+    return [int(value) for value in values.reshape(-1)]
+
+
+def simple(name: str) -> Builder:
+    """The builder of an operator without attributes that is one function of the library."""
+    return lambda node: lambda arrays, *inputs: getattr(arrays.xp, name)(*inputs)

@@ -1,28 +1,34 @@
-"""Parts of tensors: taken out, put together, surrounded."""
+"""Parts of arrays: taken out, put together, surrounded."""
 
+import itertools
 from typing import Any
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
+import numpy as np
 
-from compression.engine.training.operators.linear import pad_axes
+from compression.engine.training.engines.arrays import Array, Arrays
 from compression.engine.training.operators.node import Builder, Compute, Node, to_integers
 
-_MODES = {"reflect": "reflect", "edge": "replicate", "wrap": "circular"}
+# By the names that ONNX gives them.
+_PAD_MODES: dict[str, Any] = {"reflect": "reflect", "edge": "edge", "wrap": "wrap"}
 
 
 def build_concat(node: Node) -> Compute:
     axis = node.get("axis")
-    return lambda *inputs: torch.cat(inputs, axis)
+    return lambda arrays, *inputs: arrays.xp.concat(inputs, axis=axis)
 
 
 def build_split(node: Node) -> Compute:
     axis, fixed, count = node.get("axis", 0), node.get("split"), node.outputs
 
-    def split(x: Tensor, given: Tensor | None = None) -> tuple[Tensor, ...]:
-        sizes: Any = fixed if given is None else to_integers(given)
-        return torch.split(x, sizes or -(-x.shape[axis] // count), axis)
+    def split(arrays: Arrays, x: Array, given: Array = None) -> tuple[Array, ...]:
+        sizes = fixed if given is None else to_integers(given)
+        length = x.shape[axis]
+        if not sizes:
+            step = -(-length // count)
+            sizes = [min(step, length - start) for start in range(0, length, step)]
+        ends = list(itertools.accumulate(sizes))
+        pairs = zip([0, *ends], ends, strict=False)
+        return tuple(_cut_axis(arrays, x, start, end, axis, 1) for start, end in pairs)
 
     return split
 
@@ -30,7 +36,7 @@ def build_split(node: Node) -> Compute:
 def build_slice(node: Node) -> Compute:
     fixed = {name: node.get(name) for name in ("starts", "ends", "axes")}
 
-    def cut(x: Tensor, *given: Tensor | None) -> Tensor:
+    def cut(arrays: Arrays, x: Array, *given: Array) -> Array:
         if given:
             lists = [None if item is None else to_integers(item) for item in given]
             starts, ends, axes, steps = [*lists, None, None][:4]
@@ -40,19 +46,20 @@ def build_slice(node: Node) -> Compute:
         axes = axes or list(range(len(starts)))
         steps = steps or [1] * len(starts)
         for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
-            x = _cut_axis(x, start, end, axis, step)
+            x = _cut_axis(arrays, x, start, end, axis, step)
         return x
 
     return cut
 
 
-def _cut_axis(x: Tensor, start: int, end: int, axis: int, step: int) -> Tensor:
+def _cut_axis(arrays: Arrays, x: Array, start: int, end: int, axis: int, step: int) -> Array:
+    axis %= x.ndim
     positions = range(x.shape[axis])[slice(start, _open_end(end, step), step)]
     if step > 0:
         where = [slice(None)] * x.ndim
         where[axis] = slice(positions.start, positions.stop, step)
         return x[tuple(where)]
-    return x.index_select(axis, torch.tensor(list(positions), dtype=torch.int64))
+    return arrays.take(x, np.array(positions, np.int64), axis)
 
 
 def _open_end(end: int, step: int) -> int | None:
@@ -63,12 +70,12 @@ def _open_end(end: int, step: int) -> int | None:
 def build_gather(node: Node) -> Compute:
     axis = node.get("axis", 0)
 
-    def gather(x: Tensor, indices: Tensor) -> Tensor:
-        length = x.shape[axis]
-        flat = torch.remainder(indices.reshape(-1).to(torch.int64), length)
-        taken = x.index_select(axis, flat)
+    def gather(arrays: Arrays, x: Array, indices: Array) -> Array:
         first = axis % x.ndim
-        return taken.reshape([*x.shape[:first], *indices.shape, *x.shape[first + 1 :]])
+        # Negative ones count from the end.
+        flat = indices.reshape((-1,)) % x.shape[first]
+        taken = arrays.take(x, flat, first)
+        return taken.reshape((*x.shape[:first], *indices.shape, *x.shape[first + 1 :]))
 
     return gather
 
@@ -78,23 +85,22 @@ def build_pad(node: Node) -> Compute:
     fixed_value = node.get("value", 0.0)
 
     def pad(
-        x: Tensor,
-        given: Tensor | None = None,
-        value: Tensor | None = None,
-        axes: Tensor | None = None,
-    ) -> Tensor:
+        arrays: Arrays, x: Array, given: Array = None, value: Array = None, axes: Array = None
+    ) -> Array:
         amounts = list(fixed) if given is None else to_integers(given)
         half = len(amounts) // 2
         before, after = [0] * x.ndim, [0] * x.ndim
         for index, axis in enumerate(range(x.ndim) if axes is None else to_integers(axes)):
             before[axis], after[axis] = amounts[index], amounts[index + half]
         if mode == "constant":
-            return pad_axes(x, before, after, fixed_value if value is None else value.item())
-        # The other modes of F.pad want the axes behind batch and channel alone.
-        if any(before[:2]) or any(after[:2]):
-            raise node.refuse(f"mode {mode} along batch or channel")
-        pairs = zip(reversed(before[2:]), reversed(after[2:]), strict=True)
-        return F.pad(x, [n for pair in pairs for n in pair], mode=_MODES[mode])
+            # The value may come as an array of one number.
+            filling = fixed_value if value is None else value.reshape(())
+            return arrays.pad(x, before, after, filling)
+        for axis, pair in enumerate(zip(before, after, strict=True)):
+            if any(pair):
+                places = np.pad(np.arange(x.shape[axis]), pair, mode=_PAD_MODES[mode])
+                x = arrays.take(x, places, axis)
+        return x
 
     return pad
 
