@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from edge_agent.agent import Agent, StopRequested, require_enrolled
 from edge_agent.config import SourceConfig
 from edge_agent.control.backoff import backoff_delay_s
+from edge_agent.control.processor import read_instruction_sets
 from edge_agent.exceptions import (
     AgentError,
     AnswerError,
@@ -45,6 +46,7 @@ class Runner:
         self.watcher = Watcher(
             agent.config.install, agent.slots, self.serving, on_roll_back=self._undo_sessions
         )
+        self.instruction_sets = read_instruction_sets()
         self.endpoint: Endpoint | None = None
         self._workers: list[threading.Thread] = []
         self._trimmed: set[str] = set()
@@ -218,6 +220,8 @@ class Runner:
                 "resources": self.observer.resources,
                 "providers": self._provider_rows(),
                 "agent_version": __version__,
+                # An agent that was updated may tell more of its device than it did on enrolling.
+                "capabilities": {"isa": self.instruction_sets},
                 "running": self._running(),
                 "events": events,
                 "spool": self.agent.spool.stat(),

@@ -8,7 +8,8 @@ The rules, in the order they are checked:
 3. Every file has a known role, a lower-case hexadecimal SHA-256 and a size of 0 bytes or more.
 4. Exactly one file has the role `model`.
 5. `golden`, when given, names a file of the role `golden` and sane tolerances.
-6. `sequence` and `opset` are positive; `requirements` has exactly its four fields.
+6. `sequence` and `opset` are positive; `requirements` has its four fields, and `isa` where the
+   variant needs an instruction set.
 """
 
 import hashlib
@@ -55,6 +56,9 @@ _REQUIREMENTS: dict[str, Any] = {
     "min_memory_mb": 0,
     "min_runtime": "",
 }
+# One of those named is enough. The field is absent where any processor will do, so that such a
+# manifest is the same, byte for byte, as before there was the field.
+ISA_NAMES = ("avx2", "avx512", "vnni", "neon", "dotprod", "i8mm")
 _GOLDEN = {"atol": 1e-3, "rtol": 1e-3, "min_fraction": 1.0}
 
 
@@ -109,15 +113,24 @@ def complete_requirements(given: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ManifestInvalidError: an unknown field, or a value of the wrong kind.
     """
-    unknown = sorted(set(given) - set(_REQUIREMENTS))
+    unknown = sorted(set(given) - set(_REQUIREMENTS) - {"isa"})
     if unknown:
         raise ManifestInvalidError(f"Unknown requirements: {', '.join(unknown)}")
     result = {**_REQUIREMENTS, **given}
-    for field in ("providers", "arch"):
+    if result.get("isa") == []:
+        del result["isa"]
+    for field in ("providers", "arch", "isa"):
+        if field not in result:
+            continue
         value = result[field]
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
             raise ManifestInvalidError(f"requirements.{field} is a list of texts; got {value!r}")
         result[field] = list(value)
+    odd = sorted(set(result.get("isa", ())) - set(ISA_NAMES))
+    if odd:
+        raise ManifestInvalidError(
+            f"requirements.isa has {', '.join(odd)}; known are {', '.join(ISA_NAMES)}"
+        )
     memory = result["min_memory_mb"]
     if isinstance(memory, bool) or not isinstance(memory, int) or memory < 0:
         raise ManifestInvalidError(f"requirements.min_memory_mb is 0 or more; got {memory!r}")
@@ -212,8 +225,8 @@ def check_manifest(manifest: Mapping[str, Any]) -> None:
         raise ManifestInvalidError("baseline_sha256 is a SHA-256 or null")
     if manifest["golden"] is not None:
         _check_golden(manifest["golden"], manifest["files"])
-    if set(manifest["requirements"]) != set(_REQUIREMENTS):
-        raise ManifestInvalidError("requirements has exactly its four fields")
+    if set(manifest["requirements"]) - {"isa"} != set(_REQUIREMENTS):
+        raise ManifestInvalidError("requirements has its four fields and may have isa")
     activation = manifest["postprocessing"].get("activation")
     if activation is not None and activation not in ACTIVATIONS:
         raise ManifestInvalidError(

@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from edge_agent.config import Config
+from edge_agent.control.processor import read_instruction_sets
 from edge_agent.control.transport import Answer, Transport
 from edge_agent.exceptions import AnswerError, NotEnrolledError, NotTheServerError, PublishedError
 from edge_agent.files import FileLayer, write_atomic
@@ -192,6 +193,7 @@ def describe_capabilities(providers: list[str], features: list[str]) -> dict[str
 
     return {
         "arch": platform.machine(),
+        "isa": read_instruction_sets(),
         "providers": providers,
         "memory_mb": read_memory_mb(),
         "agent_version": __version__,

@@ -5,6 +5,7 @@ import platform
 from dataclasses import dataclass
 
 from edge_agent.control.client import read_memory_mb
+from edge_agent.control.processor import read_instruction_sets
 from edge_agent.exceptions import RequirementError
 from edge_agent.inference.providers import list_available
 from edge_agent.releases.trust import Manifest, parse_version
@@ -21,6 +22,8 @@ class Abilities:
     memory_mb: int
     """0 where nobody can tell."""
     has_sandbox: bool
+    isa: tuple[str, ...] = ()
+    """Instruction sets; empty where nobody can tell."""
 
 
 def has_sandbox() -> bool:
@@ -37,6 +40,7 @@ def read_abilities() -> Abilities:
         runtime=onnxruntime.__version__,
         memory_mb=read_memory_mb(),
         has_sandbox=has_sandbox(),
+        isa=tuple(read_instruction_sets()),
     )
 
 
@@ -48,6 +52,11 @@ def check_requirements(manifest: Manifest, abilities: Abilities) -> None:
         raise RequirementError(f"needs one of {providers}, has {list(abilities.providers)}")
     if arch and abilities.arch not in arch:
         raise RequirementError(f"needs {arch}, this is {abilities.arch}")
+    isa = needs.get("isa") or []
+    if isa and not set(isa) & set(abilities.isa):
+        raise RequirementError(
+            f"needs one of the instruction sets {isa}, has {list(abilities.isa)}"
+        )
     if manifest.file_of_role("processor") is not None and not abilities.has_sandbox:
         raise RequirementError("its processor needs wasmtime: install aviary-edge-agent[wasm]")
     min_memory_mb = int(needs.get("min_memory_mb") or 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from django.db.models import Prefetch, Q, Sum
@@ -73,6 +74,7 @@ def _release(version: Version | None) -> dict[str, Any] | None:
         )
         .order_by("pk")
     )
+    known = {variant.pk: variant for variant in variants}
     return {
         "version": version.version,
         "sequence": version.sequence,
@@ -82,7 +84,24 @@ def _release(version: Version | None) -> dict[str, Any] | None:
                 "manifest_sha256": variant.manifest_sha256,
                 "requirements": variant.requirements,
                 "size_bytes": variant.code_bytes or 0,
+                **_measure_chain(variant, known),
             }
-            for variant in variants
+            for variant in known.values()
         ],
     }
+
+
+def _measure_chain(variant: Variant, known: Mapping[int, Variant]) -> dict[str, float | None]:
+    """What the variant loses and gains beside the uploaded one, through all it was made of.
+
+    None where a link of the chain was not measured.
+    """
+    drop: float | None = 0.0
+    speedup: float | None = 1.0
+    link: Variant | None = variant
+    while link is not None and link.derived_from_id is not None:
+        lost, times = link.metrics.get("accuracy_drop_points"), link.metrics.get("speedup")
+        drop = None if drop is None or lost is None else drop + lost
+        speedup = None if speedup is None or times is None else speedup * times
+        link = known.get(link.derived_from_id)
+    return {"drop_points": drop, "speedup": speedup}

@@ -123,7 +123,14 @@ def pick_variant(
     if release is None:
         return None
     candidates = [
-        Candidate(index, variant["requirements"], variant["size_bytes"])
+        # Plans of an earlier release of the server have no measured figures.
+        Candidate(
+            index,
+            variant["requirements"],
+            variant["size_bytes"],
+            drop_points=variant.get("drop_points"),
+            speedup=variant.get("speedup"),
+        )
         for index, variant in enumerate(release["variants"])
         if variant["manifest_sha256"] not in device.quarantined
     ]

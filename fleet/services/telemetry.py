@@ -12,7 +12,7 @@ from fleet.exceptions import (
     InvalidFleetInputError,
 )
 from fleet.models import Device, Telemetry
-from fleet.services.devices import lock_device
+from fleet.services.devices import lock_device, touch_device
 from fleet.services.incidents import follow_incidents
 
 KEPT_TELEMETRY = 200
@@ -44,6 +44,11 @@ def record_telemetry(*, device: Device, report: Mapping[str, Any]) -> Telemetry:
     locked.running = {**locked.running, **running}
     locked.last_seen_at = row.received_at
     locked.save(update_fields=["agent_version", "running", "last_seen_at"])
+    isa = _instruction_sets(report)
+    if isa is not None and isa != locked.capabilities.get("isa"):
+        # Another variant may fit from now on.
+        locked.capabilities = {**locked.capabilities, "isa": isa}
+        touch_device(locked)
     follow_incidents(device=locked, reported=report.get("incidents"), now=row.received_at)
     if row.pk % 50 == 0:
         kept = Telemetry.objects.filter(device=device).order_by("-id")[:KEPT_TELEMETRY]
@@ -65,6 +70,15 @@ def _bounded(report: Mapping[str, Any], name: str) -> dict[str, Any]:
             f"Telemetry: {name} has {size} bytes; at most {TELEMETRY_PART_BYTES} are taken"
         )
     return value
+
+
+def _instruction_sets(report: Mapping[str, Any]) -> list[str] | None:
+    """What the processor has, or None where the report says nothing that can be used."""
+    value = _mapping(report.get("capabilities")).get("isa")
+    if not isinstance(value, list) or len(value) > 32:
+        return None
+    names = [name for name in value if isinstance(name, str) and len(name) <= 32]
+    return names if len(names) == len(value) else None
 
 
 def _events(value: Any) -> list[dict[str, Any]]:

@@ -156,3 +156,30 @@ def test_telemetry_becomes_the_devices_state() -> None:
     assert response.status_code == 200
     row = Device.objects.get()
     assert (row.agent_version, row.running) == ("0.2.0", {"digits": "a" * 64})
+
+
+@pytest.mark.parametrize(
+    ("reported", "expected"),
+    [
+        ({"isa": ["avx2", "vnni"]}, ["avx2", "vnni"]),
+        ({"isa": []}, []),
+        ({"arch": "z80"}, ["avx2"]),
+        ({"isa": "vnni"}, ["avx2"]),
+        ({"isa": ["vnni", 7]}, ["avx2"]),
+        ({"isa": ["vnni"] * 33}, ["avx2"]),
+        ("vnni", ["avx2"]),
+    ],
+)
+def test_an_updated_agent_tells_its_instruction_sets_anew(
+    reported: Any, expected: list[str]
+) -> None:
+    device = make_client()
+    Device.objects.update(capabilities={"arch": "x86_64", "isa": ["avx2"]})
+    before = Device.objects.get().generation
+    response = device.client.post(
+        "/api/devices/telemetry", {"capabilities": reported}, content_type="application/json"
+    )
+    assert response.status_code == 200
+    row = Device.objects.get()
+    assert row.capabilities == {"arch": "x86_64", "isa": expected}
+    assert row.generation == before + (expected != ["avx2"])

@@ -135,6 +135,10 @@ BROKEN: dict[str, dict[str, Any]] = {
         "golden": {"path": "golden.npz", "atol": float("inf"), "rtol": 0, "min_fraction": 1},
     },
     "unknown requirement": {"requirements": {"gpu": True}},
+    "unknown instruction set": {"requirements": {"isa": ["mmx"]}},
+    "instruction sets as a text": {"requirements": {"isa": "vnni"}},
+    "instruction sets as nothing": {"requirements": {"isa": ""}},
+    "instruction sets of lists": {"requirements": {"isa": [["vnni"]]}},
     "negative memory": {"requirements": {"min_memory_mb": -1}},
     "unknown activation": {"postprocessing": {"activation": "relu"}},
     "baseline is no digest": {"baseline_sha256": "zz"},
@@ -161,3 +165,9 @@ def test_requirements_left_out_get_their_defaults() -> None:
         "min_memory_mb": 0,
         "min_runtime": "",
     }
+
+
+def test_a_manifest_without_an_instruction_set_is_what_it_was_before_there_were_any() -> None:
+    assert make(requirements={"isa": []}) == make()
+    assert "isa" not in make()["requirements"]
+    assert make(requirements={"isa": ["vnni"]})["requirements"]["isa"] == ["vnni"]

@@ -14,7 +14,7 @@ from tests.edge_agent.publisher import make_assignment, make_manifest
 
 OTHER = "f" * 64
 DRIVER_IS_MISSING = SelfTestResult(False, "provider_missing", "no CUDA", is_device_fault=True)
-DEVICE = Abilities(("cpu",), "aarch64", "1.22.0", 512, has_sandbox=False)
+DEVICE = Abilities(("cpu",), "aarch64", "1.22.0", 512, has_sandbox=False, isa=("neon", "dotprod"))
 
 
 def manifest(**over: Any) -> Manifest:
@@ -88,6 +88,10 @@ def test_a_removal_comes_without_a_manifest_and_spares_a_pinned_model() -> None:
     [
         ({"providers": ["cuda", "tensorrt"]}, "needs one of"),
         ({"arch": ["x86_64"]}, "this is aarch64"),
+        (
+            {"isa": ["vnni", "avx2"]},
+            "instruction sets .*vnni.*, has .*dotprod",
+        ),
         ({"min_memory_mb": 513}, "needs 513 MB, has 512"),
         ({"min_runtime": "1.23.0"}, "needs runtime 1.23.0, has 1.22.0"),
     ],
@@ -102,6 +106,8 @@ def test_what_a_device_lacks_is_named(needs: dict[str, Any], message: str) -> No
     [
         {},
         {"providers": ["cuda", "cpu"], "arch": ["aarch64"]},
+        {"isa": ["vnni", "dotprod"]},
+        {"isa": []},
         {"min_memory_mb": 512, "min_runtime": "1.22.0"},
     ],
 )
