@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from django.db.models import Count, Exists, Max, OuterRef, Prefetch, QuerySet
@@ -37,6 +38,8 @@ class ActiveRollout(NamedTuple):
     stage_started_at: datetime | None
     #: Versions that stable devices run now: what the canary is compared with.
     deployment_id: int
+    #: Metric to the threshold of the rollout's gate.
+    gates: Mapping[str, float] = MappingProxyType({})
 
 
 def with_firing(devices: QuerySet[Device], *kinds: str) -> QuerySet[Device]:
@@ -93,7 +96,7 @@ def active_rollouts() -> list[ActiveRollout]:
     rollouts = (
         Rollout.objects.filter(state__in=Rollout.LIVE_STATES)
         .select_related("deployment__model")
-        .prefetch_related("stages")
+        .prefetch_related("stages", "gates")
         .order_by("id")
     )
     found = []
@@ -111,6 +114,7 @@ def active_rollouts() -> list[ActiveRollout]:
                 started_at=rollout.started_at,
                 stage_started_at=started.get(rollout.current_stage),
                 deployment_id=rollout.deployment_id,
+                gates={gate.metric: gate.threshold for gate in rollout.gates.all()},
             )
         )
     return found

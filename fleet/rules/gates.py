@@ -1,4 +1,4 @@
-"""Whether a measured value keeps a rollout's limit; pure."""
+"""Whether a measured effect keeps a rollout's margin, and what would decide it; pure."""
 
 from __future__ import annotations
 
@@ -6,6 +6,15 @@ import math
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+
+import numpy as np
+
+from fleet.rules.confidence_sequence import ALPHA, confidence_interval
+from fleet.rules.device_changes import Effect
+from fleet.rules.failure_rate import is_rate_exceeded
+
+#: More devices or hours than this are no advice.
+MOST_ADVISED = 10_000
 
 
 class Verdict(StrEnum):
@@ -19,10 +28,13 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class GateLimits:
-    """What a gate demands: a value at most `threshold`, from enough devices and samples."""
+    """What a gate demands: an effect of at most `threshold`, known from evidence of `max_age`.
+
+    `min_devices` and `min_samples` are what a person asks for on top; 0 leaves it to the interval.
+    """
 
     threshold: float
-    min_devices: int = 1
+    min_devices: int = 0
     min_samples: int = 0
     max_age: timedelta = timedelta(days=1)
 
@@ -34,7 +46,8 @@ class Evidence:
     Attributes:
         value: the point estimate; None when it could not be computed.
         devices: how many devices it rests on; they are the unit, not the records.
-        lower: lower confidence bound, or None when the measurement carries none.
+        lower, upper: where the effect lies, by an interval that holds at every look; both None for
+            a value that is given as exact.
     """
 
     value: float | None
@@ -42,22 +55,109 @@ class Evidence:
     samples: int
     at: datetime
     lower: float | None = None
+    upper: float | None = None
+
+
+def judge_interval(lower: float, upper: float, margin: float) -> Verdict:
+    """FAIL when the effect is above the margin, PASS when it is at or below it, for certain."""
+    if lower > margin:
+        return Verdict.FAIL
+    return Verdict.PASS if upper <= margin else Verdict.INCONCLUSIVE
 
 
 def evaluate_gate(limits: GateLimits, evidence: Evidence | None, now: datetime) -> Verdict:
     """The gate's answer.
 
-    NO_DATA without a finite and recent value; INCONCLUSIVE while too few devices or samples
-    stand behind it, or when the value is above the threshold but its lower bound is not.
+    NO_DATA without a finite and recent value; INCONCLUSIVE while the interval holds the threshold,
+    or fewer devices or samples stand behind it than a person asked for.
     """
     if evidence is None or evidence.value is None or not math.isfinite(evidence.value):
         return Verdict.NO_DATA
     if now - evidence.at > limits.max_age:
         return Verdict.NO_DATA
-    if evidence.devices < limits.min_devices or evidence.samples < limits.min_samples:
-        return Verdict.INCONCLUSIVE
-    if evidence.value <= limits.threshold:
-        return Verdict.PASS
-    if evidence.lower is not None and evidence.lower <= limits.threshold:
-        return Verdict.INCONCLUSIVE
-    return Verdict.FAIL
+    lower = evidence.value if evidence.lower is None else evidence.lower
+    # An interval that is open above is written without its end.
+    is_exact = evidence.lower is None and evidence.upper is None
+    upper = evidence.upper if evidence.upper is not None else math.inf
+    verdict = judge_interval(lower, evidence.value if is_exact else upper, limits.threshold)
+    too_few = evidence.devices < limits.min_devices or evidence.samples < limits.min_samples
+    return Verdict.INCONCLUSIVE if too_few else verdict
+
+
+def judge_installs(failed: int, finished: int, limit: float) -> Verdict:
+    """FAIL on evidence of 20 to 1 that more than `limit` of all devices fail to install.
+
+    A few devices cannot prove the opposite, so without that evidence it passes; what it could have
+    noticed is said beside it (`failure_rate.noticed_rate`).
+    """
+    if finished <= 0:
+        return Verdict.NO_DATA
+    is_exceeded = is_rate_exceeded(failed, finished - failed, limit)
+    return Verdict.FAIL if is_exceeded else Verdict.PASS
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What would decide a gate if the effect is what it seems; None where it would not.
+
+    Attributes:
+        devices: canaries more, with as many control devices more.
+        hours: hours of records more from the devices there are.
+    """
+
+    devices: int | None
+    hours: float | None
+
+
+def find_deciding(effect: Effect, margin: float, hours: float, alpha: float = ALPHA) -> Advice:
+    """How much more evidence would settle the gate.
+
+    More devices narrow everything; more hours only what records leave open (`within`), never how
+    much devices truly differ (`between`). Nothing settles an effect that is the margin itself.
+
+    Args:
+        hours: time in which the records so far arrived, > 0.
+    """
+    estimate, error = float(effect.estimate), float(effect.error)
+    gap = abs(margin - estimate)
+
+    def decides(scale: float, more_devices: int) -> bool:
+        degrees = float(effect.degrees) + more_devices * (2 if effect.controls else 1)
+        found = confidence_interval(estimate, error * scale, degrees, margin, alpha)
+        return float(found.upper) - estimate <= gap
+
+    devices = None
+    for more in _steps(MOST_ADVISED):
+        share = effect.canaries / (effect.canaries + more)
+        if decides(math.sqrt(share), more):
+            devices = more
+            break
+    between, within = float(effect.between), float(effect.within)
+    longer = None
+    for times in np.geomspace(1.25, 1000, 30).tolist():
+        if decides(math.sqrt((between + within / times) / max(between + within, 1e-300)), 0):
+            longer = hours * (times - 1)
+            break
+    return Advice(devices, longer)
+
+
+def _steps(most: int) -> list[int]:
+    return sorted({max(1, round(1.3**step)) for step in range(40) if 1.3**step <= most})
+
+
+def advice_words(advice: Advice) -> str:
+    """The advice as a sentence."""
+    parts = []
+    if advice.devices is not None:
+        parts.append(f"about {advice.devices} more device{'s' if advice.devices > 1 else ''}")
+    if advice.hours is not None:
+        parts.append(f"about {_duration_words(advice.hours)} more of records")
+    if not parts:
+        return "the effect is so near the margin that no more evidence would settle it soon"
+    return " or ".join(parts) + " would decide"
+
+
+def _duration_words(hours: float) -> str:
+    if hours < 1:
+        return f"{max(1, math.ceil(hours * 60))} min"
+    return f"{hours:.1f} h" if hours < 10 else f"{math.ceil(hours)} h"

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import transaction
+from django.db.models import Max
 from django.utils import timezone
 
 from fleet.models import Gate, GateEvaluation, Rollout
-from fleet.rules.gates import Evidence, GateLimits, Verdict, evaluate_gate
+from fleet.rules.gate_metrics import METRICS, Source
+from fleet.rules.gates import Evidence, GateLimits, Verdict, evaluate_gate, judge_installs
 
 
 def submit_evidence(
@@ -34,7 +36,8 @@ def submit_evidence(
     Args:
         value: in the metric's own unit; larger is worse; None when it could not be computed.
         devices: how many devices the value rests on.
-        details: JSON values; a number under `lower` is the value's lower confidence bound.
+        details: JSON values; numbers under `lower` and `upper` are the ends of an interval that
+            holds at every look. An end that is absent is open; without both the value is exact.
     """
     details = dict(details or {})
     with transaction.atomic():
@@ -46,25 +49,20 @@ def submit_evidence(
         if gate is None or gate.rollout.current_stage != stage_index:
             return None
         now = timezone.now()
-        evidence = Evidence(
-            value=value,
-            devices=devices,
-            samples=samples,
-            at=at or now,
-            lower=_number(details.get("lower")),
-        )
-        return GateEvaluation.objects.create(
+        said = GateEvaluation(
             gate=gate,
             stage_index=stage_index,
-            verdict=evaluate_gate(_limits(gate), evidence, now).value,
             value=_number(value),
             threshold=gate.threshold,
             control_value=_number(control_value),
             devices=max(devices, 0),
             samples=max(samples, 0),
             details=details,
-            at=evidence.at,
+            at=at or now,
         )
+        said.verdict = _judge(gate, said, now).value
+        said.save()
+        return said
 
 
 def read_gate(gate: Gate, stage_index: int, now: datetime) -> tuple[Verdict, GateEvaluation | None]:
@@ -72,30 +70,56 @@ def read_gate(gate: Gate, stage_index: int, now: datetime) -> tuple[Verdict, Gat
     latest = gate.evaluations.filter(stage_index=stage_index).order_by("-id").first()
     if latest is None:
         return Verdict.NO_DATA, None
-    evidence = Evidence(
-        value=latest.value,
-        devices=latest.devices,
-        samples=latest.samples,
-        at=latest.at,
-        lower=_number(latest.details.get("lower")),
+    return _judge(gate, latest, now), latest
+
+
+def latest_details(
+    rollout_id: int, stage_index: int, metrics: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+    """Metric to the details of its latest evidence at this stage, where there is any."""
+    newest = (
+        GateEvaluation.objects.filter(
+            gate__rollout_id=rollout_id, gate__metric__in=metrics, stage_index=stage_index
+        )
+        .order_by()
+        .values("gate")
+        .annotate(newest=Max("id"))
+        .values("newest")
     )
-    return evaluate_gate(_limits(gate), evidence, now), latest
+    rows = GateEvaluation.objects.filter(pk__in=newest).select_related("gate")
+    return {row.gate.metric: dict(row.details) for row in rows}
 
 
-def _limits(gate: Gate) -> GateLimits:
-    return GateLimits(
+def _judge(gate: Gate, said: GateEvaluation, now: datetime) -> Verdict:
+    metric = METRICS.get(gate.metric)
+    max_age = timedelta(seconds=gate.max_age_seconds)
+    if metric is not None and metric.source is Source.INSTALLATIONS:
+        if now - said.at > max_age:
+            return Verdict.NO_DATA
+        failed, finished = (int(said.details.get(name) or 0) for name in ("failed", "finished"))
+        return judge_installs(failed, finished, gate.threshold)
+    limits = GateLimits(
         threshold=gate.threshold,
         min_devices=gate.min_devices,
         min_samples=max(gate.min_samples, _stage_min_samples(gate)),
-        max_age=timedelta(seconds=gate.max_age_seconds),
+        max_age=max_age,
     )
+    evidence = Evidence(
+        value=said.value,
+        devices=said.devices,
+        samples=said.samples,
+        at=said.at,
+        lower=_number(said.details.get("lower")),
+        upper=_number(said.details.get("upper")),
+    )
+    return evaluate_gate(limits, evidence, now)
 
 
 def _stage_min_samples(gate: Gate) -> int:
-    """The stage's own minimum, for gates that count samples (not installs)."""
-    if gate.metric == Gate.Metric.INSTALL_FAILURE_RATE:
-        return 0
-    stage = gate.rollout.stages.filter(index=gate.rollout.current_stage).first()
+    """What a person asked of the stage."""
+    stage = next(
+        (row for row in gate.rollout.stages.all() if row.index == gate.rollout.current_stage), None
+    )
     return stage.min_samples if stage else 0
 
 

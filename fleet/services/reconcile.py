@@ -13,6 +13,7 @@ from fleet.exceptions import InvalidTransitionError, StaleRevisionError
 from fleet.models import Gate, Installation, Rollout, RolloutStage
 from fleet.polling.plans import rollout_plan
 from fleet.rules.assignment import BUCKETS, CANARY, buckets_of_percent, cohort_of
+from fleet.rules.failure_rate import E_VALUE_LIMIT, failure_e_value
 from fleet.rules.rollout_policy import Action, Decision, GateReading, RolloutFacts, decide_rollout
 from fleet.selectors import count_states, latest_installations, matching_devices
 from fleet.services import rollouts as steps
@@ -159,7 +160,12 @@ def _submit_install_failures(rollout: Rollout, now: datetime) -> None:
         value=value,
         devices=finished,
         samples=finished,
-        details={"failed": failed, "finished": finished},
+        details={
+            "failed": failed,
+            "finished": finished,
+            "e_value": min(failure_e_value(failed, finished - failed, gate.threshold), 1e12),
+            "e_value_limit": E_VALUE_LIMIT,
+        },
         at=now,
     )
 

@@ -1,193 +1,224 @@
-"""Canary devices against control devices: the values that rollout gates are asked to judge.
+"""What the canaries' counts say beside their reference: the evidence of each gate; pure."""
 
-The unit is the device. The PSI between the cohorts is corrected by what chance alone adds,
-(B - 1) k with k on effective sample sizes (Yurdakul 2018), so that few samples do not look like a
-change; the uncorrected value, the test's threshold and the permutation p-value travel along.
-"""
+from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
-from ingest.rules import bins, distances
-from ingest.rules import psi as drift
-from ingest.rules.windows import WindowCounts, sum_counts
-
-PERMUTATION_DEVICES = 2000
-_Z_99 = 2.326
+from fleet.rules.confidence_sequence import ALPHA, confidence_interval
+from fleet.rules.device_changes import MIN_DEVICES, Changes, Effect, estimate_effect
+from fleet.rules.gates import advice_words, find_deciding
+from ingest.rules.cohort_evidence import (
+    BASELINE,
+    CONTROL,
+    PAST,
+    PAST_AND_CONTROL,
+    REFERENCE_WORDS,
+    DeviceHistory,
+    Evidence,
+    too_few_words,
+)
+from ingest.rules.device_means import MEASURES, DeviceMean, Measure, rate_variance
+from ingest.rules.distribution_gate import NO_LOOK, Look
+from ingest.rules.prediction_evidence import judge_largest_share, judge_predictions
 
 
 @dataclass(frozen=True)
-class Evidence:
-    """One metric of a canary; `value` is None when there is nothing to say.
+class Pair:
+    """A device's two numbers, of which `before` may be missing."""
 
-    `details["lower"]` is the lower 99 % confidence bound of the value, where there is one.
-    """
-
-    metric: str
-    value: float | None
-    control_value: float | None
-    devices: int
-    samples: int
-    details: dict[str, Any] = field(default_factory=dict)
+    after: DeviceMean
+    before: DeviceMean | None
+    hardware: str = ""
 
 
-def compare_cohorts(
-    canary: Sequence[WindowCounts],
-    control: Sequence[WindowCounts],
+@dataclass(frozen=True)
+class _Sides:
+    reference: str
+    canary: Sequence[Pair]
+    control: Sequence[Pair]
+
+
+def judge_cohorts(
+    canary: Sequence[DeviceHistory],
+    control: Sequence[DeviceHistory],
     profile: Mapping[str, Any] | None,
-    against: str = "control",
+    margins: Mapping[str, float],
+    hours: float,
+    looks: Mapping[str, Look] | None = None,
 ) -> list[Evidence]:
-    """Evidence for every metric that windows can speak about.
+    """Evidence for each metric of `margins` that windows can speak about.
 
     Args:
-        canary: one entry per device that runs the target.
-        control: one entry per device of the concurrent control; empty when there is none.
-        profile: the target's baseline, the reference where there is no control.
-        against: what `control` is, for the record.
+        canary, control: devices that run the target, and devices that stay.
+        profile: the target's baseline, the reference where there is no other.
+        margins: metric to the gate's threshold, in the metric's unit.
+        hours: how long the stage has run, for what would decide.
+        looks: metric to the last look at a distribution.
     """
-    ours, theirs = sum_counts(canary), sum_counts(control)
-    against = against if theirs.n else "baseline"
-    profile = profile or {}
-    class_reference = theirs.classes
-    confidence_reference = theirs.confidence
-    latency_reference = theirs.latency
-    if against == "baseline":
-        class_reference = (profile.get("class") or {}).get("counts") or []
-        confidence_reference = (profile.get("confidence") or {}).get("counts") or []
-        counts = (profile.get("latency") or {}).get("counts") or {}
-        latency_reference = {int(key): value for key, value in counts.items()}
-    context = {
-        "against": against,
-        "control_devices": sum(1 for device in control if device.n),
-        "control_samples": theirs.n,
-    }
-    return [
-        _psi(canary, control, class_reference, context),
-        _confidence(canary, ours, confidence_reference, context),
-        _latency(canary, ours, latency_reference, context),
-        _rate("error_rate", canary, ours.errors, ours.n, theirs.errors, theirs.n, context),
-        _rate(
-            "nonfinite_rate", canary, ours.nonfinite, ours.n, theirs.nonfinite, theirs.n, context
-        ),
-    ]
+    found = []
+    for metric, margin in margins.items():
+        if metric == "prediction_psi":
+            look = (looks or {}).get(metric, NO_LOOK)
+            found.append(judge_predictions(canary, control, profile, margin, look))
+        elif metric == "class_share_change":
+            found.append(judge_largest_share(canary, control, margin))
+        elif metric in MEASURES:
+            measure = MEASURES[metric]
+            sides = [
+                [_pair(device, measure) for device in devices] for devices in (canary, control)
+            ]
+            ours, theirs = ([pair for pair in side if pair is not None] for side in sides)
+            baseline = measure.baseline(profile or {})
+            found.append(judge_means(metric, measure, ours, theirs, margin, hours, baseline))
+    return found
 
 
-def _psi(
-    canary: Sequence[WindowCounts],
-    control: Sequence[WindowCounts],
-    reference: Sequence[int],
-    context: Mapping[str, Any],
-) -> Evidence:
-    metric = "prediction_psi"
-    width = max([len(reference), *(len(device.classes) for device in canary)], default=0)
-    ours = _rows(canary, width)
-    samples = int(ours.sum())
-    padded = [*reference, *[0] * (width - len(reference))]
-    if not samples or not sum(padded):
-        return Evidence(metric, None, None, len(ours), samples, dict(context))
-    plan = drift.merge_plan(padded, is_ordered=False)
-    if max(plan) == 0:
-        plan = drift.merge_plan(padded, is_ordered=False, min_share=0.005)
-    merged_reference = drift.merge_bins(padded, plan)
-    merged = np.array([drift.merge_bins(row, plan) for row in ours])
-    effect = drift.design_effect(drift.cluster_moments(merged)) or 1.0
-    others = _rows(control, width)
-    other_merged = np.array([drift.merge_bins(row, plan) for row in others])
-    other_effect = 1.0
-    if len(others) and context["against"] != "baseline":
-        other_effect = drift.design_effect(drift.cluster_moments(other_merged)) or 1.0
-    n_eff, n_reference = samples / effect, sum(padded) / other_effect
-    k = drift.sampling_scale(n_reference, n_eff)
-    width = len(merged_reference)
-    raw = drift.population_stability_index(merged_reference, merged.sum(axis=0))
-    details: dict[str, Any] = {
-        **context,
-        "psi_uncorrected": raw,
-        "bins": width,
-        "n_eff": n_eff,
-        "design_effect": effect,
-        "reference": merged_reference.tolist(),
-        "current": merged.sum(axis=0).tolist(),
-    }
-    if width > 1:
-        details["lower"] = drift.psi_lower_bound(raw, width, k)
-        details["threshold_no_change"] = drift.psi_threshold(width, k, 0.0)
-    if len(others) and len(ours) + len(others) <= PERMUTATION_DEVICES:
-        details["permutation_p"] = distances.permutation_p_value(
-            list(merged), list(other_merged), rounds=199
-        )
-    value = max(0.0, raw - (width - 1) * k)
-    return Evidence(metric, value, None, len(ours), samples, details)
-
-
-def _rows(devices: Sequence[WindowCounts], width: int) -> np.ndarray[Any, Any]:
-    rows = [device.classes for device in devices if sum(device.classes)]
-    table = np.zeros((len(rows), width))
-    for index, row in enumerate(rows):
-        table[index, : min(width, len(row))] = row[:width]
-    return table
-
-
-def _confidence(
-    canary: Sequence[WindowCounts],
-    ours: WindowCounts,
-    reference: Sequence[int],
-    context: Mapping[str, Any],
-) -> Evidence:
-    devices = sum(1 for device in canary if device.confidence_n)
-    if not ours.confidence_n or not sum(reference):
-        return Evidence("confidence_drop", None, None, devices, ours.confidence_n, dict(context))
-    middles = bins.confidence_midpoints()
-    drop = distances.mean_drop(
-        reference, ours.confidence, middles, sum(reference), ours.confidence_n
-    )
-    mean = float(np.average(middles, weights=np.asarray(reference, dtype=float)))
-    details = {
-        **context,
-        "standard_error": drop.standard_error,
-        "lower": drop.drop - _Z_99 * drop.standard_error,
-    }
-    return Evidence("confidence_drop", drop.drop, mean, devices, ours.confidence_n, details)
-
-
-def _latency(
-    canary: Sequence[WindowCounts],
-    ours: WindowCounts,
-    reference: Mapping[int, int],
-    context: Mapping[str, Any],
-) -> Evidence:
-    devices = sum(1 for device in canary if device.latency_n)
-    current = bins.latency_quantile_ms(ours.latency, 0.95)
-    control = bins.latency_quantile_ms(reference, 0.95)
-    value = None if current is None or control is None else current / control
-    details = {**context, "p95_ms": current, "control_p95_ms": control}
-    if control is not None and ours.latency_n:
-        # Order statistics: the quantile that the 95th lies above with 99 % confidence.
-        low = 0.95 - _Z_99 * (0.95 * 0.05 / ours.latency_n) ** 0.5
-        bound = bins.latency_quantile_ms(ours.latency, max(low, 0.0))
-        details["lower"] = (bound or 0.0) / control
-    return Evidence("latency_p95_ratio", value, control, devices, ours.latency_n, details)
-
-
-def _rate(
+def judge_means(
     metric: str,
-    canary: Sequence[WindowCounts],
-    failures: int,
-    n: int,
-    control_failures: int,
-    control_n: int,
-    context: Mapping[str, Any],
+    measure: Measure,
+    canary: Sequence[Pair],
+    control: Sequence[Pair],
+    margin: float,
+    hours: float,
+    baseline: float | None = None,
 ) -> Evidence:
-    devices = sum(1 for device in canary if device.n)
-    value = failures / n if n else None
-    control = control_failures / control_n if control_n else None
-    details: dict[str, Any] = {**context, "failures": failures}
-    if n:
-        # Clopper and Pearson (1934): the exact lower bound of a share.
-        low = stats.beta.ppf(0.01, failures, n - failures + 1) if failures else 0.0
-        details["lower"] = float(low)
-    return Evidence(metric, value, control, devices, n, details)
+    """Evidence from one number a device.
+
+    Where the measure is told apart by hardware class, each class with two devices a side is judged
+    on its own: it fails when one class fails (Bonferroni), and passes when every class passes.
+    """
+    samples = sum(pair.after.n for pair in canary)
+    groups = _by_hardware(canary, control) if measure.is_by_hardware else {"": (canary, control)}
+    goal = math.log(margin) if measure.is_ratio else margin
+    judged = []
+    for hardware, (ours, theirs) in groups.items():
+        sides = _choose_sides(ours, theirs, baseline)
+        if sides is None:
+            continue
+        effect = _effect(sides, measure, baseline)
+        if effect is None:
+            continue
+        strict = confidence_interval(
+            effect.estimate, effect.error, effect.degrees, goal, ALPHA / len(groups)
+        )
+        plain = confidence_interval(effect.estimate, effect.error, effect.degrees, goal)
+        judged.append((float(strict.lower), float(plain.upper), hardware, sides, effect))
+    if not judged:
+        nothing = {"reference": "", "words": too_few_words(len(canary), len(control))}
+        return Evidence(metric, None, None, len(canary), samples, nothing)
+    # What is beyond its margin for certain speaks first, then what is least certain to be within.
+    lower, upper, hardware, sides, effect = max(
+        judged, key=lambda row: (row[0] > goal, row[0] if row[0] > goal else row[1])
+    )
+    back: Callable[[float], float] = math.exp if measure.is_ratio else float
+    details: dict[str, Any] = {
+        "lower": back(lower),
+        "upper": back(min(upper, 700.0)),
+        "reference": sides.reference,
+        "words": REFERENCE_WORDS[sides.reference],
+        "control_devices": len(sides.control),
+        "canary_now": back(_mean([pair.after.mean for pair in sides.canary])),
+        "between_devices": math.sqrt(float(effect.between)),
+    }
+    if hardware:
+        details["hardware"] = hardware
+    if lower <= goal < upper:
+        details["advice"] = advice_words(find_deciding(effect, goal, hours))
+    control_value = None
+    if sides.control:
+        control_value = back(_mean([pair.after.mean for pair in sides.control]))
+    elif sides.reference == PAST:
+        control_value = back(_mean([pair.before.mean for pair in sides.canary if pair.before]))
+    elif baseline is not None:
+        control_value = back(baseline)
+    devices = len({id(pair) for row in judged for pair in row[3].canary})
+    return Evidence(metric, back(float(effect.estimate)), control_value, devices, samples, details)
+
+
+def _pairs(devices: Sequence[DeviceHistory], measure: Measure) -> list[Pair]:
+    pairs = (_pair(device, measure) for device in devices)
+    return [pair for pair in pairs if pair is not None]
+
+
+def _pair(device: DeviceHistory, measure: Measure) -> Pair | None:
+    after = measure.read(device.after)
+    if after is None:
+        return None
+    before = measure.read(device.before) if device.before is not None else None
+    return Pair(after, before, device.hardware)
+
+
+def _by_hardware(
+    canary: Sequence[Pair], control: Sequence[Pair]
+) -> dict[str, tuple[list[Pair], list[Pair]]]:
+    """Hardware classes with two canaries, the others together; all together when none has."""
+    groups: dict[str, tuple[list[Pair], list[Pair]]] = {}
+    for side, pairs in enumerate((canary, control)):
+        for pair in pairs:
+            groups.setdefault(pair.hardware, ([], []))[side].append(pair)
+    large = {
+        name: sides
+        for name, sides in groups.items()
+        if all(len(side) >= MIN_DEVICES for side in sides) or (len(sides[0]) >= 2 and not control)
+    }
+    rest: tuple[list[Pair], list[Pair]] = ([], [])
+    for name, sides in groups.items():
+        if name not in large:
+            rest[0].extend(sides[0])
+            rest[1].extend(sides[1])
+    if not large:
+        return {"": (list(canary), list(control))}
+    if len(rest[0]) >= MIN_DEVICES and (len(rest[1]) >= MIN_DEVICES or not control):
+        large["other hardware"] = rest
+    return large
+
+
+def _choose_sides(
+    canary: Sequence[Pair], control: Sequence[Pair], baseline: float | None
+) -> _Sides | None:
+    ours = [pair for pair in canary if pair.before is not None]
+    theirs = [pair for pair in control if pair.before is not None]
+    has_past = len(ours) >= max(MIN_DEVICES, len(canary) / 2)
+    if has_past and len(theirs) >= MIN_DEVICES:
+        return _Sides(PAST_AND_CONTROL, ours, theirs)
+    if len(canary) >= MIN_DEVICES and len(control) >= MIN_DEVICES:
+        return _Sides(CONTROL, canary, control)
+    if has_past:
+        return _Sides(PAST, ours, [])
+    if baseline is not None and len(canary) >= MIN_DEVICES:
+        return _Sides(BASELINE, canary, [])
+    return None
+
+
+def _effect(sides: _Sides, measure: Measure, baseline: float | None) -> Effect | None:
+    with_past = sides.reference in (PAST_AND_CONTROL, PAST)
+    made = [_changes(side, measure, with_past) for side in (sides.canary, sides.control) if side]
+    shift = baseline if sides.reference == BASELINE and baseline is not None else 0.0
+    first = Changes(measure.sign * (made[0].values - shift), made[0].variances)
+    if len(made) == 1:
+        return estimate_effect(first, None)
+    return estimate_effect(first, Changes(measure.sign * made[1].values, made[1].variances))
+
+
+def _changes(pairs: Sequence[Pair], measure: Measure, with_past: bool) -> Changes:
+    after = np.array([pair.after.mean for pair in pairs])
+    variance = np.array([pair.after.variance for pair in pairs])
+    records = 1 / np.array([float(pair.after.n) for pair in pairs])
+    past = [pair.before for pair in pairs if pair.before is not None] if with_past else []
+    if with_past:
+        after = after - np.array([mean.mean for mean in past])
+        variance = variance + np.array([mean.variance for mean in past])
+        records = records + 1 / np.array([float(mean.n) for mean in past])
+    if measure.is_rate:
+        # One device without a failure is not certain to have none: all of a side speak for it.
+        variance = rate_variance([pair.after for pair in pairs] + past) * records
+    return Changes(after, np.maximum(variance, 1e-12))
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values))

@@ -1,54 +1,27 @@
-"""Tells the fleet how canaries do, compared with their control."""
+"""Tells the fleet how canaries do, beside the strongest reference there is."""
+
+from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+import math
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
 
 from django.conf import settings
 from django.db import transaction
 
+from fleet.rules.gate_metrics import METRICS, Source
 from fleet.selectors import ActiveRollout, active_rollouts
-from fleet.services.evidence import submit_evidence
-from ingest.models import Window
-from ingest.rules.cohort_judgement import Evidence, compare_cohorts
-from ingest.rules.windows import WindowCounts, window_start
-from ingest.selectors.fleet_windows import sum_by_device
+from fleet.services.evidence import latest_details, submit_evidence
+from ingest.rules.cohort_evidence import Evidence
+from ingest.rules.cohort_judgement import judge_cohorts
+from ingest.rules.distribution_gate import Look
+from ingest.rules.windows import window_start
+from ingest.selectors.cohorts import read_cohorts
 from ingest.selectors.releases import baseline_of
 
 logger = logging.getLogger(__name__)
-LOOK_BACK = timedelta(days=1)
-
-
-@dataclass(frozen=True)
-class Cohorts:
-    """Counts per device of canaries, and of what they are compared with."""
-
-    canary: dict[int, WindowCounts]
-    control: dict[int, WindowCounts]
-    against: str
-
-
-def cohort_counts(*, model_id: int, target_version_id: int, since: datetime) -> Cohorts:
-    """The canaries on the target since `since`, and the best control there is.
-
-    Devices labelled as control; else those outside the canary; else, when the rollout has reached
-    every device, what the devices did in the day before `since`.
-    """
-    rows = Window.objects.filter(version__model_id=model_id)
-    current = rows.filter(start__gte=since)
-    canary = sum_by_device(current.filter(version_id=target_version_id, cohort="canary").iterator())
-    others = rows.exclude(version_id=target_version_id)
-    beside = others.filter(start__gte=since).exclude(device_id__in=canary)
-    before = others.filter(start__gte=since - LOOK_BACK, start__lt=since)
-    for against, windows in (
-        ("control", beside.filter(cohort="control")),
-        ("stable", beside.filter(cohort="stable")),
-        ("before", before),
-    ):
-        control = sum_by_device(windows.iterator())
-        if control:
-            return Cohorts(canary, control, against)
-    return Cohorts(canary, {}, "baseline")
 
 
 def push_evidence(*, rollout: ActiveRollout, now: datetime) -> list[Evidence]:
@@ -56,21 +29,31 @@ def push_evidence(*, rollout: ActiveRollout, now: datetime) -> list[Evidence]:
 
     The window in which the stage began counts too: only canaries run the target in it.
     """
-    began = rollout.stage_started_at or rollout.started_at
-    if began is None:
+    entered = rollout.stage_started_at or rollout.started_at
+    margins = {
+        metric: threshold
+        for metric, threshold in rollout.gates.items()
+        if metric in METRICS and METRICS[metric].source is Source.WINDOWS
+    }
+    if entered is None or not margins:
         return []
-    since = window_start(began.timestamp(), settings.AVIARY_WINDOW_SECONDS)
-    cohorts = cohort_counts(
+    since = _window_of(entered)
+    cohorts = read_cohorts(
         model_id=rollout.model_id,
         target_version_id=rollout.target_version_id,
-        since=datetime.fromtimestamp(since, UTC),
+        previous_version_id=rollout.previous_version_id,
+        began=_window_of(rollout.started_at or entered),
+        since=since,
     )
     baseline = baseline_of(rollout.target_version_id, None)
-    found = compare_cohorts(
+    said = latest_details(rollout.rollout_id, rollout.stage_index, ["prediction_psi"])
+    found = judge_cohorts(
         list(cohorts.canary.values()),
         list(cohorts.control.values()),
         baseline.profile if baseline else None,
-        cohorts.against,
+        margins,
+        hours=max((now - since).total_seconds() / 3600, 1 / 3600),
+        looks={metric: _look(details) for metric, details in said.items()},
     )
     with transaction.atomic():
         for item in found:
@@ -99,3 +82,20 @@ def push_all_evidence(*, now: datetime) -> int:
             # One rollout's trouble must not leave the others without evidence.
             logger.exception("no evidence for rollout %s", rollout.rollout_id)
     return served
+
+
+def _window_of(at: datetime) -> datetime:
+    start = window_start(at.timestamp(), settings.AVIARY_WINDOW_SECONDS)
+    return datetime.fromtimestamp(start, UTC)
+
+
+def _look(details: Mapping[str, Any]) -> Look:
+    said = details.get("look") or {}
+    upper = said.get("upper")
+    return Look(
+        number=int(said.get("number") or 0),
+        passes=int(said.get("passes") or 0),
+        n_eff=float(said.get("n_eff") or 0.0),
+        lower=float(said.get("lower") or 0.0),
+        upper=math.inf if upper is None else float(upper),
+    )

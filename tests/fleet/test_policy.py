@@ -5,11 +5,21 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleet.rules.gates import Evidence, GateLimits, Verdict, evaluate_gate
+from fleet.rules.device_changes import Effect
+from fleet.rules.gates import (
+    Evidence,
+    GateLimits,
+    Verdict,
+    advice_words,
+    evaluate_gate,
+    find_deciding,
+    judge_installs,
+)
 from fleet.rules.rollout_policy import (
     Action,
     GateReading,
@@ -129,15 +139,18 @@ def test_it_never_advances_on_silence_or_beside_a_gate_that_does_not_pass(
 
 
 GATE_CASES: dict[str, tuple[dict[str, Any], Verdict]] = {
-    "below": ({"value": 0.1}, Verdict.PASS),
-    "at the threshold": ({"value": 0.2}, Verdict.PASS),
-    "above": ({"value": 0.21}, Verdict.FAIL),
-    "above, lower bound below": ({"value": 0.3, "lower": 0.1}, Verdict.INCONCLUSIVE),
-    "above, lower bound above": ({"value": 0.3, "lower": 0.25}, Verdict.FAIL),
+    "the interval is below": ({"lower": 0.0, "upper": 0.19}, Verdict.PASS),
+    "the interval ends at the threshold": ({"lower": 0.0, "upper": 0.2}, Verdict.PASS),
+    "the interval holds the threshold": ({"lower": 0.1, "upper": 0.3}, Verdict.INCONCLUSIVE),
+    "the interval is above": ({"lower": 0.21, "upper": 0.3}, Verdict.FAIL),
+    "a small value that may be large": ({"lower": -0.1, "upper": 0.5}, Verdict.INCONCLUSIVE),
+    "an interval that is open above never passes": ({"lower": 0.0}, Verdict.INCONCLUSIVE),
+    "an exact value at the threshold": ({"value": 0.2}, Verdict.PASS),
+    "an exact value above": ({"value": 0.21}, Verdict.FAIL),
     "no value": ({"value": None}, Verdict.NO_DATA),
     "not a number": ({"value": float("nan")}, Verdict.NO_DATA),
-    "too few devices": ({"value": 0.9, "devices": 2}, Verdict.INCONCLUSIVE),
-    "too few samples": ({"value": 0.1, "samples": 9}, Verdict.INCONCLUSIVE),
+    "fewer devices than a person asked for": ({"value": 0.9, "devices": 2}, Verdict.INCONCLUSIVE),
+    "fewer samples than a person asked for": ({"value": 0.1, "samples": 9}, Verdict.INCONCLUSIVE),
     "too old": ({"value": 0.1, "at": NOW - timedelta(days=2)}, Verdict.NO_DATA),
 }
 
@@ -145,10 +158,45 @@ GATE_CASES: dict[str, tuple[dict[str, Any], Verdict]] = {
 @pytest.mark.parametrize("name", GATE_CASES)
 def test_gate(name: str) -> None:
     over, expected = GATE_CASES[name]
-    evidence = Evidence(**{"value": 0, "devices": 3, "samples": 10, "at": NOW, **over})
+    evidence = Evidence(**{"value": 0.1, "devices": 3, "samples": 10, "at": NOW, **over})
     limits = GateLimits(threshold=0.2, min_devices=3, min_samples=10)
     assert evaluate_gate(limits, evidence, NOW) == expected
 
 
 def test_a_gate_without_evidence_has_no_data() -> None:
     assert evaluate_gate(GateLimits(threshold=1), None, NOW) == Verdict.NO_DATA
+
+
+INSTALLS = [(0, 0, "no_data"), (1, 1, "pass"), (2, 2, "fail"), (3, 50, "pass"), (20, 50, "fail")]
+
+
+@pytest.mark.parametrize(("failed", "finished", "expected"), INSTALLS)
+def test_the_install_gate_is_the_evidence(failed: int, finished: int, expected: str) -> None:
+    assert judge_installs(failed, finished, 0.1) == expected
+
+
+def make_effect(estimate: float, between: float, within: float, devices: int = 5) -> Effect:
+    variance = 2 * (between + within) / devices
+    return Effect(
+        *(np.asarray(x) for x in (estimate, variance**0.5, 2 * devices - 2, between, within)),
+        canaries=devices,
+        controls=devices,
+    )
+
+
+def test_what_would_decide_is_more_devices_or_more_hours() -> None:
+    advice = find_deciding(make_effect(0.0, between=1e-6, within=0.002), 0.05, hours=1)
+    assert advice.devices is not None and 1 <= advice.devices < 30
+    assert advice.hours is not None and 0 < advice.hours < 10
+    assert advice_words(advice).startswith("about ")
+
+
+def test_hours_do_not_help_where_devices_differ() -> None:
+    advice = find_deciding(make_effect(0.0, between=0.002, within=1e-6), 0.05, hours=1)
+    assert advice.hours is None and advice.devices is not None
+
+
+def test_nothing_decides_an_effect_that_is_the_margin() -> None:
+    advice = find_deciding(make_effect(0.05, between=0.002, within=0.002), 0.05, hours=1)
+    assert advice.devices is None and advice.hours is None
+    assert "so near the margin" in advice_words(advice)

@@ -189,7 +189,13 @@ def test_a_gate_that_fails_aborts_and_is_shown_beside_its_threshold() -> None:
     assert weak is not None and weak.verdict == "inconclusive"
     assert tick_rollouts() == 0
     assert submit_evidence(stage_index=1, value=0.5, devices=3, **said) is None
-    strong = submit_evidence(stage_index=0, value=0.5, devices=3, control_value=0.01, **said)
+    unsure = submit_evidence(
+        stage_index=0, value=0.5, devices=3, details={"lower": 0.05, "upper": 0.9}, **said
+    )
+    assert unsure is not None and unsure.verdict == "inconclusive"
+    strong = submit_evidence(
+        stage_index=0, value=0.5, devices=3, control_value=0.01, details={"lower": 0.2}, **said
+    )
     assert strong is not None and (strong.verdict, strong.threshold) == ("fail", 0.1)
     tick_rollouts()
     assert state_of(rollout) == "aborting"
@@ -202,11 +208,23 @@ def test_the_installation_failure_gate_is_measured_here() -> None:
     rollout = begin(deployment=deployment, gates=[gate], max_failure_rate=0.9)
     slug = deployment.model.slug
     make_client().install(slug)
-    bad = make_client()
-    bad.report(bad.poll(slug).json()["assignment_id"], "failed")
+    for number in range(1, 4):
+        bad = make_client()
+        bad.report(bad.poll(slug).json()["assignment_id"], "failed")
+        if number == 1:
+            # One of two may be chance.
+            tick_rollouts()
+            evaluation = GateEvaluation.objects.get()
+            assert (evaluation.value, evaluation.verdict) == (0.5, "pass")
+            assert evaluation.details["e_value"] < evaluation.details["e_value_limit"]
+        tick_rollouts()
+    for _ in range(3):
+        bad = make_client()
+        bad.report(bad.poll(slug).json()["assignment_id"], "failed")
     tick_rollouts()
-    evaluation = GateEvaluation.objects.get()
-    assert (evaluation.value, evaluation.verdict, evaluation.devices) == (0.5, "fail", 2)
+    evaluation = GateEvaluation.objects.first()
+    assert (evaluation.verdict, evaluation.devices) == ("fail", 7)
+    assert evaluation.details["e_value"] >= evaluation.details["e_value_limit"]
     rollout.refresh_from_db()
     assert (rollout.state, rollout.pause_kind) == ("paused", "gate")
 

@@ -9,7 +9,6 @@ from ingest.exceptions import IncidentStateError, InvalidMuteError
 from ingest.models import AlertRule, DriftEvaluation, DriftPolicy, Incident
 from ingest.rules.windows import WindowCounts
 from ingest.services.evaluation import evaluate_model, judged_period, models_to_judge
-from ingest.services.evidence import cohort_counts
 from ingest.services.incidents import acknowledge_incident, mute_incident
 from registry.models import AuditEvent
 from tests.factories.ingest import make_device, make_release, make_window
@@ -158,36 +157,3 @@ def test_a_muted_incident_goes_on_being_judged(variant, devices):
     assert incident.status == Incident.Status.FIRING
     assert Incident.objects.unmuted(START).filter(pk=incident.pk).count() == 0
     assert Incident.objects.unmuted(START + 2 * HOUR).filter(pk=incident.pk).count() == 1
-
-
-def test_canary_and_control_are_told_apart_by_cohort_and_version(variant, devices):
-    target = make_release(version="2.0.0")
-    report(devices[:2], target, 0, EVEN, cohort="canary")
-    report(devices[2:4], variant, 0, EVEN, cohort="control")
-    report(devices[4:], variant, 0, EVEN)
-    found = cohort_counts(
-        model_id=variant.version.model_id, target_version_id=target.version_id, since=START
-    )
-    assert set(found.canary) == {device.pk for device in devices[:2]}
-    assert set(found.control) == {device.pk for device in devices[2:4]}
-    assert found.against == "control"
-
-
-def test_without_a_labelled_control_the_other_devices_stand_in(variant, devices):
-    target = make_release(version="2.0.0")
-    report(devices[:2], target, 0, EVEN, cohort="canary")
-    report(devices[2:], variant, 0, EVEN)
-    found = cohort_counts(
-        model_id=variant.version.model_id, target_version_id=target.version_id, since=START
-    )
-    assert len(found.control) == 6 and found.against == "stable"
-
-
-def test_when_every_device_is_a_canary_their_own_past_is_the_reference(variant, devices):
-    target = make_release(version="2.0.0")
-    report(devices, variant, 0, EVEN)
-    report(devices, target, 1, EVEN, cohort="canary")
-    found = cohort_counts(
-        model_id=variant.version.model_id, target_version_id=target.version_id, since=START + HOUR
-    )
-    assert len(found.canary) == len(found.control) == 8 and found.against == "before"

@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from ingest.rules.cohort_judgement import compare_cohorts
 from ingest.rules.fleet_judgement import Policy, judge_slice, settle_levels
 from ingest.rules.windows import WindowCounts
 from tests.factories.ingest import make_profile
@@ -100,39 +99,3 @@ def test_a_slower_fleet_is_found_where_the_baseline_has_latencies():
     slow = judge([device(s, latency={40: 400}) for s in range(5)], profile=profile)
     assert same.status == "healthy" and same.value == 1
     assert slow["latency_p95_ratio"].status == "critical"
-
-
-def evidence(canary, control, profile=None):
-    return {item.metric: item for item in compare_cohorts(canary, control, profile)}
-
-
-def test_a_canary_like_its_control_has_almost_no_corrected_psi():
-    found = evidence([device(s) for s in range(5)], [device(s) for s in range(10, 15)])
-    psi = found["prediction_psi"]
-    assert psi.value < 0.02 and psi.devices == 5 and psi.samples == 2000
-    assert psi.details["against"] == "control" and psi.details["permutation_p"] > 0.01
-    assert found["latency_p95_ratio"].value == 1
-    assert found["error_rate"].value == 0 and found["error_rate"].control_value == 0
-
-
-def test_a_canary_that_predicts_otherwise_is_seen():
-    canary = [device(s, shares=[0.55] + [0.05] * 9) for s in range(5)]
-    psi = evidence(canary, [device(s) for s in range(10, 20)])["prediction_psi"]
-    assert psi.value > 0.25 and psi.details["lower"] > 0.1
-
-
-def test_without_control_the_baseline_is_the_reference():
-    found = evidence([device(s) for s in range(5)], [], make_profile())
-    assert found["prediction_psi"].details["against"] == "baseline"
-    assert found["confidence_drop"].value is not None
-    assert found["latency_p95_ratio"].value is None
-
-
-def test_without_canary_records_there_is_no_value():
-    found = evidence([], [device(1)])
-    assert all(item.value is None and item.samples == 0 for item in found.values())
-
-
-def test_a_rate_carries_its_lower_bound():
-    found = evidence([device(s, errors=20) for s in range(5)], [device(9)])["error_rate"]
-    assert 0 < found.details["lower"] < found.value
