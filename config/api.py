@@ -5,8 +5,10 @@ from typing import Any
 
 from django.core.exceptions import PermissionDenied
 from django.core.exceptions import ValidationError as DjangoValidationError
+from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, JsonResponse
 from django.views.decorators.csrf import csrf_exempt
+from redis.exceptions import RedisError
 from rest_framework import exceptions, status
 from rest_framework.response import Response
 from rest_framework.views import set_rollback
@@ -29,6 +31,11 @@ _CODES = {
 }
 
 
+#: What a store raises that is away; the same request may succeed later.
+STORE_FAILURES = (OperationalError, InterfaceError, RedisError)
+UNAVAILABLE = "A store that this needs does not answer now; come back later."
+
+
 def error_body(code: str, message: str, details: Any = None) -> dict[str, Any]:
     """The body of an error answer."""
     return {"code": code, "message": message, "details": {} if details is None else details}
@@ -46,6 +53,12 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response | N
             headers["Retry-After"] = str(int(retry_after))
         body = error_body(error.code, error.message, error.details)
         return Response(body, status=error.http_status, headers=headers)
+    if isinstance(error, STORE_FAILURES):
+        logger.error("%s: a store does not answer: %s", type(context.get("view")).__name__, error)
+        set_rollback()
+        return Response(
+            error_body("unavailable", UNAVAILABLE), status=503, headers={"Retry-After": "5"}
+        )
     if isinstance(error, Http404):
         error = exceptions.NotFound(str(error) or "There is nothing at this address.")
     elif isinstance(error, PermissionDenied):

@@ -37,6 +37,8 @@ AVIARY_JOBS_AT_ONCE = env_int("AVIARY_JOBS_AT_ONCE", 1, minimum=1)
 AVIARY_JOB_HEARTBEAT_SECONDS = env_int("AVIARY_JOB_HEARTBEAT_SECONDS", 5, minimum=1)
 AVIARY_JOB_LOST_SECONDS = env_int("AVIARY_JOB_LOST_SECONDS", 60, minimum=2)
 AVIARY_JOB_SWEEP_SECONDS = env_int("AVIARY_JOB_SWEEP_SECONDS", 30, minimum=1)
+AVIARY_BODY_SECONDS = env_int("AVIARY_BODY_SECONDS", 15, minimum=1)
+AVIARY_DATABASE_SECONDS = env_int("AVIARY_DATABASE_SECONDS", 60, minimum=1)
 AVIARY_MAX_UPLOAD_BYTES = env_int("AVIARY_MAX_UPLOAD_BYTES", 2 * 1024**3, minimum=1)
 AVIARY_DELTA_MAX_BYTES = env_int("AVIARY_DELTA_MAX_BYTES", 128 * 1024**2, minimum=0)
 AVIARY_INGEST_MAX_BYTES = env_int("AVIARY_INGEST_MAX_BYTES", 1024**2, minimum=1024)
@@ -70,6 +72,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "config.middleware.StoreFailureMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -106,7 +109,9 @@ DATABASE_URL = env_str("DATABASE_URL")
 DATABASES: dict[str, Any]
 if DATABASE_URL:
     DATABASES = {"default": dj_database_url.parse(DATABASE_URL, conn_max_age=60)}
+    DATABASES["default"]["ENGINE"] = "config.stores.postgresql"
     DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
+    DATABASES["default"].setdefault("OPTIONS", {}).setdefault("connect_timeout", 3)
 else:
     DATABASES = {
         "default": {
@@ -127,7 +132,7 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 REDIS_URL = env_str("REDIS_URL")
 CACHES = {
     "default": (
-        {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL}
+        {"BACKEND": "config.stores.valkey_cache.ValkeyCache", "LOCATION": REDIS_URL}
         if REDIS_URL
         else {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "LOCATION": "aviary"}
     )
@@ -172,7 +177,7 @@ AVIARY_S3_BUCKET = env_str("AVIARY_S3_BUCKET")
 _blob_storage: dict[str, Any]
 if AVIARY_S3_BUCKET:
     _blob_storage = {
-        "BACKEND": "storages.backends.s3.S3Storage",
+        "BACKEND": "config.stores.object_store.GuardedS3Storage",
         "OPTIONS": {
             "bucket_name": AVIARY_S3_BUCKET,
             "endpoint_url": S3_ENDPOINT_URL or None,

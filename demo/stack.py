@@ -80,9 +80,8 @@ class Stack:
         admin = {**environment, "DEMO_PASSWORD": self.password}
         self._manage(admin, "shell", "-v", "0", "-c", _MAKE_ADMIN)
         web = self._run(
-            "web", environment, Path(sys.executable).with_name("granian"), "--interface", "wsgi",
-            "--host", "127.0.0.1", "--port", str(self.port), "--workers", "1",
-            "--blocking-threads", "4", "config.wsgi:application",
+            "web", environment, sys.executable, "-m", "config.serve", "--host", "127.0.0.1",
+            "--port", str(self.port), "--workers", "1",
         )  # fmt: skip
         self._run(
             "worker", environment, sys.executable, "-m", "celery", "-A", "config", "worker", "-B",

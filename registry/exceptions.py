@@ -15,6 +15,14 @@ class AviaryError(Exception):
         super().__init__(self.message)
 
 
+class UnavailableError(AviaryError):
+    """A store that this needs does not answer now; the same request may succeed later."""
+
+    code = "unavailable"
+    http_status = 503
+    retry_after_s = 5
+
+
 class RegistryError(AviaryError):
     """Base of every error of this app."""
 

@@ -1,7 +1,7 @@
 """A running server for tests from the outside: web server, worker and one published model."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,8 @@ _STORES = (
 #: Redis databases out of reach of the parallel workers; one for each kind of live server, since
 #: two of them may be up at once.
 REDIS_DATABASES = {
+    "front": 55,
+    "hanging": 56,
     "poison": 57,
     "finds": 58,
     "kills": 59,
@@ -42,12 +44,16 @@ class LiveServer:
 
 
 @contextmanager
-def running_server(home: Path, kind: str) -> Iterator[LiveServer]:
+def running_server(
+    home: Path, kind: str, changes: Mapping[str, str] | None = None
+) -> Iterator[LiveServer]:
     """The stack on the servers that the environment names; on SQLite and files without any.
 
     Args:
         home: an empty folder for what it writes.
         kind: a key of `REDIS_DATABASES`; each kind has databases of its own.
+        changes: environment variables of the server; in an address, `{name}` is the name of its
+            database.
     """
     services = {name: os.environ[name] for name in _STORES if name in os.environ}
     if "REDIS_URL" in os.environ:
@@ -56,6 +62,9 @@ def running_server(home: Path, kind: str) -> Iterator[LiveServer]:
     if "DATABASE_URL" in os.environ:
         services["DATABASE_URL"] = make_database(os.environ["DATABASE_URL"], f"aviary_live_{kind}")
         services["WHITENOISE_USE_FINDERS"] = "1"
+    for name, value in (changes or {}).items():
+        database = urlsplit(services.get(name, "")).path.lstrip("/")
+        services[name] = value.replace("{name}", database)
     stack = Stack(home, services, port=free_port())
     story: Story | None = None
     try:

@@ -1,0 +1,32 @@
+"""What holds for every address."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from django.http import HttpRequest, HttpResponse, JsonResponse
+
+from config.api import STORE_FAILURES, UNAVAILABLE, error_body
+
+logger = logging.getLogger(__name__)
+
+
+class StoreFailureMiddleware:
+    """Answers 503, with the time to come back, where a store does not answer."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self._get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        return self._get_response(request)
+
+    def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
+        """The answer to a request whose view failed for its store; None for other failures."""
+        if not isinstance(error, STORE_FAILURES):
+            return None
+        logger.error("%s: a store does not answer: %s", request.path, error)
+        headers = {"Retry-After": "5"}
+        if request.path.startswith("/api/"):
+            return JsonResponse(error_body("unavailable", UNAVAILABLE), status=503, headers=headers)
+        return HttpResponse(UNAVAILABLE, status=503, content_type="text/plain", headers=headers)

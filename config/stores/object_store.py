@@ -1,0 +1,73 @@
+"""The S3 storage with short deadlines and a breaker."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from botocore.config import Config
+from botocore.exceptions import (
+    ConnectionClosedError,
+    ConnectTimeoutError,
+    EndpointConnectionError,
+    ReadTimeoutError,
+)
+from storages.backends.s3 import S3Storage
+
+from registry.breaker import Breaker
+from registry.exceptions import UnavailableError
+
+CONNECT_SECONDS = 2
+#: Between two pieces of an answer, however large it is.
+ANSWER_SECONDS = 10
+
+_SILENT = (ConnectTimeoutError, ReadTimeoutError, EndpointConnectionError, ConnectionClosedError)
+
+breaker = Breaker(
+    "The object store", trips_on=(UnavailableError,), refuses_with=UnavailableError, open_seconds=5
+)
+
+
+class GuardedS3Storage(S3Storage):
+    """Raises `UnavailableError`, at once while the breaker is open, where S3 does not answer."""
+
+    def __init__(self, **settings: Any) -> None:
+        timing = Config(
+            connect_timeout=CONNECT_SECONDS,
+            read_timeout=ANSWER_SECONDS,
+            retries={"total_max_attempts": 2, "mode": "standard"},
+        )
+        super().__init__(**settings)
+        self.client_config: Config = self.client_config.merge(timing)  # type: ignore[has-type]
+
+    def _open(self, name: str, mode: str = "rb") -> Any:
+        with _guarded():
+            return super()._open(name, mode)
+
+    def _save(self, name: str, content: Any) -> Any:
+        with _guarded():
+            return super()._save(name, content)
+
+    def delete(self, name: str) -> None:
+        with _guarded():
+            super().delete(name)
+
+    def exists(self, name: str) -> bool:
+        with _guarded():
+            found: bool = super().exists(name)
+            return found
+
+    def size(self, name: str) -> int:
+        with _guarded():
+            found: int = super().size(name)
+            return found
+
+
+@contextmanager
+def _guarded() -> Iterator[None]:
+    with breaker.call():
+        try:
+            yield
+        except _SILENT as error:
+            raise UnavailableError(f"The object store does not answer: {error}") from error
