@@ -36,6 +36,19 @@ class NotFoundError(RegistryError):
     http_status = 404
 
 
+class SigningUnavailableError(RegistryError):
+    """The signing service does not sign now."""
+
+    code = "signing_unavailable"
+    http_status = 503
+
+
+class TrustMetadataError(RegistryError):
+    """The trust metadata breaks a rule of The Update Framework."""
+
+    code = "trust_metadata_invalid"
+
+
 class ConflictError(RegistryError):
     """An object of that name exists already."""
 

@@ -1,42 +1,87 @@
-"""The server's signing keys, in `AVIARY_KEYS_DIR`.
+"""How the server gets signatures: from the signing service, or in this process while embedded.
 
-`<role>.key` holds the base64 of a 32-byte Ed25519 seed (mode 0600) and is made at first use.
-`retired/<role>-*.pub` hold base64 public keys that devices go on trusting after a rotation.
+`AVIARY_SIGNER` names the service's socket. Without it the keys lie in `AVIARY_KEYS_DIR` and this
+process reads them, which `check --deploy` refuses.
 """
 
 import base64
-import os
-import secrets
-from contextlib import suppress
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
-from nacl.signing import SigningKey
+from django.utils import timezone
 
-from registry.signing import ALGORITHM, key_id
+from registry.exceptions import SigningUnavailableError
+from registry.signer.client import SignerRefusedError, SignerUnavailableError, SocketSigner
+from registry.signer.keys import FileKeyStore, KeyFileError
+from registry.signer.policy import RefusedError, check_message
+from registry.signing import ALGORITHM, key_id, sign_envelope
 
-ROLES = ("manifest", "assignment")
+DEVICE_ROLES = ("manifest", "assignment")
 
 
-def signing_key(role: str) -> SigningKey:
-    """The key that signs documents of `role`: `manifest` or `assignment`."""
-    if role not in ROLES:
-        raise ValueError(f"role is one of {ROLES}; got {role!r}")
-    return _load_key(str(settings.AVIARY_KEYS_DIR), role)
+class Signer(Protocol):
+    """What signs for an online role."""
+
+    def sign(self, role: str, message: bytes) -> tuple[bytes, bytes]:
+        """The public key that signed, and the signature."""
+        ...
+
+    def known_keys(self, role: str) -> list[bytes]:
+        """The public keys of `role`, the active one first."""
+        ...
+
+
+class EmbeddedSigner:
+    """Signs in this process, under the same policy as the service."""
+
+    def __init__(self, folder: Path) -> None:
+        self._store = FileKeyStore(folder)
+
+    def sign(self, role: str, message: bytes) -> tuple[bytes, bytes]:
+        check_message(role, message, now=timezone.now())
+        return self._store.active_key(role), self._store.sign(role, message)
+
+    def known_keys(self, role: str) -> list[bytes]:
+        return self._store.known_keys(role)
+
+
+def sign_message(role: str, message: bytes) -> tuple[bytes, bytes]:
+    """The public key and its signature over `message`, by the online key of `role`.
+
+    Raises:
+        SigningUnavailableError: the signing service does not answer, or refuses.
+    """
+    try:
+        return _signer().sign(role, message)
+    except (SignerUnavailableError, SignerRefusedError, RefusedError) as error:
+        raise SigningUnavailableError(str(error)) from error
+    except KeyFileError as error:
+        raise ImproperlyConfigured(str(error)) from error
+
+
+def sign_document(role: str, payload: bytes, payload_type: str) -> dict[str, Any]:
+    """The envelope of a payload, signed by the online key of `role`."""
+    return sign_envelope(payload, payload_type, partial(sign_message, role))
+
+
+def known_keys(role: str) -> list[bytes]:
+    """The public keys of an online role: the active one first, then the next and retired ones."""
+    try:
+        return _signer().known_keys(role)
+    except SignerUnavailableError as error:
+        raise SigningUnavailableError(str(error)) from error
+    except KeyFileError as error:
+        raise ImproperlyConfigured(str(error)) from error
 
 
 def trust_keys() -> list[dict[str, Any]]:
-    """What a device is told to trust: the keys in use and the retired ones, by role."""
+    """What a device that knows no root is told to trust: the online keys, by role."""
     found: dict[str, dict[str, Any]] = {}
-    retired = Path(settings.AVIARY_KEYS_DIR) / "retired"
-    for role in ROLES:
-        publics = [bytes(signing_key(role).verify_key)]
-        for path in sorted(retired.glob(f"{role}-*.pub")):
-            publics.append(_read_key(path))
-        for public in publics:
+    for role in DEVICE_ROLES:
+        for public in known_keys(role):
             entry = found.setdefault(
                 key_id(public),
                 {
@@ -51,35 +96,10 @@ def trust_keys() -> list[dict[str, Any]]:
     return list(found.values())
 
 
+def _signer() -> Signer:
+    return _make_signer(settings.AVIARY_SIGNER, str(settings.AVIARY_KEYS_DIR))
+
+
 @lru_cache(maxsize=16)
-def _load_key(folder: str, role: str) -> SigningKey:
-    path = Path(folder) / f"{role}.key"
-    if not path.exists():
-        _create_key(path)
-    return SigningKey(_read_key(path))
-
-
-def _create_key(path: Path) -> None:
-    """Writes a new seed beside the path and links it there: two starters end with one key."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    staged = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    descriptor = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as handle:
-            handle.write(base64.b64encode(bytes(SigningKey.generate())) + b"\n")
-            handle.flush()
-            os.fsync(handle.fileno())
-        with suppress(FileExistsError):
-            os.link(staged, path)
-    finally:
-        staged.unlink()
-
-
-def _read_key(path: Path) -> bytes:
-    try:
-        raw = base64.b64decode(path.read_bytes().strip(), validate=True)
-    except (OSError, ValueError) as error:
-        raise ImproperlyConfigured(f"The key {path} cannot be read: {error}") from error
-    if len(raw) != 32:
-        raise ImproperlyConfigured(f"The key {path} has {len(raw)} bytes, expected 32")
-    return raw
+def _make_signer(socket: str, folder: str) -> Signer:
+    return SocketSigner(Path(socket)) if socket else EmbeddedSigner(Path(folder))

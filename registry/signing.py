@@ -7,11 +7,11 @@ The payload is decoded and parsed only after a signature over its bytes has been
 import base64
 import binascii
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from nacl.exceptions import BadSignatureError
-from nacl.signing import SigningKey, VerifyKey
+from nacl.signing import VerifyKey
 
 from registry.exceptions import EnvelopeInvalidError
 
@@ -29,18 +29,22 @@ def key_id(public_key: bytes) -> str:
     return hashlib.sha256(public_key).hexdigest()
 
 
-def sign_envelope(payload: bytes, payload_type: str, key: SigningKey) -> dict[str, Any]:
-    """The envelope of a payload with one signature."""
-    signature = key.sign(pae(payload_type, payload)).signature
+Sign = Callable[[bytes], tuple[bytes, bytes]]
+"""Message to the public key that signed it, and the signature."""
+
+
+def sign_envelope(payload: bytes, payload_type: str, *signers: Sign) -> dict[str, Any]:
+    """The envelope of a payload, with one signature by each of `signers`."""
+    signatures = []
+    for sign in signers:
+        public_key, signature = sign(pae(payload_type, payload))
+        signatures.append(
+            {"keyid": key_id(public_key), "sig": base64.b64encode(signature).decode("ascii")}
+        )
     return {
         "payloadType": payload_type,
         "payload": base64.b64encode(payload).decode("ascii"),
-        "signatures": [
-            {
-                "keyid": key_id(bytes(key.verify_key)),
-                "sig": base64.b64encode(signature).decode("ascii"),
-            }
-        ],
+        "signatures": signatures,
     }
 
 

@@ -9,13 +9,13 @@ from typing import Any
 from django.conf import settings
 
 from fleet.rules.assignment import Assignment, assignment_payload, issue_period
-from registry.keys import signing_key
+from registry.keys import sign_document
 from registry.manifest import canonical_bytes
 from registry.models import FileRole, Variant
 from registry.patches import ALGORITHM
 from registry.services.blobs import blob_url
 from registry.services.deltas import find_delta
-from registry.signing import sign_envelope
+from registry.services.trust import trust_hint
 
 ASSIGNMENT_TYPE = "application/vnd.aviary.assignment.v1+json"
 
@@ -23,7 +23,7 @@ ASSIGNMENT_TYPE = "application/vnd.aviary.assignment.v1+json"
 def make_assignment(assignment: Assignment, device_id: str, now: datetime) -> dict[str, Any]:
     """The signed envelope of the assignment, valid for seven days from its renewal period."""
     payload = assignment_payload(assignment, device_id, issue_period(device_id, now))
-    return sign_envelope(canonical_bytes(payload), ASSIGNMENT_TYPE, signing_key("assignment"))
+    return sign_document("assignment", canonical_bytes(payload), ASSIGNMENT_TYPE)
 
 
 def make_answer(
@@ -76,6 +76,7 @@ def make_answer(
         "assignment_id": assignment.assignment_id,
         "rollout": rollout,
         "delta": make_delta_offer(main, delta_from, ttl_seconds, base),
+        "trust": trust_hint(),
         "poll_after_s": poll_after_s(),
     }
 

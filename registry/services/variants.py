@@ -13,7 +13,7 @@ from registry.exceptions import (
     ModelFileInvalidError,
     StateError,
 )
-from registry.keys import signing_key
+from registry.keys import sign_document
 from registry.manifest import (
     MANIFEST_TYPE,
     build_manifest,
@@ -27,7 +27,6 @@ from registry.services.audit import record_event
 from registry.services.baselines import activate_baseline
 from registry.services.blobs import store_blob
 from registry.services.inspection import GOLDEN_PATH, FileSpec, Inspection, inspect_files
-from registry.signing import sign_envelope
 
 logger = logging.getLogger(__name__)
 
@@ -181,7 +180,7 @@ def finish_variant(
     )
     payload = canonical_bytes(manifest)
     variant.manifest_sha256 = manifest_digest(payload)
-    variant.envelope = sign_envelope(payload, MANIFEST_TYPE, signing_key("manifest"))
+    variant.envelope = sign_document("manifest", payload, MANIFEST_TYPE)
     variant.save(update_fields=["manifest_sha256", "envelope"])
     logger.info("Signed manifest %s of %s", variant.manifest_sha256, variant)
 

@@ -1,4 +1,4 @@
-"""The server's keys: made once, kept private, retired with care."""
+"""The online keys: made once, kept private, rotated without a gap."""
 
 import base64
 import stat
@@ -7,23 +7,30 @@ from pathlib import Path
 import pytest
 from nacl.signing import SigningKey
 
-from registry.keys import signing_key, trust_keys
+from registry.exceptions import SigningUnavailableError
+from registry.keys import known_keys, sign_message, trust_keys
+from registry.signer.keys import FileKeyStore, KeyFileError
+
+
+@pytest.fixture
+def store(home: Path) -> FileKeyStore:
+    return FileKeyStore(home / "keys")
 
 
 def test_keys_are_made_once_and_readable_by_the_owner_alone(home: Path) -> None:
-    first = signing_key("manifest")
-    assert bytes(signing_key("manifest")) == bytes(first)
+    first = known_keys("manifest")
+    assert known_keys("manifest") == first
     assert stat.S_IMODE((home / "keys" / "manifest.key").stat().st_mode) == 0o600
     assert [path.name for path in (home / "keys").iterdir()] == ["manifest.key"]
 
 
 def test_roles_have_different_keys(home: Path) -> None:
-    assert bytes(signing_key("manifest")) != bytes(signing_key("assignment"))
+    assert known_keys("manifest") != known_keys("assignment")
     assert [key["roles"] for key in trust_keys()] == [["manifest"], ["assignment"]]
 
 
 def test_retired_keys_stay_trusted(home: Path) -> None:
-    signing_key("manifest")
+    known_keys("manifest")
     old = SigningKey.generate()
     retired = home / "keys" / "retired"
     retired.mkdir()
@@ -32,6 +39,39 @@ def test_retired_keys_stay_trusted(home: Path) -> None:
     assert len(manifest_keys) == 2
 
 
-def test_there_is_no_key_of_another_role(home: Path) -> None:
-    with pytest.raises(ValueError, match="role"):
-        signing_key("root")
+def test_there_is_no_online_key_of_another_role(home: Path) -> None:
+    with pytest.raises(SigningUnavailableError, match="expected a role"):
+        sign_message("root", b"{}")
+
+
+def test_the_next_key_is_told_of_before_it_signs(store: FileKeyStore) -> None:
+    old = store.active_key("assignment")
+    new = store.prepare_rotation("assignment")
+    assert store.prepare_rotation("assignment") == new
+    assert store.known_keys("assignment") == [old, new]
+    assert store.active_key("assignment") == old
+    store.finish_rotation("assignment")
+    assert store.active_key("assignment") == new
+    assert store.known_keys("assignment") == [new, old]
+
+
+def test_a_revoked_key_is_forgotten(store: FileKeyStore) -> None:
+    old = store.active_key("assignment")
+    new = store.prepare_rotation("assignment")
+    store.finish_rotation("assignment", is_revoked=True)
+    assert store.known_keys("assignment") == [new]
+    assert old not in store.known_keys("assignment")
+
+
+def test_a_rotation_that_was_not_prepared_is_refused(store: FileKeyStore) -> None:
+    before = store.active_key("manifest")
+    with pytest.raises(KeyFileError, match="prepare the rotation first"):
+        store.finish_rotation("manifest")
+    assert store.active_key("manifest") == before
+
+
+def test_a_damaged_key_is_named(store: FileKeyStore, home: Path) -> None:
+    store.active_key("manifest")
+    (home / "keys" / "manifest.key").write_bytes(b"AAAA")
+    with pytest.raises(KeyFileError, match=r"manifest\.key has 3 bytes, expected 32"):
+        store.sign("manifest", b"{}")
