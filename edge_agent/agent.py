@@ -4,19 +4,22 @@ import logging
 import threading
 import time
 from collections.abc import Collection
-from typing import TYPE_CHECKING
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
 from edge_agent.config import Config, InferenceConfig
 from edge_agent.control.backoff import backoff_delay_s
 from edge_agent.control.client import DeviceClient, describe_capabilities, load_credentials
 from edge_agent.control.polling import Poller
 from edge_agent.control.transport import Transport
+from edge_agent.control.trust import TrustKeeper
 from edge_agent.exceptions import AgentError, NotEnrolledError
 from edge_agent.files import DiskFiles, make_dirs
 from edge_agent.install.decisions import SelfTestResult
 from edge_agent.install.download import Downloader
 from edge_agent.install.file_source import FileSource
 from edge_agent.install.installer import Installer
+from edge_agent.install.trusted_time import estimate_time
 from edge_agent.observation.sampling import Sampler
 from edge_agent.observation.spool import open_spool
 from edge_agent.observation.upload import Uploader
@@ -54,6 +57,7 @@ class Agent:
         self.downloader = Downloader(
             self.files, self.layout, self.transport, config.install, sleep=self._sleep_after
         )
+        self.trust = TrustKeeper(config, self.files, self.layout, self.transport)
         self.installer = self._make_installer()
         self.poller = Poller(config, self.client)
         self.sessions = Sessions(config, self.layout, self.files)
@@ -78,7 +82,12 @@ class Agent:
         features = ["delta-zstd"] if delta.is_supported() else []
         features += ["processor-wasm"] if requirements.has_sandbox() else []
         capabilities = describe_capabilities(list_available(), features)
-        status = self.client.enroll(capabilities, self.files, self.layout)
+        status = self.client.enroll(
+            capabilities,
+            self.files,
+            self.layout,
+            begin_trust=lambda root: self.trust.begin(root, now=self._believed_time()),
+        )
         self.installer = self._make_installer()
         logger.info("device %s enrolled: %s", self.config.device_id, status)
         return status
@@ -94,6 +103,7 @@ class Agent:
         self._forget_trouble(self.config.models or {slug for slug, _ in answers})
         if self.poller.server_time is not None:
             self.installer.journal.server_time = self.poller.server_time
+        self._renew_trust([answer.get("trust") for _, answer in answers])
         for slug, answer in answers:
             try:
                 if self.installer.apply(slug, answer):
@@ -114,6 +124,24 @@ class Agent:
                 logger.error("model %s: %s", slug, error)
         self.send_events()
         return changed
+
+    def _renew_trust(self, hints: list[Any]) -> None:
+        """Asks for the keys to believe when that is due; without news the known ones stay."""
+        now, credentials = self._believed_time(), self.client.credentials
+        enrolled = credentials.trust_keys if credentials else ()
+        if not any(self.trust.is_due(hint, now=now) for hint in hints or [None]):
+            return
+        try:
+            self.trust.refresh(enrolled, now=now)
+            self.trouble.pop("trust", None)
+        except (AgentError, OSError) as error:
+            code = error.code if isinstance(error, AgentError) else "disk"
+            self.trouble["trust"] = f"{code}: {error}"
+            logger.error("trust: %s: %s", code, error)
+        self.installer.trust(*self.trust.read_keys(enrolled, now=now))
+
+    def _believed_time(self) -> datetime:
+        return estimate_time(self.installer.journal.witnesses())
 
     def send_events(self) -> None:
         for assignment_id in self.uploader.upload_events():
@@ -142,7 +170,7 @@ class Agent:
 
     def _make_installer(self) -> Installer:
         credentials = self.client.credentials
-        return Installer(
+        installer = Installer(
             files=self.files,
             layout=self.layout,
             config=self.config.install,
@@ -153,6 +181,10 @@ class Agent:
             check_requirements=self._check_requirements,
             events=self.spool,
         )
+        enrolled = credentials.trust_keys if credentials else ()
+        now = estimate_time(installer.journal.witnesses())
+        installer.trust(*self.trust.read_keys(enrolled, now=now))
+        return installer
 
     def _self_test(self, manifest: Manifest) -> SelfTestResult:
         from edge_agent.install import selftest

@@ -45,6 +45,24 @@ class DocumentError(PublishedError):
     code = "document_malformed"
 
 
+class TrustDocumentError(PublishedError):
+    """Metadata about keys is missing or malformed."""
+
+    code = "trust_malformed"
+
+
+class TrustRollbackError(PublishedError):
+    """Metadata about keys is older than what was believed before."""
+
+    code = "trust_rolled_back"
+
+
+class TrustExpiredError(PublishedError):
+    """Metadata about keys is too old to be believed."""
+
+    code = "trust_expired"
+
+
 class WrongDeviceError(PublishedError):
     code = "wrong_device"
 

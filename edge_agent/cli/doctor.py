@@ -15,6 +15,7 @@ from edge_agent.cli.ownership import find_foreign
 from edge_agent.config import Config
 from edge_agent.control.client import DeviceClient, load_credentials
 from edge_agent.control.transport import Transport
+from edge_agent.control.trust import TrustKeeper
 from edge_agent.exceptions import AgentError, AnswerError, StateError
 from edge_agent.files import DiskFiles
 from edge_agent.inference.providers import check_provider, list_available
@@ -289,9 +290,14 @@ def _open_release_store(config: Config, layout: Layout) -> ReleaseStore | None:
         return None
     if credentials is None:
         return None
-    return ReleaseStore(
+    store = ReleaseStore(
         files, layout, device_id=config.device_id, trust_keys=credentials.trust_keys
     )
+    keeper = TrustKeeper(
+        config, files, layout, Transport(config.network, user_agent="aviary-agent doctor")
+    )
+    store.trust(*keeper.read_keys(credentials.trust_keys, now=datetime.now(UTC)))
+    return store
 
 
 def check_spool(config: Config) -> list[Check]:

@@ -70,6 +70,8 @@ def parse_config(document: dict[str, Any], *, base: Path) -> Config:
     agent["home"] = base / str(agent["home"])
     if isinstance(agent.get("join_token_file"), str) and agent["join_token_file"]:
         agent["join_token_file"] = str(base / agent["join_token_file"])
+    if isinstance(agent.get("trust_root_file"), str) and agent["trust_root_file"]:
+        agent["trust_root_file"] = str(base / agent["trust_root_file"])
     sections: dict[str, Any] = {
         name: build(kind, document.get(name, {}), name) for name, kind in SECTIONS.items()
     }

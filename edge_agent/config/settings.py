@@ -31,6 +31,8 @@ class Config:
     join_token_file: str = ""
     trust_keyids: tuple[str, ...] = ()
     """When given, only these of the keys sent at enrolment are kept."""
+    trust_root_file: str = ""
+    """The server's root of trust, shipped with the device: then enrolment cannot bring another."""
     log_level: str = "INFO"
     network: NetworkConfig = field(default_factory=NetworkConfig)
     install: InstallConfig = field(default_factory=InstallConfig)
@@ -49,6 +51,17 @@ class Config:
     def all_sources(self) -> tuple[SourceConfig, ...]:
         """The sources that have a path."""
         return tuple(source for source in (self.source, *self.sources) if source.path)
+
+    def read_trust_root(self) -> bytes:
+        """The root of trust that `trust_root_file` names.
+
+        Raises:
+            ConfigurationError: the file cannot be read.
+        """
+        try:
+            return Path(self.trust_root_file).read_bytes()
+        except OSError as error:
+            raise ConfigurationError(f"[agent] trust_root_file: {error}") from error
 
     def read_join_token(self) -> str:
         """The join token: from the file when one is named, else from the settings.

@@ -5,7 +5,7 @@ import json
 import os
 import platform
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -61,11 +61,21 @@ class DeviceClient:
         self.transport = transport
         self.credentials = credentials
 
-    def enroll(self, capabilities: dict[str, Any], files: FileLayer, layout: Layout) -> str:
+    def enroll(
+        self,
+        capabilities: dict[str, Any],
+        files: FileLayer,
+        layout: Layout,
+        *,
+        begin_trust: Callable[[Any], None] = lambda root: None,
+    ) -> str:
         """Trades the join token for credentials, which are stored; returns the status.
 
         A power cut between the server's answer and the store costs nothing: the nonce was durable
         before the call, and whoever brings it again is answered again.
+
+        Args:
+            begin_trust: is given the root of trust in the answer, before anything is stored.
         """
         nonce = keep_nonce(files, layout)
         body = {
@@ -94,6 +104,7 @@ class DeviceClient:
         if not keys:
             raise NotEnrolledError("enrolment brought no key this device may trust")
         found = Credentials(self.config.device_id, token, tuple(parse_trust_keys(keys)))
+        begin_trust(row.get("trust_root"))
         stored = {"device_id": self.config.device_id, "token": token, "trust_keys": keys}
         write_atomic(files, layout.credentials, json.dumps(stored).encode())
         # After the write: a token that was used and is lost with the memory would not come again.

@@ -113,6 +113,23 @@ class Transport:
             url = target
         raise RedirectError(f"more than {self.config.max_redirects} redirects")
 
+    def fetch_bytes(self, url: str, *, limit: int) -> bytes | None:
+        """A small file that anybody may read, as it is; None when the server has none.
+
+        Raises:
+            TransferError: no answer, another status, or more than `limit` bytes.
+        """
+        response = self._open("GET", url, {}, None)
+        try:
+            data = self._read_bounded(response, limit)
+        finally:
+            response.release_conn()
+        if response.status == 404:
+            return None
+        if response.status != 200:
+            raise TransferError(f"{urlsplit(url).path} answered {response.status}")
+        return data
+
     def _open(
         self, method: str, url: str, headers: Mapping[str, str], body: bytes | None
     ) -> "urllib3.response.BaseHTTPResponse":
@@ -142,10 +159,13 @@ class Transport:
         except (HTTPError, OSError, ValueError) as error:
             raise explain(error, f"{method} {urlsplit(url).netloc}") from error
 
-    def _read_bounded(self, response: "urllib3.response.BaseHTTPResponse") -> bytes:
+    def _read_bounded(
+        self, response: "urllib3.response.BaseHTTPResponse", limit: int | None = None
+    ) -> bytes:
         from urllib3.exceptions import HTTPError
 
-        limit, data = self.config.answer_max_bytes, b""
+        limit = self.config.answer_max_bytes if limit is None else limit
+        data = b""
         deadline = time.monotonic() + self.config.answer_deadline_s
         try:
             # One piece at a time: a read of many would wait for all of them.

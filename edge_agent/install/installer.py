@@ -66,6 +66,11 @@ class Installer:
         )
         self.rollback = Rollback(self.journal, self.release_store)
 
+    def trust(self, trust_keys: tuple[TrustKey, ...], disk_keys: tuple[TrustKey, ...]) -> None:
+        """Believes other keys from now on; `disk_keys` for what is on this disk already."""
+        self.trust_keys = trust_keys
+        self.release_store.trust(trust_keys, disk_keys)
+
     @property
     def state(self) -> AgentState:
         return self.journal.state

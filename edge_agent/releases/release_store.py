@@ -34,9 +34,13 @@ class ReleaseStore:
         self.files = files
         self.layout = layout
         self.device_id = device_id
+        self.trust(trust_keys, trust_keys)
+
+    def trust(self, trust_keys: tuple[TrustKey, ...], disk_keys: tuple[TrustKey, ...]) -> None:
+        """Believes `trust_keys` from now on, and `disk_keys` for what is on this disk already."""
         self.trust_keys = trust_keys
-        # For what is on this disk already; they count for nothing that arrives.
-        self.disk_keys = (*trust_keys, *read_keys(files, layout))
+        # Those of the factory as well; they count for nothing that arrives.
+        self.disk_keys = (*disk_keys, *read_keys(self.files, self.layout))
 
     def load_manifest(self, digest: str) -> Manifest:
         """The stored manifest, verified again: the disk is not trusted more than the network."""

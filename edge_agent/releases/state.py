@@ -122,6 +122,7 @@ class Layout:
         self.requests = home / "requests"
         self.factory = home / "factory"
         self.samples = home / "samples"
+        self.trust = home / "trust"
 
     def folders(self) -> list[Path]:
         return [

@@ -53,6 +53,20 @@ class TrustKey:
     public_key: bytes
     roles: frozenset[str]
 
+    @classmethod
+    def of(cls, public_key: bytes, roles: frozenset[str]) -> "TrustKey":
+        """The key of 32 raw bytes; its id is their SHA-256."""
+        return cls(hashlib.sha256(public_key).hexdigest(), public_key, roles)
+
+    def describe(self) -> dict[str, Any]:
+        """What `parse_trust_keys` reads."""
+        return {
+            "keyid": self.keyid,
+            "algorithm": "ed25519",
+            "public_key": base64.b64encode(self.public_key).decode("ascii"),
+            "roles": sorted(self.roles),
+        }
+
 
 @dataclass(frozen=True)
 class ManifestFile:

@@ -249,6 +249,8 @@ class Server:
             answer = {"device_id": DEVICE, "token": TOKEN, "status": "accepted"}
             answer |= {"trust_keys": make_trust_rows(), "poll_after_s": 1}
             self.send_json(request, 201, answer)
+        elif path.startswith("/api/trust/"):
+            self.send_json(request, 404, {"code": "not_found", "message": path, "details": {}})
         elif request.headers.get("Authorization") != f"Bearer {TOKEN}":
             self.send_json(request, 401, {"code": "unauthorized", "message": "", "details": {}})
         elif path == "/api/models/latest":
