@@ -12,7 +12,10 @@ ENV PATH=/opt/aviary/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 AVIA
     AVIARY_STATIC_ROOT=/srv/aviary/static
 RUN groupadd --system --gid 10001 aviary \
  && useradd --system --uid 10001 --gid aviary --home-dir /var/lib/aviary aviary \
- && install -d -o aviary -g aviary -m 0750 /var/lib/aviary
+ && useradd --system --uid 10004 --gid aviary --no-create-home aviary-signer \
+ && install -d -o aviary -g aviary -m 0750 /var/lib/aviary \
+ && install -d -o aviary-signer -g aviary -m 0700 /var/lib/aviary-keys \
+ && install -d -o aviary-signer -g aviary -m 0750 /run/aviary-signer
 COPY --from=build /opt/aviary /opt/aviary
 WORKDIR /srv/aviary
 COPY manage.py ./

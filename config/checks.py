@@ -30,6 +30,14 @@ def check_production_settings(app_configs: Any, **kwargs: Any) -> list[CheckMess
         found.append(
             Error("Objects are local files", hint="Set AVIARY_S3_BUCKET.", id="aviary.E004")
         )
+    if not settings.AVIARY_SIGNER:
+        found.append(
+            Error(
+                "This process reads the private signing keys",
+                hint="Run `python -m registry.signer` as a user of its own; set AVIARY_SIGNER.",
+                id="aviary.E007",
+            )
+        )
     if not settings.AVIARY_HTTPS:
         found.append(Error("HTTPS is off", hint="Set AVIARY_HTTPS=1.", id="aviary.E005"))
     if settings.AVIARY_ALLOWED_WEBHOOK_PRIVATE:

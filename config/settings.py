@@ -27,6 +27,7 @@ CSRF_TRUSTED_ORIGINS = env_list("CSRF_TRUSTED_ORIGINS")
 
 # --- Aviary -----------------------------------------------------------------------------------
 AVIARY_KEYS_DIR = Path(env_str("AVIARY_KEYS_DIR", str(AVIARY_HOME / "keys")))
+AVIARY_SIGNER = env_str("AVIARY_SIGNER")  # the signing service's socket; empty signs in-process
 AVIARY_PUBLIC_URL = env_str("AVIARY_PUBLIC_URL").rstrip("/")
 AVIARY_POLL_SECONDS = env_int("AVIARY_POLL_SECONDS", 300, minimum=1)
 AVIARY_WINDOW_SECONDS = env_int("AVIARY_WINDOW_SECONDS", 3600, minimum=1)
@@ -168,6 +169,7 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": AVIARY_JOB_SWEEP_SECONDS,
         "options": {"expires": AVIARY_JOB_SWEEP_SECONDS},
     },
+    "renew-trust": {"task": "registry.tasks.renew_trust", "schedule": 60},
     "make-deltas": {"task": "registry.tasks.make_deltas", **_EVERY_TICK},
 }
 

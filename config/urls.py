@@ -17,6 +17,7 @@ urlpatterns = [
     path(f"charts/plotly-{plotly.PLOTLY_VERSION}.js", plotly.plotly_script, name="plotly"),
     path("api/", include("fleet.polling.urls")),
     path("api/", include("ingest.device_urls")),
+    path("api/trust/", include("registry.trust_urls")),
     path("api/v1/", include("registry.api.urls")),
     path("api/v1/", include("fleet.api.urls")),
     path("api/v1/", include("ingest.api.urls")),

@@ -3,7 +3,7 @@
 from celery import shared_task
 from django.utils import timezone
 
-from registry.services import deltas, versions
+from registry.services import deltas, trust, versions
 
 DELTAS_PER_RUN = 20
 
@@ -32,3 +32,9 @@ def make_deltas() -> int:
     while made < DELTAS_PER_RUN and deltas.make_next_delta(now=timezone.now()) is not None:
         made += 1
     return made
+
+
+@shared_task(soft_time_limit=150, time_limit=170)
+def renew_trust() -> int:
+    """Signs again what is new or old of the online trust metadata."""
+    return trust.renew_online(now=timezone.now())

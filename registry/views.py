@@ -16,9 +16,14 @@ from django.http import (
 )
 from django.views.decorators.http import require_safe
 
-from registry.exceptions import BlobMissingError
+from registry.exceptions import (
+    BlobMissingError,
+    NotFoundError,
+    RegistryError,
+    SigningUnavailableError,
+)
 from registry.models import Blob
-from registry.services import blobs
+from registry.services import blobs, trust
 from registry.storage_paths import blob_path
 
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
@@ -109,3 +114,47 @@ def _pieces(source: IO[bytes], remaining: int) -> Iterator[bytes]:
 
 def _error(status: int, code: str, message: str) -> JsonResponse:
     return JsonResponse({"code": code, "message": message, "details": {}}, status=status)
+
+
+@require_safe
+def trust_metadata(request: HttpRequest, name: str) -> HttpResponse:
+    """A file of the root of trust, for devices and for TUF clients outside; anybody may read it."""
+    try:
+        data, is_immutable = trust.read_file(name)
+    except NotFoundError as error:
+        return JsonResponse(
+            {"code": error.code, "message": error.message, "details": {}}, status=404
+        )
+    return _trust_answer(data, seconds=31_536_000 if is_immutable else 60)
+
+
+@require_safe
+def trust_target(request: HttpRequest, name: str) -> HttpResponse:
+    """A release's manifest as a TUF target: `<sha256>.<sha256>.json`, or without the prefix."""
+    try:
+        data = trust.read_manifest(name.removesuffix(".json").rpartition(".")[2])
+    except NotFoundError as error:
+        return JsonResponse(
+            {"code": error.code, "message": error.message, "details": {}}, status=404
+        )
+    return _trust_answer(data, seconds=31_536_000)
+
+
+@require_safe
+def trust_introduction(request: HttpRequest) -> HttpResponse:
+    """The root, vouched for by the keys that a device of before believes."""
+    try:
+        return JsonResponse(trust.introduce_root())
+    except (NotFoundError, SigningUnavailableError) as error:
+        return _error_answer(error)
+
+
+def _error_answer(error: RegistryError) -> JsonResponse:
+    body = {"code": error.code, "message": error.message, "details": error.details}
+    return JsonResponse(body, status=error.http_status)
+
+
+def _trust_answer(data: bytes, *, seconds: int) -> HttpResponse:
+    answer = HttpResponse(data, content_type="application/json")
+    answer["Cache-Control"] = f"public, max-age={seconds}"
+    return answer

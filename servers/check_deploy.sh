@@ -4,6 +4,7 @@
 set -eu
 python=$1
 export DEBUG=0 AVIARY_HTTPS=1 ALLOWED_HOSTS=aviary.example.org
+export AVIARY_SIGNER=/run/aviary-signer/signer.sock
 export AVIARY_PUBLIC_URL=https://aviary.example.org
 SECRET_KEY=$("$python" -c 'import secrets; print(secrets.token_urlsafe(64))')
 export SECRET_KEY

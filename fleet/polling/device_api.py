@@ -35,6 +35,7 @@ from fleet.services import enrolment, telemetry
 from fleet.services.installations import MAX_EVENTS, check_still_wanted, record_events
 from fleet.services.poll_notes import flush_polls
 from registry.keys import trust_keys
+from registry.services import trust
 
 logger = logging.getLogger(__name__)
 
@@ -69,6 +70,7 @@ class EnrolView(APIView):
                 "token": token,
                 "status": device.status,
                 "trust_keys": trust_keys(),
+                "trust_root": trust.newest_root(now=timezone.now()),
                 "poll_after_s": poll_after_s(),
             },
             status=status.HTTP_201_CREATED if is_accepted else status.HTTP_202_ACCEPTED,

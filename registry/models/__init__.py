@@ -5,6 +5,7 @@ from registry.models.audit import AuditEvent, AuditHead
 from registry.models.catalogue import Alias, AliasMove, Model, Task, Version
 from registry.models.data import Baseline, DataSet, DataSetKind
 from registry.models.deltas import Delta
+from registry.models.trust import TrustMetadata
 from registry.states import VersionState
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "FileRole",
     "Model",
     "Task",
+    "TrustMetadata",
     "Variant",
     "VariantFile",
     "Version",

@@ -16,7 +16,9 @@ def test_every_part_of_the_production_shape_is_a_service():
     assert {"web", "worker", "compression", "beat", "postgres", "redis", "s3"} <= set(SERVICES)
 
 
-@pytest.mark.parametrize("name", ["worker", "compression", "beat", "postgres", "redis", "s3"])
+@pytest.mark.parametrize(
+    "name", ["signer", "worker", "compression", "beat", "postgres", "redis", "s3"]
+)
 def test_every_long_lived_service_has_a_health_check(name):
     assert SERVICES[name]["healthcheck"]["test"]
 
@@ -24,6 +26,19 @@ def test_every_long_lived_service_has_a_health_check(name):
 def test_the_web_service_takes_its_health_check_from_the_image():
     assert "healthcheck" not in SERVICES["web"]
     assert "HEALTHCHECK" in (ROOT / "Dockerfile").read_text(encoding="utf-8")
+
+
+def test_the_signing_service_alone_can_read_a_private_key() -> None:
+    signer = SERVICES["signer"]
+    keys = next(text for text in signer["volumes"] if text.startswith("keys:"))
+    assert keys.split(":")[1] in signer["command"]
+    assert signer["network_mode"] == "none"
+    users = {name: service.get("user", "image") for name, service in SERVICES.items()}
+    assert [name for name, user in users.items() if user == signer["user"]] == ["signer"]
+    for name, service in SERVICES.items():
+        mounted = [text.split(":")[0] for text in service.get("volumes", [])]
+        assert ("keys" in mounted) == (name == "signer"), name
+        assert "AVIARY_KEYS_DIR" not in service.get("environment", {}), name
 
 
 @pytest.mark.parametrize("name", ["postgres", "redis", "s3"])

@@ -77,3 +77,12 @@ def test_the_documents_speak_of_the_project_alone() -> None:
         if private.search(path.read_text("utf-8"))
     ]
     assert found == []
+
+
+def test_the_threat_model_names_tests_that_exist() -> None:
+    text = (REPOSITORY / "THREAT_MODEL.md").read_text(encoding="utf-8")
+    named = re.findall(r"`([\w/]+\.py)::(test_\w+)`", text)
+    assert named
+    for path, name in named:
+        source = (REPOSITORY / "tests" / path).read_text(encoding="utf-8")
+        assert f"def {name}(" in source, f"{path}::{name}"

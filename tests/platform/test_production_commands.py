@@ -36,8 +36,8 @@ def environment_of(service: str, folder: Path) -> dict[str, str]:
             value = make_database(os.environ["DATABASE_URL"], "aviary_production")
         elif plain == "AVIARY_S3_BUCKET":
             value = "aviary-production"
-        elif plain == "AVIARY_KEYS_DIR":
-            value = str(folder / "home" / "keys")
+        elif plain == "AVIARY_SIGNER":
+            value = str(folder / "signer" / "signer.sock")
         elif not value:
             value = re.sub(r"\$\{[^:}]+:-([^}]*)\}", r"\1", str(text))
         if name.endswith("_FILE"):
@@ -54,7 +54,22 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def environment(folder: Path) -> dict[str, str]:
+def signer(folder: Path) -> Iterator[None]:
+    """The signing service, with the compose file's command for this user and folder."""
+    places = {
+        "/var/lib/aviary-keys": str(folder / "keys"),
+        "/run/aviary-signer/signer.sock": str(folder / "signer" / "signer.sock"),
+        "10001": str(os.getuid()),
+    }
+    command = [places.get(part, part) for part in SERVICES["signer"]["command"]]
+    process = subprocess.Popen([sys.executable, *command[1:]], cwd=ROOT)
+    yield
+    process.terminate()
+    process.wait()
+
+
+@pytest.fixture(scope="module")
+def environment(folder: Path, signer: None) -> dict[str, str]:
     found = environment_of("migrate", folder)
     build_wheel(folder / "agent")
     command = [

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from nacl.signing import SigningKey
 
 from registry.exceptions import EnvelopeInvalidError
+from registry.services.trust import sign_with
 from registry.signing import key_id, pae, sign_envelope, verify_envelope
 
 KEY = SigningKey(b"\x01" * 32)
@@ -38,14 +39,14 @@ def test_lengths_are_counted_in_bytes() -> None:
 
 @given(st.binary(max_size=300))
 def test_a_signed_payload_comes_back_as_it_was(payload: bytes) -> None:
-    envelope = sign_envelope(payload, KIND, KEY)
+    envelope = sign_envelope(payload, KIND, sign_with(KEY))
     assert verify_envelope(envelope, [trust(KEY)], KIND, role="manifest") == payload
 
 
 @settings(max_examples=60)
 @given(st.binary(min_size=1, max_size=60), st.data())
 def test_one_flipped_bit_anywhere_is_refused(payload: bytes, data: st.DataObject) -> None:
-    envelope = sign_envelope(payload, KIND, KEY)
+    envelope = sign_envelope(payload, KIND, sign_with(KEY))
     in_payload = data.draw(st.booleans())
     holder = envelope if in_payload else envelope["signatures"][0]
     field = "payload" if in_payload else "sig"
@@ -58,16 +59,16 @@ def test_one_flipped_bit_anywhere_is_refused(payload: bytes, data: st.DataObject
 
 
 def change(**over: Any) -> dict[str, Any]:
-    return {**sign_envelope(b"{}", KIND, KEY), **over}
+    return {**sign_envelope(b"{}", KIND, sign_with(KEY)), **over}
 
 
 ATTACKS: dict[str, tuple[dict[str, Any], list[dict[str, Any]]]] = {
-    "key is not trusted": (sign_envelope(b"{}", KIND, OTHER), [trust(KEY)]),
+    "key is not trusted": (sign_envelope(b"{}", KIND, sign_with(OTHER)), [trust(KEY)]),
     "key has another role": (change(), [trust(KEY, "assignment")]),
     "no key at all": (change(), []),
-    "other payload type": (sign_envelope(b"{}", "text/plain", KEY), [trust(KEY)]),
+    "other payload type": (sign_envelope(b"{}", "text/plain", sign_with(KEY)), [trust(KEY)]),
     "type swapped after signing": (
-        {**sign_envelope(b"{}", "text/plain", KEY), "payloadType": KIND},
+        {**sign_envelope(b"{}", "text/plain", sign_with(KEY)), "payloadType": KIND},
         [trust(KEY)],
     ),
     "no signature": (change(signatures=[]), [trust(KEY)]),
@@ -78,13 +79,16 @@ ATTACKS: dict[str, tuple[dict[str, Any], list[dict[str, Any]]]] = {
     "key id claims another key": (
         change(
             signatures=[
-                {**sign_envelope(b"{}", KIND, OTHER)["signatures"][0], "keyid": trust(KEY)["keyid"]}
+                {
+                    **sign_envelope(b"{}", KIND, sign_with(OTHER))["signatures"][0],
+                    "keyid": trust(KEY)["keyid"],
+                }
             ]
         ),
         [trust(KEY)],
     ),
     "trusted entry lies about its id": (
-        sign_envelope(b"{}", KIND, KEY),
+        sign_envelope(b"{}", KIND, sign_with(KEY)),
         [{**trust(OTHER), "keyid": trust(KEY)["keyid"]}],
     ),
     "unknown algorithm": (change(), [{**trust(KEY), "algorithm": "none"}]),
@@ -99,7 +103,7 @@ def test_envelopes_nobody_vouches_for_are_refused(case: str) -> None:
 
 
 def test_one_good_signature_among_bad_ones_is_enough() -> None:
-    envelope = sign_envelope(b"{}", KIND, KEY)
-    bad = sign_envelope(b"{}", KIND, OTHER)["signatures"]
+    envelope = sign_envelope(b"{}", KIND, sign_with(KEY))
+    bad = sign_envelope(b"{}", KIND, sign_with(OTHER))["signatures"]
     envelope["signatures"] = bad + envelope["signatures"]
     assert verify_envelope(envelope, [trust(KEY)], KIND) == b"{}"
