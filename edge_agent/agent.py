@@ -13,7 +13,7 @@ from edge_agent.control.client import DeviceClient, describe_capabilities, load_
 from edge_agent.control.polling import Poller
 from edge_agent.control.transport import Transport
 from edge_agent.control.trust import TrustKeeper
-from edge_agent.exceptions import AgentError, NotEnrolledError
+from edge_agent.exceptions import AgentError, NotEnrolledError, StopRequested
 from edge_agent.files import DiskFiles, make_dirs
 from edge_agent.install.decisions import SelfTestResult
 from edge_agent.install.download import Downloader
@@ -21,7 +21,7 @@ from edge_agent.install.file_source import FileSource
 from edge_agent.install.installer import Installer
 from edge_agent.install.trusted_time import estimate_time
 from edge_agent.observation.sampling import Sampler
-from edge_agent.observation.spool import open_spool
+from edge_agent.observation.spool import open_memory_spool, open_spool
 from edge_agent.observation.upload import Uploader
 from edge_agent.releases.state import Layout
 from edge_agent.releases.trust import Manifest
@@ -34,12 +34,16 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-class StopRequested(Exception):
-    """The process was asked to end."""
-
-
 class Agent:
-    def __init__(self, config: Config, *, stopping: threading.Event | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        *,
+        stopping: threading.Event | None = None,
+        is_owner: bool = True,
+    ) -> None:
+        """`is_owner`: False for a command that only reads, beside the process that holds the home;
+        its spool is one of its own, in memory."""
         self.config = config
         self.stopping = stopping or threading.Event()
         self.files = DiskFiles()
@@ -49,7 +53,12 @@ class Agent:
         self.transport = Transport(config.network, user_agent=f"aviary-agent/{__version__}")
         credentials = load_credentials(self.files, self.layout, config.device_id)
         self.client = DeviceClient(config, self.transport, credentials)
-        self.spool, no_spool = open_spool(self.layout.spool, config.spool)
+        self.trouble: dict[str, str] = {}
+        """What does not work now, and why; an entry goes when it works again."""
+        if is_owner:
+            self.spool, self.no_spool = open_spool(self.layout.spool, config.spool)
+        else:
+            self.spool, self.no_spool = open_memory_spool(config.spool), ""
         self.uploader = Uploader(self.client, self.spool, config.spool)
         self.sampler = Sampler(
             config.sampling, self.layout.samples, self.files, monotonic=time.monotonic
@@ -62,10 +71,15 @@ class Agent:
         self.poller = Poller(config, self.client)
         self.sessions = Sessions(config, self.layout, self.files)
         self.slots = self.sessions.slots
-        self.trouble: dict[str, str] = {}
-        """What does not work now, and why; an entry goes when it works again."""
-        if no_spool:
-            self.trouble["spool"] = f"disk_full: {no_spool}"
+        self.note_spool()
+
+    def note_spool(self) -> None:
+        """Says in `trouble` where the records are, when that is not on the disk."""
+        reason = self.spool.file.trouble or self.no_spool
+        if reason:
+            self.trouble["spool"] = reason
+        else:
+            self.trouble.pop("spool", None)
 
     def close(self) -> None:
         self.spool.close()

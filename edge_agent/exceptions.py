@@ -14,6 +14,10 @@ class AgentError(Exception):
     code = "agent_error"
 
 
+class StopRequested(Exception):
+    """The process was asked to end, and what was under way stops where it can go on later."""
+
+
 class ConfigurationError(AgentError):
     code = "configuration"
 

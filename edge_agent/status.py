@@ -10,6 +10,7 @@ from edge_agent.exceptions import StateError
 from edge_agent.files import DiskFiles
 from edge_agent.inference.providers import list_available
 from edge_agent.observation.spool import Spool
+from edge_agent.observation.spool_file import is_read_only
 from edge_agent.releases.state import Layout
 from edge_agent.version import __version__
 
@@ -56,7 +57,7 @@ def describe_state(config: Config) -> dict[str, Any]:
         "models": rows,
         "spool": read_spool_stat(config, layout),
         "providers": {"available": list_available(), "active": runtime.get("providers", {})},
-        "trouble": runtime.get("trouble", {}),
+        "trouble": read_trouble(layout, runtime),
         "drift": runtime.get("drift", {}),
         "incidents": runtime.get("incidents", []),
     }
@@ -66,10 +67,20 @@ def read_spool_stat(config: Config, layout: Layout) -> dict[str, int]:
     if not layout.spool.exists():
         return {}
     try:
-        spool = Spool(layout.spool, config.spool)
-    except sqlite3.OperationalError:
-        return {}  # a full disk: the agent's own trouble says so
+        spool = Spool(layout.spool, config.spool, is_owner=False)
+    except sqlite3.Error:
+        return {}  # `read_trouble` says why
     try:
         return spool.stat()
+    except sqlite3.Error:
+        return {}
     finally:
         spool.close()
+
+
+def read_trouble(layout: Layout, runtime: dict[str, Any]) -> dict[str, str]:
+    """What does not work, by part: as the running agent says, and what shows on the disk."""
+    trouble = dict(runtime.get("trouble", {}))
+    if layout.home.exists() and is_read_only(layout.home):
+        trouble["home"] = f"read_only: {layout.home} takes no writes; what runs goes on running"
+    return trouble

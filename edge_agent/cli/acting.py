@@ -101,7 +101,7 @@ def sync(config: Config, arguments: argparse.Namespace) -> int:
 def ask(config: Config, arguments: argparse.Namespace) -> int:
     """Acts at once, or through the running agent when there is one."""
     from edge_agent.agent import Agent
-    from edge_agent.run import apply_request
+    from edge_agent.requests import apply_request
 
     layout = Layout(config.home)
     model = pick_model(config, arguments.model)

@@ -23,7 +23,7 @@ def open_session(config: Config, wanted: str) -> Any:
     from edge_agent.agent import Agent
 
     model = pick_model(config, wanted)
-    agent = Agent(config)
+    agent = Agent(config, is_owner=False)
     try:
         return agent.open_session(model)
     finally:

@@ -1,5 +1,6 @@
 """What stands in the way of this device doing its work, and what a person can do about it."""
 
+import errno
 import os
 import socket
 import sqlite3
@@ -45,6 +46,7 @@ def examine_device(config: Config) -> list[Check]:
     checks = [home, check_runtime(), *check_providers(config), *check_server(config)]
     if home.is_ok:
         checks[1:1] = [check_disk(config), check_fsync(config)]
+    if config.home.is_dir():
         checks += [*check_state(config), *check_spool(config)]
     return checks
 
@@ -58,6 +60,11 @@ def check_home(config: Config) -> Check:
         probe.unlink()
     except OSError as error:
         advice = f"let user {os.geteuid()} write there, or set [agent] home elsewhere"
+        if error.errno == errno.EROFS:
+            advice = (
+                "the disk takes no writes: look for a failing card in `dmesg`, then repair or "
+                "replace it; the model that is installed runs on, and records are kept in memory"
+            )
         return Check("home", False, f"{config.home}: {error.strerror}", advice)
     credentials = Layout(config.home).credentials
     if credentials.exists() and credentials.stat().st_mode & 0o077:
@@ -304,14 +311,27 @@ def check_spool(config: Config) -> list[Check]:
     path: Path = Layout(config.home).spool
     if not path.exists():
         return []
+    damaged = "restart the agent: it keeps every record whose page can be read; replace the disk"
     try:
-        spool = Spool(path, config.spool)
+        spool = Spool(path, config.spool, is_owner=False)
     except sqlite3.OperationalError as error:
         return [Check("spool", False, str(error), "make room on the disk, then restart the agent")]
+    except sqlite3.DatabaseError as error:
+        return [Check("spool", False, f"damaged: {error}", damaged)]
     try:
+        faults = spool.find_damage()
+        if faults:
+            return [Check("spool", False, f"damaged: {faults}", damaged)]
         stat = spool.stat()
+    except sqlite3.DatabaseError as error:
+        return [Check("spool", False, f"damaged: {error}", damaged)]
     finally:
         spool.close()
+    if path.with_suffix(".corrupt").exists():
+        lost = stat.get("damaged_pages", 0)
+        detail = f"was damaged once; the records of {lost} pages of 4096 bytes may be lost"
+        advice = f"look for a failing disk, then remove {path.with_suffix('.corrupt')}"
+        return [Check("spool", False, detail, advice)]
     fill = stat["bytes"] / config.spool.max_bytes
     detail = f"{fill:.0%} of {config.spool.max_bytes >> 20} MB, {stat['dropped']} records dropped"
     advice = "records are dropped when it is full: mend the connection, or raise [spool] max_bytes"

@@ -21,7 +21,7 @@ def spool(config: Config, arguments: argparse.Namespace) -> int:
             finally:
                 agent.close()
         return 0
-    spool = Spool(layout.spool, config.spool)
+    spool = Spool(layout.spool, config.spool, is_owner=False)
     try:
         match arguments.action:
             case "stat":

@@ -73,7 +73,7 @@ def bench(config: Config, arguments: argparse.Namespace) -> int:
     if not 0 < arguments.runs <= MAX_RUNS or not 0 < arguments.seconds <= 3600:
         raise ConfigurationError(f"expected --runs up to {MAX_RUNS} and --seconds up to 3600")
     model = pick_model(config, arguments.model)
-    agent = Agent(config)
+    agent = Agent(config, is_owner=False)
     try:
         rows = compare_providers(
             lambda inference: agent.open_session(model, inference),

@@ -38,9 +38,16 @@ class InstallConfig:
     selftest_memory_mb: int = 0
     """Address-space limit of the self-test's process; 0 sets none."""
     watch_seconds: float = 60.0
-    watch_min_inferences: int = 20
+    """A young release is watched at least so long."""
+    watch_min_inferences: int = 30
+    """Inputs of each release before anything is judged; the watch waits for them."""
+    watch_max_seconds: float = 86_400.0
+    """And at most so long, however few inputs come."""
     watch_max_error_rate: float = 0.2
-    watch_max_latency_ratio: float = 5.0
+    """Share of failures that is permitted where there is no release before to compare with."""
+    watch_max_latency_ratio: float = 2.0
+    """Times as long as the release before that an answer may take. A release that is meant to be
+    slower, as a larger model is, needs more."""
     max_poll_s: float = 3600.0
 
 

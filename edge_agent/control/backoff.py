@@ -3,6 +3,9 @@
 import random
 from collections.abc import Callable
 
+MAX_RETRY_AFTER_S = 3600.0
+"""A server's `Retry-After` counts up to here: a hint must not silence a device for a day."""
+
 
 def backoff_delay_s(
     failures: int,
@@ -21,4 +24,5 @@ def backoff_delay_s(
     jitter = uniform(0.0, ceiling)
     if retry_after_s is None:
         return jitter
-    return min(retry_after_s, 86_400.0) + min(jitter, max(retry_after_s, base_s))
+    asked_s = min(max(retry_after_s, 0.0), MAX_RETRY_AFTER_S)
+    return asked_s + min(jitter, max(asked_s, base_s))

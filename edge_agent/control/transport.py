@@ -80,12 +80,12 @@ class Transport:
         document = self._parse(response, data, url)
         if response.status >= 400:
             details = document if isinstance(document, dict) else {}
-            code = str(details.get("code", ""))[:100]
+            code = clean_text(details.get("code", ""), 100)
             retry_after_s = parse_retry_after(response.headers.get("Retry-After"))
             if not code and retry_after_s is not None:
                 # Not the server itself: whatever stands before it may be gone in a minute.
                 retry_after_s = min(retry_after_s, self.config.backoff_max_s)
-            message = str(details.get("message", ""))[:500]
+            message = clean_text(details.get("message", ""), 500)
             raise AnswerError(response.status, code, message, retry_after_s, details.get("details"))
         return Answer(response.status, response.headers, document)
 
@@ -195,6 +195,12 @@ class Transport:
         raise NotTheServerError(
             f"{urlsplit(url).path} answered {response.status} with {kind or 'no content type'}"
         )
+
+
+def clean_text(value: Any, most: int) -> str:
+    """A server's words for a log: a single line of at most `most` letters."""
+    text = str(value)[:most]
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def parse_retry_after(value: str | None) -> float | None:

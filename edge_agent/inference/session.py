@@ -97,6 +97,10 @@ class ModelSession:
         self._run = self.session.run
         self._first = self.input_names[0] if self.input_names else ""
 
+    def name_inputs(self, inputs: Inputs) -> dict[str, Array]:
+        """The tensors by name; a bare one is the first input's."""
+        return inputs if isinstance(inputs, dict) else {self._first: inputs}
+
     def run(self, inputs: dict[str, Array]) -> tuple[list[Array], int]:
         """Outputs and nanoseconds: the bare run, timed and nothing else."""
         started = time.perf_counter_ns()
@@ -133,7 +137,7 @@ class ModelSession:
         Raises:
             InputError: a name, dtype or shape is wrong; the message has expected and got.
         """
-        feed = inputs if isinstance(inputs, dict) else {self._first: inputs}
+        feed = self.name_inputs(inputs)
         if self.processor is not None and self.processor.takes(inputs):
             self.processor.check(feed[self._first])
             return feed
@@ -160,7 +164,7 @@ class ModelSession:
     def _infer(self, inputs: Inputs) -> Result:
         if self.processor is not None and self.processor.takes(inputs):
             return self.processor.infer(inputs)  # type: ignore[arg-type]
-        feed = inputs if isinstance(inputs, dict) else {self._first: inputs}
+        feed = self.name_inputs(inputs)
         started = time.perf_counter_ns()
         try:
             outputs = self._run(self.output_names, feed)

@@ -3,17 +3,19 @@
 zstd's "patch-from": the old file is the dictionary of the new one. Needs the standard library's
 zstd (Python 3.14) or `backports.zstd`. A patch only ever saves bytes: the file it makes is checked
 against the signed digest like any download, and whatever is wrong with one, the whole file is taken
-instead.
+instead. An offer is a hint that nobody signed, so a patch has a place of its own in `part/`, named
+after the file it should make, and no file in `blobs/` is written or removed for its sake.
 """
 
 import importlib
 import logging
 from typing import Any
 
-from edge_agent.control.answers import join_address
+from edge_agent.control.answers import DeltaOffer
 from edge_agent.exceptions import AgentError, DownloadError
 from edge_agent.install.budget import Ledger
 from edge_agent.install.download import Downloader
+from edge_agent.install.part import Part
 from edge_agent.memory import read_available_bytes
 from edge_agent.releases.trust import ManifestFile
 
@@ -38,28 +40,15 @@ def is_supported() -> bool:
 
 def fetch(
     file: ManifestFile,
-    offer: dict[str, Any],
+    offer: DeltaOffer,
     downloader: Downloader,
     *,
-    server_url: str,
     ledger: Ledger | None = None,
 ) -> bool:
-    """True when `file` was made durable from a patch; False when the whole file must be taken.
-
-    Args:
-        offer: `delta` of the assignment's answer; nothing in it is trusted.
-    """
+    """True when `file` was made durable from a patch; False when the whole file must be taken."""
     try:
-        _fetch(file, offer, downloader, server_url, ledger)
-    except (
-        AgentError,
-        OSError,
-        KeyError,
-        TypeError,
-        ValueError,
-        OverflowError,
-        MemoryError,
-    ) as error:
+        _fetch(file, offer, downloader, ledger)
+    except (AgentError, OSError, ValueError, MemoryError) as error:
         logger.warning(
             "delta for %s is of no use, taking the whole file: %s: %s",
             file.path,
@@ -71,37 +60,30 @@ def fetch(
 
 
 def _fetch(
-    file: ManifestFile,
-    offer: dict[str, Any],
-    downloader: Downloader,
-    url: str,
-    ledger: Ledger | None,
+    file: ManifestFile, offer: DeltaOffer, downloader: Downloader, ledger: Ledger | None
 ) -> None:
-    if offer["algorithm"] != ALGORITHM:
-        raise DownloadError(f"expected {ALGORITHM}, got {str(offer['algorithm'])[:40]!r}")
-    size = int(offer["size_bytes"])
-    if not 0 < size < file.size_bytes:
-        raise DownloadError(f"a patch of {size} bytes for a file of {file.size_bytes}")
+    if offer.algorithm != ALGORITHM:
+        raise DownloadError(f"expected {ALGORITHM}, got {offer.algorithm!r}")
+    if offer.size_bytes >= file.size_bytes:
+        raise DownloadError(f"a patch of {offer.size_bytes} bytes for a file of {file.size_bytes}")
     files, layout = downloader.files, downloader.layout
-    base_path = layout.blob(_checked_digest(offer["base_sha256"]))
+    base_path = layout.blob(offer.base_sha256)
     base_size = files.size(base_path)
-    if base_size is None:
-        raise DownloadError("the base is not on this device")
-    check_memory(base_size, size, file.size_bytes, available=read_available_bytes())
-    patch = ManifestFile("delta", "delta", _checked_digest(offer["sha256"]), size)
-    patch_path = layout.blob(patch.sha256)
+    if base_size is None or files.digest(base_path) != offer.base_sha256:
+        raise DownloadError("the base is not on this device, or not whole")
+    check_memory(base_size, offer.size_bytes, file.size_bytes, available=read_available_bytes())
+    wanted = ManifestFile("delta", "delta", offer.sha256, offer.size_bytes)
+    patch = Part(files, layout.patch(file.sha256), wanted)
     try:
         # One try: the whole file has more, and is what every failure here falls back to.
-        downloader.fetch(
-            patch, lambda _: join_address(url, offer["url"]), attempts=1, ledger=ledger
-        )
-        base, data = files.read(base_path) or b"", files.read(patch_path) or b""
+        downloader.fetch_part(patch, lambda _: offer.address, attempts=1, ledger=ledger)
+        base, data = files.read(base_path) or b"", files.read(patch.path) or b""
         content = apply_patch(base, data, size_bytes=file.size_bytes)
         del base, data
         downloader.store(file, content)
     finally:
-        files.unlink(patch_path)
-    logger.info("%s made of a patch of %d of %d bytes", file.path, size, file.size_bytes)
+        patch.discard()
+    logger.info("%s made of a patch of %d of %d bytes", file.path, offer.size_bytes, len(content))
 
 
 def check_memory(
@@ -120,13 +102,6 @@ def check_memory(
         raise DownloadError(f"applying the patch needs {needed} bytes, {available} are available")
 
 
-def _checked_digest(value: Any) -> str:
-    text = str(value)
-    if len(text) != 64 or set(text) - set("0123456789abcdef"):
-        raise DownloadError(f"expected a SHA-256, got {text[:80]!r}")
-    return text
-
-
 def apply_patch(base: bytes, patch: bytes, *, size_bytes: int) -> bytes:
     """The file that `patch` makes of `base`; stops past `size_bytes`, which is signed.
 
@@ -134,6 +109,13 @@ def apply_patch(base: bytes, patch: bytes, *, size_bytes: int) -> bytes:
         DownloadError: the patch does not fit the base, or makes a file of another length.
     """
     zstd = _find_zstd()
+    try:
+        stated = zstd.get_frame_info(patch).decompressed_size
+    except zstd.ZstdError as error:
+        raise DownloadError(f"not a patch: {error}") from error
+    if stated != size_bytes:
+        # The decoder takes as much memory as a frame without a size claims to need, up to 2 GiB.
+        raise DownloadError(f"patch states {stated} bytes, expected {size_bytes}")
     dictionary = zstd.ZstdDict(base, is_raw=True).as_prefix
     options = {zstd.DecompressionParameter.window_log_max: WINDOW_LOG_MAX}
     decoder = zstd.ZstdDecompressor(zstd_dict=dictionary, options=options)

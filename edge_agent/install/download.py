@@ -1,4 +1,9 @@
-"""Fetches one file of a release into `blobs/`, resuming what an earlier try left."""
+"""Fetches a file whose digest is known, resuming what an earlier try left.
+
+A half-fetched file is resumed with `Range`, and with `If-Range` where the server named a strong
+validator (RFC 9110, 13.1.5): its own ETag as it was received, which is what a cache compares with.
+Without one the range is asked for all the same, for the digest tells whether the whole is right.
+"""
 
 import logging
 import re
@@ -20,6 +25,7 @@ from edge_agent.exceptions import (
 from edge_agent.files import FileLayer, publish
 from edge_agent.install.budget import Ledger
 from edge_agent.install.hashing import BackgroundHash
+from edge_agent.install.part import Part
 from edge_agent.releases.state import Layout
 from edge_agent.releases.trust import ManifestFile
 
@@ -40,6 +46,8 @@ class Progress:
 
     attempts: int = 0
     bytes_taken: int = 0
+    is_resumed: bool = False
+    """The attempt went on from bytes that were here before it."""
 
 
 class Downloader:
@@ -82,22 +90,37 @@ class Downloader:
         """
         if self.has_blob(file):
             return
-        self.check_space(file)
+        part = self.part_of(file)
+        self.fetch_part(part, get_url, attempts=attempts, ledger=ledger)
+        self._publish(part)
+
+    def fetch_part(
+        self,
+        part: Part,
+        get_url: Callable[[bool], str],
+        *,
+        attempts: int = 0,
+        ledger: Ledger | None = None,
+    ) -> None:
+        """Makes `part` whole, and nothing else; the arguments and errors are those of `fetch`."""
+        file = part.file
+        self.check_space(part)
         attempts = attempts or self.config.download_attempts
-        progress, url, is_fresh = Progress(), get_url(False), False
+        progress, url, taken_at_renewal = Progress(), get_url(False), -1
         while True:
             progress.attempts += 1
             try:
-                self._attempt(file, url, progress, ledger)
-                self._publish(file)
+                self._attempt(part, url, progress, ledger)
                 return
             except UrlExpiredError:
-                if is_fresh:
+                # An address may be good for one connection: another is asked for while each brings
+                # bytes.
+                if progress.bytes_taken <= taken_at_renewal:
                     raise
-                url, is_fresh = get_url(True), True
+                url, taken_at_renewal = get_url(True), progress.bytes_taken
             except DigestError:
-                # A resumed prefix may be from other bytes; one clean try tells who is wrong.
-                if progress.attempts > 1:
+                # A resumed prefix may be of other bytes; a clean second try tells who is wrong.
+                if progress.attempts > 1 and not progress.is_resumed:
                     raise
             except (LengthError, RedirectError):
                 # Asking again at once brings the same; the next poll may find it mended.
@@ -110,6 +133,9 @@ class Downloader:
                 logger.warning("download of %s: %s; trying again", file.path, error)
                 self.sleep(progress.attempts)
 
+    def part_of(self, file: ManifestFile) -> Part:
+        return Part(self.files, self.layout.part(file.sha256), file)
+
     def has_blob(self, file: ManifestFile) -> bool:
         """True when the blob is here and whole; a damaged one is removed."""
         path = self.layout.blob(file.sha256)
@@ -121,45 +147,42 @@ class Downloader:
         self.files.unlink(path)
         return False
 
-    def check_space(self, file: ManifestFile) -> None:
-        needed = file.size_bytes - (self.files.size(self.layout.part(file.sha256)) or 0)
+    def check_space(self, part: Part) -> None:
+        needed = part.file.size_bytes - (self.files.size(part.path) or 0)
         free = self.files.free_bytes(self.layout.parts) - self.config.disk_reserve_bytes
         if needed > free:
-            raise DiskFullError(f"{file.path} needs {needed} bytes, {free} are free")
+            raise DiskFullError(f"{part.file.path} needs {needed} bytes, {free} are free")
 
     def store(self, file: ManifestFile, data: bytes) -> None:
         """Makes `data` the blob of `file`, after the same checks as a download."""
-        part = self.layout.part(file.sha256)
-        self.files.write(part, data)
-        self._check(file)
-        self._publish(file)
+        part = self.part_of(file)
+        part.begin("")
+        self.files.write(part.path, data)
+        part.check()
+        self._publish(part)
 
-    def _attempt(
-        self, file: ManifestFile, url: str, progress: Progress, ledger: Ledger | None
-    ) -> None:
-        part = self.layout.part(file.sha256)
-        have = self.files.size(part) or 0
-        if have > file.size_bytes:
-            self.files.unlink(part)
-            have = 0
+    def _attempt(self, part: Part, url: str, progress: Progress, ledger: Ledger | None) -> None:
+        file, have = part.file, part.size()
+        progress.is_resumed = have > 0
         if have == file.size_bytes and have > 0:
-            self._check(file)
+            part.check()
             return
         if ledger is not None:
             ledger.begin_attempt()
         headers = {"Accept-Encoding": "identity"}
         if have:
             headers["Range"] = f"bytes={have}-"
-            headers["If-Range"] = f'"{file.sha256}"'
+            if validator := part.read_validator():
+                headers["If-Range"] = validator
         response = self.transport.open_stream(url, headers=headers)
         try:
             if response.status == 206:
-                self._check_range(response.headers.get("Content-Range", ""), have, file)
+                self._check_range(response.headers.get("Content-Range", ""), have, part)
             elif response.status == 200:
-                self.files.write(part, b"")
-                have = 0
+                part.begin(response.headers.get("ETag", ""))
+                have, progress.is_resumed = 0, False
             elif response.status == 416:
-                self.files.unlink(part)
+                part.discard()
                 raise DownloadError("range refused; starting over")
             elif response.status == 403:
                 raise UrlExpiredError("the address has expired")
@@ -173,20 +196,19 @@ class Downloader:
                 raise DownloadError(
                     f"expected {file.size_bytes - have} bytes, server announces {declared[:40]!r}"
                 )
-            start = have
-            have, digest = self._take_body(response, file, progress, ledger, have)
+            have, digest = self._take_body(response, part, progress, ledger, have)
         finally:
             response.close()
         if have < file.size_bytes:
             raise DownloadError(f"expected {file.size_bytes} bytes, got {have}")
         # What went to the file was hashed on its way; only a resumed one is read again for its
         # beginning, which another run of the agent has written.
-        self._check(file, None if start else digest)
+        part.check(None if progress.is_resumed else digest)
 
     def _take_body(
         self,
         response: Any,
-        file: ManifestFile,
+        part: Part,
         progress: Progress,
         ledger: Ledger | None,
         have: int,
@@ -194,7 +216,7 @@ class Downloader:
         """Appends the body to the part; its size now, and the digest of what came."""
         from urllib3.exceptions import HTTPError
 
-        part = self.layout.part(file.sha256)
+        file = part.file
         least, most = CHUNK_BYTES
         chunk_bytes = min(max(file.size_bytes // CHUNKS_PER_FILE, least), most)
         slowest_s = self.transport.config.answer_deadline_s + (
@@ -208,36 +230,28 @@ class Downloader:
                     if ledger is not None:
                         ledger.take(len(chunk))
                     if have > file.size_bytes:
-                        self.files.unlink(part)
+                        part.discard()
                         raise LengthError(f"more than the declared {file.size_bytes} bytes")
                     allowed = file.size_bytes * self.config.download_max_overhead + chunk_bytes
                     if progress.bytes_taken > allowed:
                         raise LengthError(f"took {progress.bytes_taken} bytes and is not whole")
                     hasher.update(chunk)
-                    self.files.append(part, chunk)
+                    part.append(chunk)
             except (HTTPError, OSError) as error:
                 raise TransferError(f"broke off after {have} bytes: {error}") from error
             return have, hasher.hexdigest()
 
-    def _check_range(self, content_range: str, have: int, file: ManifestFile) -> None:
+    def _check_range(self, content_range: str, have: int, part: Part) -> None:
         match = re.fullmatch(r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18}|\*)", content_range)
-        if not match or int(match[1]) != have or match[2] not in ("*", str(file.size_bytes)):
-            self.files.unlink(self.layout.part(file.sha256))
+        size = part.file.size_bytes
+        if not match or int(match[1]) != have or match[2] not in ("*", str(size)):
+            part.discard()
             raise DownloadError(f"asked from byte {have}, answered {content_range[:80]!r}")
 
-    def _check(self, file: ManifestFile, digest: str | None = None) -> None:
-        """Refuses a part that is not `file`; `digest` spares reading what was hashed already."""
-        part = self.layout.part(file.sha256)
-        size, digest = self.files.size(part), digest or self.files.digest(part)
-        if size != file.size_bytes or digest != file.sha256:
-            self.files.unlink(part)
-            if size != file.size_bytes:
-                raise LengthError(f"{file.path}: expected {file.size_bytes} bytes, got {size}")
-            raise DigestError(f"{file.path}: expected {file.sha256}, got {digest}")
-
-    def _publish(self, file: ManifestFile) -> None:
+    def _publish(self, part: Part) -> None:
         # `part/` is not synced: a name that comes back there is swept at the next start.
-        publish(self.files, self.layout.part(file.sha256), self.layout.blob(file.sha256))
+        part.forget_validator()
+        publish(self.files, part.path, self.layout.blob(part.file.sha256))
 
 
 def read_pieces(response: Any, size_bytes: int, slowest_s: float) -> Iterator[bytes]:

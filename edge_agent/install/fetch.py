@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import json
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -13,7 +12,13 @@ from edge_agent.files import write_atomic
 from edge_agent.install.budget import Ledger, allow
 from edge_agent.install.journal import Journal
 from edge_agent.releases.state import ModelState, Release, Spending
-from edge_agent.releases.trust import Assignment, Manifest, ManifestFile
+from edge_agent.releases.trust import (
+    MANIFEST_TYPE,
+    Assignment,
+    Manifest,
+    ManifestFile,
+    keep_proof,
+)
 
 
 class FetchFile(Protocol):
@@ -107,5 +112,10 @@ class ReleaseFetch:
         # This release is here; what is left was begun for one that has been superseded.
         for name in files.list(layout.parts):
             files.unlink(layout.parts / name)
-        envelope = json.dumps(answer["manifest"]).encode()
-        write_atomic(files, layout.manifest(manifest.digest), envelope)
+        proof = keep_proof(
+            answer["manifest"],
+            keys=self.journal.trust_keys,
+            payload_type=MANIFEST_TYPE,
+            role="manifest",
+        )
+        write_atomic(files, layout.manifest(manifest.digest), proof)

@@ -3,11 +3,13 @@
 from collections.abc import Callable
 from typing import Any
 
-from edge_agent.control.answers import find_address
+from edge_agent.control.answers import DeltaOffer, find_address, read_delta_offer
 from edge_agent.control.client import DeviceClient
 from edge_agent.install.budget import Ledger
 from edge_agent.install.download import Downloader
 from edge_agent.releases.trust import ManifestFile
+
+MAX_USELESS = 32
 
 
 class FileSource:
@@ -16,23 +18,31 @@ class FileSource:
         self.client = client
         self.downloader = downloader
         self.server_url = server_url
+        self._useless: set[DeltaOffer] = set()
+        """Offers that came to nothing since the start."""
 
     def __call__(self, file: ManifestFile, answer: dict[str, Any], ledger: Ledger) -> None:
         """Makes one file of the release in `answer` whole and durable in `blobs/`."""
         if self.downloader.has_blob(file):
             return
-        offer = answer.get("delta")
-        if isinstance(offer, dict) and file.role == "model" and self._patch(file, offer, ledger):
+        if file.role == "model" and self._patch(file, answer, ledger):
             return
         self.downloader.fetch(file, self._url_finder(file, answer), ledger=ledger)
 
-    def _patch(self, file: ManifestFile, offer: dict[str, Any], ledger: Ledger) -> bool:
+    def _patch(self, file: ManifestFile, answer: dict[str, Any], ledger: Ledger) -> bool:
         """Makes the file of one that is here; False where that cannot be."""
+        offer = read_delta_offer(answer, server_url=self.server_url)
+        if offer is None or offer in self._useless:
+            return False
         from edge_agent.install import delta
 
-        return delta.is_supported() and delta.fetch(
-            file, offer, self.downloader, server_url=self.server_url, ledger=ledger
-        )
+        if not delta.is_supported():
+            return False
+        is_made = delta.fetch(file, offer, self.downloader, ledger=ledger)
+        if not is_made:
+            # Not asked for again at each poll: a hint may cost its bytes once.
+            self._useless = {*list(self._useless)[-MAX_USELESS:], offer}
+        return is_made
 
     def _url_finder(self, file: ManifestFile, answer: dict[str, Any]) -> Callable[[bool], str]:
         slug = str(answer.get("model_id"))

@@ -55,9 +55,8 @@ class Installer:
             clock: tells boots apart and the time since; None takes this machine's.
         """
         self.device_id = device_id
-        self.trust_keys = trust_keys
         self.release_store = ReleaseStore(files, layout, device_id=device_id, trust_keys=trust_keys)
-        self.journal = Journal(files, layout, events, read_clock=read_clock)
+        self.journal = Journal(files, layout, events, trust_keys=trust_keys, read_clock=read_clock)
         self.release_fetch = ReleaseFetch(
             self.journal, config, fetch_file, check_requirements, clock=clock or read_system_clock()
         )
@@ -70,6 +69,15 @@ class Installer:
         """Believes other keys from now on; `disk_keys` for what is on this disk already."""
         self.trust_keys = trust_keys
         self.release_store.trust(trust_keys, disk_keys)
+
+    @property
+    def trust_keys(self) -> tuple[TrustKey, ...]:
+        """The keys that may sign what arrives."""
+        return self.journal.trust_keys
+
+    @trust_keys.setter
+    def trust_keys(self, keys: tuple[TrustKey, ...]) -> None:
+        self.journal.trust_keys = keys
 
     @property
     def state(self) -> AgentState:
@@ -86,7 +94,10 @@ class Installer:
                 self._boot_model(slug)
             except (DiskFullError, OSError) as error:
                 logger.error("model %s: left as it is: %s", slug, error)
-        self.release_store.sweep(self.state)
+        try:
+            self.release_store.sweep(self.state)
+        except OSError as error:
+            logger.error("what is no longer needed stays on the disk: %s", error)
 
     def apply(self, slug: str, answer: dict[str, Any]) -> bool:
         """Acts on an assignment answer for `slug`; True when the model to run has changed.

@@ -1,6 +1,5 @@
 """What the device remembers of its assignments: the state, the signed proofs of it, the reports."""
 
-import json
 import logging
 import time
 from collections.abc import Callable
@@ -13,7 +12,7 @@ from edge_agent.install.trusted_time import Witnesses, choose_signed_time
 from edge_agent.releases.rebuild import rebuild_state
 from edge_agent.releases.release_store import ReleaseStore
 from edge_agent.releases.state import AgentState, Layout, ModelState, StateStore
-from edge_agent.releases.trust import Assignment, TrustKey
+from edge_agent.releases.trust import ASSIGNMENT_TYPE, Assignment, TrustKey, keep_proof
 from edge_agent.version import RELEASED_ON
 
 logger = logging.getLogger(__name__)
@@ -30,12 +29,14 @@ class Journal:
         layout: Layout,
         events: EventSink,
         *,
+        trust_keys: tuple[TrustKey, ...] = (),
         read_clock: Callable[[], float] = time.time,
     ) -> None:
         """`read_clock` gives Unix seconds, as far as this machine knows."""
         self.files = files
         self.layout = layout
         self.events = events
+        self.trust_keys = trust_keys
         self.read_clock = read_clock
         self.store = StateStore(files, layout)
         self.state = AgentState()
@@ -81,11 +82,13 @@ class Journal:
         """Notes that `assignment` is acted on, with the envelope in `answer` that proves it."""
         # The signed proof of the counter, for the day the state is lost; before the state, so that
         # no counter was acted on without it.
-        write_atomic(
-            self.files,
-            self.layout.assignment(assignment.model),
-            json.dumps(answer["assignment"]).encode(),
+        proof = keep_proof(
+            answer["assignment"],
+            keys=self.trust_keys,
+            payload_type=ASSIGNMENT_TYPE,
+            role="assignment",
         )
+        write_atomic(self.files, self.layout.assignment(assignment.model), proof)
         model.counter = assignment.counter
         model.manifest_sha256 = assignment.manifest_sha256
         model.action = assignment.action

@@ -1,13 +1,38 @@
-"""Takes a release back: the one before it runs again, else the one shipped with the device."""
+"""Takes a release back: the one before it runs again, else the one shipped with the device.
+
+All causes for which a release is taken back, what judges each, and what becomes of the release:
+
+- It fails, or is slow, on live inputs where the release before is not: `live_watch.judge`, code
+  `health_check_failed`; blocked.
+- The runtime refuses it although its self-test passed: `serving/sessions.py`, the error's code;
+  blocked.
+- A person asks for it on the device: `aviary-agent rollback`, code `requested`; blocked.
+- Its files are damaged on the disk: digests, at each load; code `blob_corrupt`. Not blocked: the
+  next poll fetches it anew.
+
+A release that never ran is not taken back but blocked or given up (`trials.py`): a self-test that
+fails or is interrupted too often. No cause is the network, the server's silence or a clock. An
+assignment that removes a model is an order and no cause.
+"""
 
 import logging
+from dataclasses import dataclass
 
+from edge_agent.config import InstallConfig
 from edge_agent.exceptions import DiskFullError
 from edge_agent.install.journal import Journal
+from edge_agent.install.live_watch import Evidence, judge
 from edge_agent.releases.release_store import ReleaseStore
 from edge_agent.releases.state import ModelState, Release
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class LiveVerdict:
+    is_over: bool
+    """The watch has ended, one way or the other."""
+    is_taken_back: bool
 
 
 class Rollback:
@@ -23,6 +48,22 @@ class Rollback:
         if model.current is not None and self.release_store.is_whole(model.current):
             barred.add(model.current.manifest_sha256)
         return self.release_store.take_factory_release(slug, barred=barred)
+
+    def judge_live(
+        self,
+        slug: str,
+        evidence: Evidence,
+        *,
+        watched_s: float,
+        has_previous: bool,
+        config: InstallConfig,
+    ) -> LiveVerdict:
+        """Judges a young release by its live evidence, and takes it back when it must go."""
+        verdict = judge(evidence, watched_s=watched_s, has_previous=has_previous, config=config)
+        is_taken_back = bool(verdict.code) and self.roll_back(
+            slug, code=verdict.code, detail=verdict.detail
+        )
+        return LiveVerdict(verdict.is_over, is_taken_back)
 
     def roll_back(self, slug: str, *, code: str, detail: str) -> bool:
         """Blocks the current release and returns to the one before, or to the factory's.

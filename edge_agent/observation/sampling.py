@@ -215,7 +215,10 @@ class Sampler:
         with self._lock:
             self._reservoirs.clear()
         for path in self._stored():
-            self._files.unlink(path)
+            try:
+                self._files.unlink(path)
+            except OSError as error:
+                logger.error("%s cannot be erased: %s", path.name, error)
 
     def _enforce_cap(self) -> None:
         paths = self._stored()

@@ -18,10 +18,16 @@ from typing import Any
 from edge_agent.clock import Clock, read_system_clock
 from edge_agent.config import SpoolConfig
 from edge_agent.observation.dead_letters import MAX_REPLACED, DeadLetters
-from edge_agent.observation.spool_file import IDLE_LOG_BYTES, SpoolFile
+from edge_agent.observation.spool_file import (
+    IDLE_LOG_BYTES,
+    MEMORY,
+    MEMORY_MAX_BYTES,
+    SpoolFile,
+    is_read_only,
+    mending,
+)
 
 logger = logging.getLogger(__name__)
-MEMORY_MAX_BYTES = 4 << 20
 
 ORDINARY, UNSURE, IMPORTANT = 0, 1, 2
 """Priorities: an answer, an answer of low confidence, a failure. The higher leave last when space
@@ -59,31 +65,61 @@ class Row:
 
 
 def open_spool(path: Path, config: SpoolConfig) -> tuple["Spool", str]:
-    """The spool at `path`; where a full disk lets none be opened, one in memory and the reason.
+    """The spool at `path`; where the disk lets none be opened, one in memory and the reason.
 
-    A device that starts on a full disk has to run its model all the same. What it then records is
-    uploaded as ever, and lost with the process; what the disk holds waits for the next start.
+    A device that starts on a full or read-only disk has to run its model all the same. What it then
+    records is uploaded as ever, and lost with the process; what the disk holds waits for the next
+    start.
     """
     try:
         return Spool(path, config), ""
-    except sqlite3.OperationalError as error:
-        reason = f"{path.name}: {error}; records are kept in memory until the next start"
+    except (sqlite3.Error, OSError) as error:
+        kind = "read_only" if is_read_only(path.parent) else "disk_full"
+        reason = f"{kind}: {path.name}: {error}; records are kept in memory until the next start"
         logger.error("%s", reason)
-        limit = min(config.max_bytes, MEMORY_MAX_BYTES)
-        return Spool(Path(":memory:"), dataclasses.replace(config, max_bytes=limit)), reason
+        return open_memory_spool(config), reason
+
+
+def open_memory_spool(config: SpoolConfig) -> "Spool":
+    """A spool that ends with the process."""
+    limit = min(config.max_bytes, MEMORY_MAX_BYTES)
+    return Spool(MEMORY, dataclasses.replace(config, max_bytes=limit))
 
 
 class Spool:
     """The database; safe to use from several threads."""
 
-    def __init__(self, path: Path, config: SpoolConfig, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        config: SpoolConfig,
+        clock: Clock | None = None,
+        *,
+        is_owner: bool = True,
+    ) -> None:
+        """`is_owner`: False for a command beside the running agent, which repairs nothing."""
         self.config = config
         self.clock = clock or read_system_clock()
-        self._lock = threading.RLock()
-        self._file = SpoolFile(path, config.max_bytes)
-        self._db = self._file.db
-        self.dead_letters = DeadLetters(self._file, self._lock, config.dead_letters_max_rows)
-        with self._file.transaction():
+        self.lock = threading.RLock()
+        self.file = SpoolFile(path, config.max_bytes, is_owner=is_owner)
+        self.dead_letters = DeadLetters(self.file, self.lock, config.dead_letters_max_rows)
+        self._note_boot()
+
+    @property
+    def _db(self) -> sqlite3.Connection:
+        return self.file.db
+
+    @property
+    def _boot(self) -> int:
+        """The number of this boot; another one after the file was opened anew."""
+        row = self._db.execute(
+            "SELECT id FROM boot WHERE boot_id = ?", (self.clock.boot_id,)
+        ).fetchone()
+        return int(row[0]) if row else self._note_boot()
+
+    @mending
+    def _note_boot(self) -> int:
+        with self.lock, self.file.transaction():
             self._db.execute(
                 "INSERT OR IGNORE INTO boot (boot_id) VALUES (?)", (self.clock.boot_id,)
             )
@@ -93,25 +129,29 @@ class Spool:
                 "(SELECT DISTINCT boot FROM record WHERE boot IS NOT NULL)",
                 (self.clock.boot_id,),
             )
-        (self._boot,) = self._db.execute(
-            "SELECT id FROM boot WHERE boot_id = ?", (self.clock.boot_id,)
-        ).fetchone()
+            (number,) = self._db.execute(
+                "SELECT id FROM boot WHERE boot_id = ?", (self.clock.boot_id,)
+            ).fetchone()
+        return int(number)
 
     def close(self) -> None:
-        with self._lock:
+        with self.lock:
             self._db.close()
 
+    @mending
     def add_records(self, rows: list[Row]) -> None:
         """Stores `rows`, durable on return; past the cap the least go."""
-        with self._lock:
-            with self._file.transaction():
+        with self.lock:
+            boot = self._boot
+            with self.file.transaction():
                 self._db.executemany(
                     "INSERT INTO record (priority, body, boot, since_boot_s) VALUES (?, ?, ?, ?)",
-                    [(row.priority, row.body, self._boot, row.since_boot_s) for row in rows],
+                    [(row.priority, row.body, boot, row.since_boot_s) for row in rows],
                 )
-                self._file.note_rows(len(rows))
+                self.file.note_rows(len(rows))
             self._enforce_cap()
 
+    @mending
     def next_batch(
         self,
         limit: int,
@@ -130,7 +170,7 @@ class Spool:
             is_probe: a new one is a single row, the newest of the least important: it should have
                 little in common with what failed.
         """
-        with self._lock, self._file.transaction():
+        with self.lock, self.file.transaction():
             batch_id = self._under_way(skip, is_requeued=False)
             if batch_id is None and is_new_allowed:
                 batch_id = self._make_batch(1 if is_probe else limit, is_probe=is_probe)
@@ -138,14 +178,16 @@ class Spool:
                 batch_id = self._under_way(skip, is_requeued=True)
             return self._read_batch(batch_id) if batch_id else None
 
+    @mending
     def find_batch(self, batch_id: str) -> Batch | None:
         """The batch of that id while it is under way."""
-        with self._lock:
+        with self.lock:
             return self._read_batch(batch_id)
 
+    @mending
     def has_new(self) -> bool:
         """True while rows wait that are in no batch yet."""
-        with self._lock:
+        with self.lock:
             found = self._db.execute("SELECT 1 FROM record WHERE batch_id IS NULL LIMIT 1")
             return found.fetchone() is not None
 
@@ -180,24 +222,26 @@ class Spool:
         ).fetchone()
         return tuple(json.loads(row[0])) if row else ()
 
+    @mending
     def acknowledge(self, batch_id: str, *, uploaded: int, rejected: int = 0) -> None:
         """Forgets the rows of a batch that the server has: counted, or rejected one by one."""
-        with self._lock:
-            with self._file.transaction():
+        with self.lock:
+            with self.file.transaction():
                 self._forget(batch_id)
-                self._file.count("uploaded", uploaded)
-                self._file.count("rejected", rejected)
+                self.file.count("uploaded", uploaded)
+                self.file.count("rejected", rejected)
             self._db.executescript("PRAGMA incremental_vacuum(256)")
             is_empty = self._db.execute("SELECT 1 FROM record LIMIT 1").fetchone() is None
-            self._file.keep_log_short(IDLE_LOG_BYTES if is_empty else None)
+            self.file.keep_log_short(IDLE_LOG_BYTES if is_empty else None)
 
+    @mending
     def split(self, batch_id: str) -> tuple[str, str]:
         """Makes two batches of one with at least two rows; returns their ids.
 
         Each names the ids that its rows were sent under, for the server may have stored the whole
         before its answer failed.
         """
-        with self._lock, self._file.transaction():
+        with self.lock, self.file.transaction():
             rows = self._db.execute(
                 "SELECT id FROM record WHERE batch_id = ? ORDER BY id", (batch_id,)
             ).fetchall()
@@ -217,13 +261,14 @@ class Spool:
             self._db.execute("DELETE FROM batch WHERE batch_id = ?", (batch_id,))
         return parts
 
+    @mending
     def dead_letter(self, batch_id: str, reasons: Sequence[str]) -> int:
         """Makes dead letters of a batch that the server will not take; returns its number of rows.
 
         Args:
             reasons: one for each of its records, or one for all of them.
         """
-        with self._lock, self._file.transaction():
+        with self.lock, self.file.transaction():
             batch = self._read_batch(batch_id)
             if batch is None:
                 return 0
@@ -243,12 +288,13 @@ class Spool:
 
     def _forget(self, batch_id: str) -> None:
         gone = self._db.execute("DELETE FROM record WHERE batch_id = ?", (batch_id,)).rowcount
-        self._file.note_rows(-gone)
+        self.file.note_rows(-gone)
         self._db.execute("DELETE FROM batch WHERE batch_id = ?", (batch_id,))
 
+    @mending
     def add_event(self, assignment_id: str, state: str, code: str, detail: str) -> None:
         """Notes an installation event with the next `seq`; one already noted is not noted again."""
-        with self._lock, self._file.transaction():
+        with self.lock, self.file.transaction():
             (last,) = self._db.execute(
                 "SELECT COALESCE(MAX(seq), 0) FROM event WHERE assignment_id = ?", (assignment_id,)
             ).fetchone()
@@ -262,9 +308,10 @@ class Spool:
                 "DELETE FROM event WHERE is_sent AND id < (SELECT MAX(id) FROM event) - 1000"
             )
 
+    @mending
     def pending_events(self) -> dict[str, list[dict[str, Any]]]:
         """Unsent events per assignment, oldest assignment first."""
-        with self._lock:
+        with self.lock:
             rows = self._db.execute(
                 "SELECT assignment_id, seq, state, code, detail, at_monotonic_s FROM event "
                 "WHERE NOT is_sent ORDER BY id LIMIT 200"
@@ -275,13 +322,15 @@ class Spool:
             grouped.setdefault(assignment_id, []).append(dict(zip(names, values, strict=True)))
         return grouped
 
+    @mending
     def mark_events_sent(self, assignment_id: str, last_seq: int) -> None:
-        with self._lock, self._file.transaction():
+        with self.lock, self.file.transaction():
             self._db.execute(
                 "UPDATE event SET is_sent = 1 WHERE assignment_id = ? AND seq <= ?",
                 (assignment_id, last_seq),
             )
 
+    @mending
     def stat(self) -> dict[str, int]:
         """Rows and bytes waiting, and what became of the others since the spool was made.
 
@@ -290,27 +339,40 @@ class Spool:
         and `aside_dropped` (dead letters past their cap or discarded by a person); `rejected` are
         single records of batches that the server took.
         """
-        with self._lock:
-            rows = self._file.count_rows()
+        with self.lock:
+            rows = self.file.count_rows()
             (events,) = self._db.execute("SELECT COUNT(*) FROM event WHERE NOT is_sent").fetchone()
             counters = dict(self._db.execute("SELECT name, value FROM counter").fetchall())
-            found = {"records": rows, "events": events, "bytes": self._file.disk_bytes()}
+            found = {"records": rows, "events": events, "bytes": self.file.disk_bytes()}
             found["aside"] = self.dead_letters.count()
         names = ("uploaded", "rejected", "refused", "dropped_full", "dropped_busy", "aside_dropped")
+        if counters.get("damaged_pages"):
+            found["damaged_pages"] = counters["damaged_pages"]
         found |= {name: counters.get(name, 0) for name in names}
         # What an agent counted before it told the reasons apart.
         found["dropped"] = counters.get("dropped", 0)
         found["dropped"] += found["aside_dropped"] + found["dropped_full"] + found["dropped_busy"]
         return found
 
+    def find_damage(self) -> str:
+        """What SQLite finds wrong with the file, in its words; empty where nothing is."""
+        with self.lock:
+            try:
+                rows = self._db.execute("PRAGMA quick_check(1)").fetchall()
+            except sqlite3.DatabaseError as error:
+                return str(error)
+        return "" if rows == [("ok",)] else str(rows[0][0])[:200]
+
+    @mending
     def count_dropped(self, number: int) -> None:
         """Counts records that never reached the disk."""
-        with self._lock, self._file.transaction():
-            self._file.count("dropped_busy", number)
+        with self.lock, self.file.transaction():
+            self.file.count("dropped_busy", number)
 
+    @mending
     def export(self) -> list[dict[str, Any]]:
         """The waiting records, oldest first."""
-        with self._lock:
+        with self.lock:
             rows = self._db.execute("SELECT body FROM record ORDER BY id").fetchall()
         return [json.loads(body) for (body,) in rows]
 
@@ -328,19 +390,19 @@ class Spool:
         return record
 
     def _enforce_cap(self) -> None:
-        self._file.keep_log_short()
-        if self._file.used_bytes() <= self._file.budget_bytes:
+        self.file.keep_log_short()
+        if self.file.used_bytes() <= self.file.budget_bytes:
             return
-        while self._file.used_bytes() > self._file.budget_bytes * DROP_TO:
-            with self._file.transaction():
+        while self.file.used_bytes() > self.file.budget_bytes * DROP_TO:
+            with self.file.transaction():
                 # Rows of a batch under way stay: the server may have them already.
                 dropped = self._db.execute(
                     "DELETE FROM record WHERE id IN (SELECT id FROM record "
                     "WHERE batch_id IS NULL ORDER BY priority, id LIMIT ?)",
                     (DROP_ROWS,),
                 ).rowcount
-                self._file.note_rows(-dropped)
-                self._file.count("dropped_full", dropped)
+                self.file.note_rows(-dropped)
+                self.file.count("dropped_full", dropped)
             if dropped == 0:
                 break
-        self._file.shrink()
+        self.file.shrink()

@@ -1,13 +1,19 @@
 """The spool's database file: its tables, how it is opened, and how large it is on the disk."""
 
 import contextlib
+import functools
 import logging
 import os
 import sqlite3
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
 logger = logging.getLogger(__name__)
+S = TypeVar("S", bound="OnFile")
+P = ParamSpec("P")
+R = TypeVar("R")
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS boot (id INTEGER PRIMARY KEY, boot_id TEXT NOT NULL UNIQUE);
@@ -39,6 +45,16 @@ ADDED_COLUMNS = (
     ("refused", "priority", "INTEGER"),
     ("refused", "at", "REAL"),
 )
+COLUMNS = {
+    "record": ("id", "priority", "body", "batch_id", "boot", "since_boot_s"),
+    "refused": ("id", "batch_id", "reason", "body", "replaces", "priority", "at"),
+    "event": (
+        "id", "assignment_id", "seq", "state", "code", "detail", "at_monotonic_s", "is_sent",
+    ),
+    "batch": ("batch_id", "replaces", "is_requeued"),
+    "boot": ("id", "boot_id"),
+    "counter": ("name", "value"),
+}  # fmt: skip
 PAGE_BYTES = 4096
 IDLE_LOG_BYTES = 256 << 10
 """What the log may keep while nothing waits for upload."""
@@ -46,14 +62,31 @@ WAL_SHARE = 8
 """The write-ahead log may take one in so many of the spool's bytes."""
 
 
-class SpoolFile:
-    """An open database that knows its budget."""
+DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+UNWRITABLE = frozenset({sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN})
+MEMORY = Path(":memory:")
+MEMORY_MAX_BYTES = 4 << 20
+SPARE_NUMBERS = 10_000
+"""Left out after a repair: lost rows may have had them, and no number may come twice."""
 
-    def __init__(self, path: Path, max_bytes: int) -> None:
+
+class SpoolFile:
+    """An open database that knows its budget, and is opened anew when the disk fails it.
+
+    A damaged file is replaced by one with every row that can still be read. Where nothing can be
+    written any more, rows are kept in memory until the next start, and what the disk holds waits.
+    """
+
+    def __init__(self, path: Path, max_bytes: int, *, is_owner: bool = True) -> None:
         """
         Args:
             max_bytes: of the database, its write-ahead log and its index of it, together.
+            is_owner: False leaves a damaged file as it is: another process works with it.
         """
+        self._max_bytes = max_bytes
+        self._is_owner = is_owner
+        self.trouble = ""
+        """Why the rows are not where they should be; empty while they are."""
         self.path = path
         self.wal_path = Path(f"{path}-wal")
         self.wal_limit_bytes = max(16 * PAGE_BYTES, max_bytes // WAL_SHARE)
@@ -63,17 +96,85 @@ class SpoolFile:
         self._rows: int | None = None
         self._version = 0
 
+    def recover(self, error: sqlite3.Error) -> bool:
+        """Opens the database anew after `error`; False when that would not help."""
+        code = _primary_code(error)
+        if code in DAMAGED and self._is_owner and self.path != MEMORY:
+            logger.error("%s is damaged (%s); what can be read is kept", self.path.name, error)
+            self.db.close()
+            try:
+                self.db = self._rebuild()
+            except (OSError, sqlite3.Error) as failure:
+                self._go_to_memory(f"damaged, and cannot be repaired: {failure}")
+            self._rows = None
+            return True
+        if code in UNWRITABLE and self._is_owner and self.path != MEMORY:
+            self.db.close()
+            self._go_to_memory(str(error))
+            return True
+        return False
+
+    def _go_to_memory(self, reason: str) -> None:
+        kind = "read_only" if is_read_only(self.path.parent) else "disk"
+        self.trouble = (
+            f"{kind}: {self.path.name}: {reason}; records are kept in memory until the next start"
+        )
+        logger.error("%s", self.trouble)
+        self.path, self.wal_path = MEMORY, Path(f"{MEMORY}-wal")
+        self.budget_bytes = min(self.budget_bytes, MEMORY_MAX_BYTES)
+        self.db, self._rows = self._connect(), None
+
     def _open(self) -> sqlite3.Connection:
         try:
             return self._connect()
         except sqlite3.DatabaseError as error:
-            if isinstance(error, sqlite3.OperationalError):
+            if _primary_code(error) not in DAMAGED or not self._is_owner:
                 raise
-            logger.error("spool is corrupt and set aside: %s", error)
-            for suffix in ("-wal", "-shm"):
-                Path(f"{self.path}{suffix}").unlink(missing_ok=True)
-            self.path.replace(self.path.with_suffix(".corrupt"))
-            return self._connect()
+            logger.error("%s is damaged (%s); what can be read is kept", self.path.name, error)
+            return self._rebuild()
+
+    def _rebuild(self) -> sqlite3.Connection:
+        """A new file with what can be read of the damaged one, which stays as `spool.corrupt`."""
+        from edge_agent.observation.spool_salvage import salvage
+
+        with (
+            contextlib.suppress(sqlite3.Error),
+            contextlib.closing(sqlite3.connect(self.path, timeout=10)) as old,
+        ):
+            # The log may hold newer pages than the file.
+            old.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        found = salvage(self.path.read_bytes())
+        for suffix in ("-wal", "-shm"):
+            Path(f"{self.path}{suffix}").unlink(missing_ok=True)
+        self.path.replace(self.path.with_suffix(".corrupt"))
+        db = self._connect()
+        db.execute("BEGIN IMMEDIATE")
+        for table, rows in found.tables.items():
+            for row in rows:
+                marks = ", ".join("?" * len(row))
+                names = ", ".join(COLUMNS[table][: len(row)])
+                # The names are COLUMNS' own.
+                db.execute(f"INSERT OR IGNORE INTO {table} ({names}) VALUES ({marks})", row)  # noqa: S608
+        for table in ("record", "refused", "event"):
+            highest = max((row[0] for row in found.tables[table]), default=0)
+            db.execute("DELETE FROM sqlite_sequence WHERE name = ?", (table,))
+            db.execute(
+                "INSERT INTO sqlite_sequence VALUES (?, ?)", (table, highest + SPARE_NUMBERS)
+            )
+        db.execute(
+            "INSERT INTO counter VALUES ('damaged_pages', ?) "
+            "ON CONFLICT (name) DO UPDATE SET value = value + excluded.value",
+            (found.damaged_pages,),
+        )
+        db.execute("COMMIT")
+        logger.error(
+            "%s: %d of %d pages were damaged; %d records are kept",
+            self.path.name,
+            found.damaged_pages,
+            found.pages,
+            len(found.tables["record"]),
+        )
+        return db
 
     def _connect(self) -> sqlite3.Connection:
         db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=10)
@@ -98,7 +199,9 @@ class SpoolFile:
         try:
             yield
         except BaseException:
-            self.db.execute("ROLLBACK")
+            # After some errors, a full disk among them, SQLite has done so by itself.
+            if self.db.in_transaction:
+                self.db.execute("ROLLBACK")
             self._rows = None
             raise
         self.db.execute("COMMIT")
@@ -159,3 +262,42 @@ class SpoolFile:
             return
         if size > (self.wal_limit_bytes if limit_bytes is None else limit_bytes):
             self.db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+
+def mending(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P], R]:
+    """A method of the spool that is tried once more when the disk failed it and another database
+    was opened."""
+
+    @functools.wraps(method)
+    def call(spool: S, *args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return method(spool, *args, **kwargs)
+        except sqlite3.DatabaseError as error:
+            with spool.lock:
+                if not spool.file.recover(error):
+                    raise
+            return method(spool, *args, **kwargs)
+
+    return call
+
+
+class OnFile(Protocol):
+    """What has a file and a lock for it."""
+
+    @property
+    def file(self) -> SpoolFile: ...
+    @property
+    def lock(self) -> threading.RLock: ...
+
+
+def is_read_only(folder: Path) -> bool:
+    """Whether the file system of `folder` takes no writes."""
+    try:
+        return bool(os.statvfs(folder).f_flag & os.ST_RDONLY)
+    except OSError:
+        return False
+
+
+def _primary_code(error: sqlite3.Error) -> int:
+    """The error's kind; its finer distinctions are in the higher bytes (sqlite.org/rescode)."""
+    return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF

@@ -47,8 +47,10 @@ class SpoolWriter(threading.Thread):
         disk's wait is paid once, and a burst costs no more syncs than a trickle."""
         while self._queue:
             rows: list[Row] = []
+            taken: list[tuple[int, float, dict[str, Any]]] = []
             while self._queue and len(rows) < self.config.commit_rows:
-                priority, since_boot_s, record = self._queue.popleft()
+                taken.append(self._queue.popleft())
+                priority, since_boot_s, record = taken[-1]
                 try:
                     rows.append(Row(priority, encode(record), round(since_boot_s, 3)))
                 except (TypeError, ValueError) as error:
@@ -56,15 +58,23 @@ class SpoolWriter(threading.Thread):
                     logger.error("a record is no JSON and is dropped: %s", error)
             try:
                 self.spool.add_records(rows)
-            except sqlite3.Error:
-                self._lost += len(rows)
-                logger.exception("%d records could not be spooled", len(rows))
+            except sqlite3.Error as error:
+                # A full disk may have room again; what the queue cannot hold till then is lost.
+                self._put_back(taken)
+                logger.error("%d records wait for the disk: %s", len(taken), error)
+                break
         if self._lost:
             try:
                 self.spool.count_dropped(self._lost)
                 self._lost = 0
             except sqlite3.Error:
                 logger.warning("%d dropped records are not counted yet", self._lost)
+
+    def _put_back(self, rows: list[tuple[int, float, dict[str, Any]]]) -> None:
+        room = max(0, self.config.queue_rows - len(self._queue))
+        self._lost += max(0, len(rows) - room)
+        # The newest of them: the oldest have waited in vain for longest.
+        self._queue.extendleft(reversed(rows[len(rows) - room :] if room else []))
 
     def stop(self) -> None:
         """Flushes what is queued and ends the thread."""

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Collection
 
 from edge_agent.config import SpoolConfig
+from edge_agent.control.answers import Receipt, read_receipt
 from edge_agent.control.client import DeviceClient
 from edge_agent.exceptions import AnswerError, TransferError
 from edge_agent.observation.spool import Batch, Spool
@@ -57,6 +58,7 @@ class Uploader:
                 break
             try:
                 answer = self.client.post_records(batch.batch_id, batch.records, batch.replaces)
+                receipt = read_receipt(answer.body, sent=len(batch.records))
             except TransferError as error:
                 if self._settle(batch, error):
                     continue
@@ -65,7 +67,7 @@ class Uploader:
                 # The server is there and reads: the rest goes on in this same round.
                 refused[batch.batch_id] = error
                 continue
-            accepted += self._acknowledge(batch, answer.body)
+            accepted += self._acknowledge(batch, receipt)
         if refused:
             raise next(iter(refused.values()))
         return accepted
@@ -97,17 +99,18 @@ class Uploader:
                 return batch
         return None
 
-    def _acknowledge(self, batch: Batch, body: object) -> int:
-        row = body if isinstance(body, dict) else {}
-        taken, known = int(row.get("accepted") or 0), int(row.get("duplicates") or 0)
-        rejected = row.get("rejected") or []
-        if rejected:
-            logger.warning("%d records rejected: %s", len(rejected), rejected[0])
-        self.spool.acknowledge(batch.batch_id, uploaded=taken + known, rejected=len(rejected))
+    def _acknowledge(self, batch: Batch, receipt: Receipt) -> int:
+        if receipt.rejected:
+            logger.warning("%d records rejected: %s", receipt.rejected, receipt.reason)
+        self.spool.acknowledge(
+            batch.batch_id,
+            uploaded=receipt.accepted + receipt.duplicates,
+            rejected=receipt.rejected,
+        )
         self.suspicion.note_taken(batch.batch_id)
         self._probes.discard(batch.batch_id)
         self.limit = min(self.batch_records, self.limit * 2)
-        return taken
+        return receipt.accepted
 
     def _settle(self, batch: Batch, error: TransferError) -> bool:
         """True when the batch was halved or is dead letters now, so that the rest can go on."""

@@ -162,5 +162,5 @@ class ReleaseStore:
             if name.removesuffix(".json") not in manifests:
                 self.files.unlink(self.layout.manifests / name)
         for name in self.files.list(self.layout.parts):
-            if name.removesuffix(".part") in blobs:
+            if name.partition(".")[0] in blobs:
                 self.files.unlink(self.layout.parts / name)

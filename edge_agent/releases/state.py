@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import errno
 import fcntl
 import hashlib
 import json
@@ -144,6 +145,11 @@ class Layout:
     def part(self, sha256: str) -> Path:
         return self.parts / f"{sha256}.part"
 
+    def patch(self, sha256: str) -> Path:
+        """Of a patch that makes the file `sha256`. Named after what is signed: the patch's own
+        digest is a hint, and could be that of any file here."""
+        return self.parts / f"{sha256}.patch"
+
     def manifest(self, digest: str) -> Path:
         return self.manifests / f"{digest}.json"
 
@@ -241,7 +247,14 @@ class HomeLock:
 
     def __enter__(self) -> "HomeLock":
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            if error.errno != errno.EROFS:
+                raise
+            # A disk that takes no more writes: the lock holds on a file that is only read, too.
+            existing = self.path if self.path.exists() else self.path.parent
+            descriptor = os.open(existing, os.O_RDONLY | os.O_CLOEXEC)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

@@ -44,6 +44,7 @@ EXPIRY_SLACK = timedelta(days=1)
 PROCESSOR_GOLDEN_PATH = "processor-golden.npz"
 DIGEST = re.compile(r"[0-9a-f]{64}")
 MAX_FILES = 64
+MAX_SIGNATURES = 16
 YEARS = range(1970, 9999)
 
 
@@ -174,7 +175,7 @@ def verify_envelope(
         raise EnvelopeError("signatures is not a list of objects")
     usable = {key.keyid: key for key in keys if role in key.roles}
     message = encode_pae(payload_type, payload)
-    for signature in signatures[:16]:
+    for signature in signatures[:MAX_SIGNATURES]:
         key = usable.get(str(signature.get("keyid")))
         if key is None:
             continue
@@ -186,6 +187,32 @@ def verify_envelope(
             continue
         return payload
     raise SignatureError(f"no valid signature by a trusted {role} key")
+
+
+def keep_proof(
+    envelope: Mapping[str, Any], *, keys: Iterable[TrustKey], payload_type: str, role: str
+) -> bytes:
+    """A verified envelope as it is stored: the payload, and the signatures that verify.
+
+    Nobody signs the list of signatures. An entry that names a key of tomorrow would speak for a
+    stolen one of today (`Journal.forget_lost_signer`).
+
+    Raises:
+        EnvelopeError, SignatureError: as `verify_envelope`.
+    """
+    keys = tuple(keys)
+    kept = []
+    for row in envelope["signatures"][:MAX_SIGNATURES]:
+        one = {**envelope, "signatures": [row]}
+        try:
+            verify_envelope(one, keys=keys, payload_type=payload_type, role=role)
+        except (SignatureError, EnvelopeError):
+            continue
+        kept.append({"keyid": row["keyid"], "sig": row["sig"]})
+    if not kept:
+        raise SignatureError(f"no valid signature by a trusted {role} key")
+    document = {"payloadType": payload_type, "payload": envelope["payload"], "signatures": kept}
+    return json.dumps(document).encode()
 
 
 def parse_manifest(payload: bytes) -> Manifest:

@@ -4,6 +4,7 @@ import logging
 import math
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from edge_agent.observation.sampling import Sampler
 from edge_agent.observation.spool import IMPORTANT, ORDINARY, UNSURE
 from edge_agent.observation.spool_writer import SpoolWriter
 from edge_agent.serving.adaptive import AdaptiveChooser, Choice
-from edge_agent.serving.health import Traffic
+from edge_agent.serving.recent import RecentInputs, Traffic
 from edge_agent.serving.slots import ModelSlot
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ class Serving:
         self.unsure_below = config.spool.unsure_below
         self._lock = threading.Lock()
         self._traffic: dict[str, tuple[str, Traffic]] = {}
+        self._recent: dict[str, RecentInputs] = {}
         self.expected = frozenset(config.models)
         """Slugs that are configured, whether or not a release of theirs has come yet."""
         self.pair = config.adaptive
@@ -112,6 +114,18 @@ class Serving:
             if traffic is None or counted != digest:
                 return Traffic()
             return Traffic(traffic.inferences, traffic.errors, traffic.non_finite)
+
+    def keep_inputs(self, slug: str) -> None:
+        """From now on the inputs of `slug` are kept for `take_inputs`, within limits."""
+        self._recent.setdefault(slug, RecentInputs())
+
+    def take_inputs(self, slug: str) -> "Iterator[Inputs]":
+        """Inputs that came since, one at a time, the oldest first; each is given once."""
+        kept = self._recent.get(slug)
+        return kept.take() if kept is not None else iter(())
+
+    def drop_inputs(self, slug: str) -> None:
+        self._recent.pop(slug, None)
 
     def _infer_adaptively(
         self, chooser: AdaptiveChooser, inputs: "Inputs", checks_inputs: bool
@@ -174,12 +188,15 @@ class Serving:
             record["latency_ms"] = round((time.perf_counter_ns() - started) / 1e6, 4)
             record["error"] = str(error)[:120]
             self._count(session, is_error=True)
+            if not is_image:
+                self._note_input(session, inputs)
             self.writer.put(record, IMPORTANT)
             raise
         if is_image:
             # An answer out of the cache has none any more.
             prepared = getattr(result, "tensor", None)
             features = [] if prepared is None else note_features(record, prepared)
+        self._note_input(session, prepared if is_image else inputs)
         is_finite = not result.error
         record["latency_ms"] = round(result.latency_ms, 4)
         if is_finite and result.class_id is not None:
@@ -211,6 +228,11 @@ class Serving:
             "model_version": session.manifest.digest,
             "provider": active[0] if active else "cpu",
         }
+
+    def _note_input(self, session: "ModelSession", inputs: "Inputs | None") -> None:
+        kept = self._recent.get(session.manifest.model)
+        if kept is not None and inputs is not None:
+            kept.add(inputs)
 
     def _count(
         self, session: "ModelSession", *, is_error: bool = False, is_non_finite: bool = False

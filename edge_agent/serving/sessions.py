@@ -7,6 +7,7 @@ from edge_agent.config import Config, InferenceConfig
 from edge_agent.exceptions import AgentError, BlobCorruptError, InferenceError, ProviderError
 from edge_agent.files import FileLayer
 from edge_agent.install.installer import Installer
+from edge_agent.memory import read_available_bytes
 from edge_agent.releases.bundles import place_files
 from edge_agent.releases.state import Layout
 from edge_agent.serving.slots import ModelSlot
@@ -15,6 +16,14 @@ if TYPE_CHECKING:
     from edge_agent.inference.session import ModelSession
 
 logger = logging.getLogger(__name__)
+
+PREVIOUS_NEEDS_BYTES = 64 << 20
+"""Available memory below which the release before does not stay loaded for the watch."""
+
+
+def has_room_for_two() -> bool:
+    available = read_available_bytes()
+    return available is None or available >= PREVIOUS_NEEDS_BYTES
 
 
 class Sessions:
@@ -89,7 +98,9 @@ class Sessions:
 
     def _load(self, installer: Installer, slug: str, slot: ModelSlot) -> None:
         try:
-            slot.swap(self.open(installer, slug))
+            before = slot.swap(self.open(installer, slug))
+            if installer.state.model(slug).is_watched and has_room_for_two():
+                slot.previous = before
             return
         except ProviderError as error:
             slot.refusal = f"{error.code}: {error}"

@@ -13,6 +13,8 @@ class ModelSlot:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self.session: ModelSession | None = None
+        self.previous: ModelSession | None = None
+        """Of the release before, while the running one is watched; it answers no request."""
         self.refusal = ""
         """Why no session could be opened, where that was the device's fault."""
 
@@ -23,6 +25,6 @@ class ModelSlot:
         alone; the old session is freed when its last request is done.
         """
         with self._lock:
-            old, self.session = self.session, session
+            old, self.session, self.previous = self.session, session, None
             self.refusal = ""
         return old

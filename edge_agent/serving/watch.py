@@ -1,23 +1,36 @@
-"""Watches young releases on live traffic, each model by itself; takes back those that must go."""
+"""Watches young releases on this device's own inputs; takes back those that must go."""
 
+import logging
+import random
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from edge_agent.config import InstallConfig
 from edge_agent.install.installer import Installer
-from edge_agent.serving.health import judge
+from edge_agent.install.live_watch import Evidence
 from edge_agent.serving.serving import Serving
 from edge_agent.serving.slots import ModelSlot
+
+if TYPE_CHECKING:
+    from edge_agent.inference.session import Inputs, ModelSession
+
+logger = logging.getLogger(__name__)
+LOOK_SECONDS = 0.1
+"""Pairs are asked for so long at each look."""
+REST_RATIO = 9.0
+"""And then none for so many times as long: a tenth of one core at most."""
 
 
 @dataclass
 class Watch:
-    """Since when a release runs, and how fast it and the one before it were."""
+    """One release under watch."""
 
     digest: str
     since_s: float
-    previous_p95_ms: float
-    p95_ms: float = 0.0
+    evidence: Evidence = field(default_factory=Evidence)
+    rests_until_s: float = 0.0
 
 
 class Watcher:
@@ -27,38 +40,91 @@ class Watcher:
         slots: dict[str, ModelSlot],
         serving: Serving,
         on_roll_back: Callable[[], None],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        toss: Callable[[], float] = random.random,
     ) -> None:
-        """`on_roll_back` is called after a release was taken back."""
+        """
+        Args:
+            on_roll_back: called after a release was taken back.
+            clock: seconds, for how long pairs take.
+            toss: from 0 to 1; below one half the young release is asked first.
+        """
         self.config = config
         self.slots = slots
         self.serving = serving
         self._on_roll_back = on_roll_back
+        self._clock = clock
+        self._toss = toss
         self._watches: dict[str, Watch] = {}
 
     def look(self, installer: Installer, now: float) -> None:
-        """Judges each running release once; `now` is monotonic, in seconds."""
+        """Asks some pairs and judges each young release once; `now` is monotonic, in seconds."""
         for slug, model in list(installer.state.models.items()):
             slot = self.slots.get(slug)
             session = slot.session if slot else None
-            if session is None or model.current is None:
+            if slot is None or session is None or model.current is None:
                 continue
             digest = session.manifest.digest
+            if not model.is_watched or digest != model.current.manifest_sha256:
+                self._end(slug, slot)
+                continue
             watch = self._watches.get(slug)
             if watch is None or watch.digest != digest:
-                watch = Watch(digest, since_s=now, previous_p95_ms=watch.p95_ms if watch else 0.0)
-                self._watches[slug] = watch
-            watch.p95_ms = session.latency.stats().get("p95_ms", 0.0)
-            if not model.is_watched or digest != model.current.manifest_sha256:
-                continue
-            traffic = self.serving.traffic_of(slug, digest)
-            traffic.p95_ms = watch.p95_ms
-            verdict = judge(
-                traffic,
+                watch = self._watches[slug] = Watch(digest, since_s=now)
+                self.serving.keep_inputs(slug)
+            self._gather(slug, watch, session, slot.previous, now)
+            verdict = installer.rollback.judge_live(
+                slug,
+                watch.evidence,
                 watched_s=now - watch.since_s,
-                previous_p95_ms=watch.previous_p95_ms,
+                has_previous=slot.previous is not None,
                 config=self.config,
             )
-            if verdict.code and installer.roll_back(slug, code=verdict.code, detail=verdict.detail):
+            if verdict.is_taken_back:
+                self._end(slug, slot)
                 self._on_roll_back()
             elif verdict.is_over:
+                self._end(slug, slot)
                 installer.end_watch(slug)
+
+    def _end(self, slug: str, slot: ModelSlot) -> None:
+        self._watches.pop(slug, None)
+        self.serving.drop_inputs(slug)
+        slot.previous = None
+
+    def _gather(
+        self,
+        slug: str,
+        watch: Watch,
+        young: "ModelSession",
+        previous: "ModelSession | None",
+        now: float,
+    ) -> None:
+        """Brings the evidence up to date: live traffic, and pairs of inputs that just came."""
+        evidence, traffic = watch.evidence, self.serving.traffic_of(slug, watch.digest)
+        evidence.inferences = traffic.inferences
+        evidence.failures = traffic.errors + traffic.non_finite
+        if previous is None or now < watch.rests_until_s:
+            return
+        started = self._clock()
+        # Each input serves once: one bad picture is one pair, however long it is the last one.
+        for inputs in self.serving.take_inputs(slug):
+            sessions = [young, previous] if self._toss() < 0.5 else [previous, young]
+            times = {session: ask(session, inputs) for session in sessions}
+            evidence.add_pair(
+                times[young], times[previous], ratio=self.config.watch_max_latency_ratio
+            )
+            if self._clock() - started >= LOOK_SECONDS:
+                break
+        watch.rests_until_s = now + REST_RATIO * (self._clock() - started)
+
+
+def ask(session: "ModelSession", inputs: "Inputs") -> float | None:
+    """Milliseconds that the release took for `inputs`; None when it failed on them."""
+    try:
+        outputs, elapsed_ns = session.run(session.name_inputs(inputs))
+    except Exception as error:  # noqa: BLE001 the runtime raises its own kinds
+        logger.debug("release %s in a pair: %s", session.manifest.version, error)
+        return None
+    return None if session.reader.read(outputs).error else elapsed_ns / 1e6

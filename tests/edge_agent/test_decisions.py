@@ -1,36 +1,11 @@
-"""The small decisions of the agent: health, drift, resources."""
+"""The small decisions of the agent: drift and resources."""
 
 import numpy as np
 import pytest
 
-from edge_agent.config import InstallConfig, MonitorConfig
+from edge_agent.config import MonitorConfig
 from edge_agent.observation.drift import coarsen, psi
 from edge_agent.observation.monitor import Thresholds
-from edge_agent.serving.health import Traffic, judge
-
-CONFIG = InstallConfig()
-
-
-@pytest.mark.parametrize(
-    ("traffic", "watched_s", "previous_p95_ms", "is_over", "is_bad"),
-    [
-        (Traffic(), 1, 0, False, False),
-        (Traffic(), 60, 0, True, False),
-        (Traffic(inferences=19, errors=19), 1, 0, False, False),
-        (Traffic(inferences=20, errors=5), 1, 0, True, True),
-        (Traffic(inferences=20, non_finite=5), 1, 0, True, True),
-        (Traffic(inferences=100, errors=20), 1, 0, False, False),
-        (Traffic(inferences=100, p95_ms=51), 1, 10, True, True),
-        (Traffic(inferences=100, p95_ms=49), 1, 10, False, False),
-        (Traffic(inferences=100, p95_ms=0.9), 1, 0.01, False, False),
-        (Traffic(inferences=100, p95_ms=500), 60, 0, True, False),
-    ],
-)
-def test_a_young_release_is_judged_by_its_traffic(
-    traffic: Traffic, watched_s: float, previous_p95_ms: float, is_over: bool, is_bad: bool
-) -> None:
-    verdict = judge(traffic, watched_s=watched_s, previous_p95_ms=previous_p95_ms, config=CONFIG)
-    assert (verdict.is_over, bool(verdict.code)) == (is_over, is_bad)
 
 
 def test_psi_is_zero_for_equal_shares_and_grows_with_distance() -> None:

@@ -167,8 +167,9 @@ def test_a_release_that_fails_on_live_inputs_is_rolled_back(
     second = server.publish(make_model(takes_logarithm=True), counter=2, sequence=2)
     write_inputs(toml.parent / "inputs.npz", -1.0)
     wait_for(lambda: ("rolled_back", "health_check_failed") in server.states())
+    wait_for(lambda: any(r["model_version"] == second for r in all_records(server)))
     failed = [r for r in all_records(server) if r["model_version"] == second]
-    assert failed and all(r["error"] == "non_finite" for r in failed)
+    assert all(r["error"] == "non_finite" for r in failed)
     wait_for(lambda: server.telemetry[-1]["running"] == {MODEL: first})
 
 

@@ -16,7 +16,7 @@ from edge_agent.exceptions import BudgetError
 from edge_agent.install.budget import Allowance, Ledger, allow, refill
 from edge_agent.releases.state import Spending
 from edge_agent.releases.trust import parse_manifest
-from edge_agent.run import apply_request
+from edge_agent.requests import apply_request
 from tests.edge_agent import power_cut_device
 from tests.edge_agent.control.test_network import BLOB, CORRUPT, MODEL_BYTES, answer, is_installed
 from tests.edge_agent.power_cut_device import Device, FakeResponse

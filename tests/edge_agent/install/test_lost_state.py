@@ -4,7 +4,7 @@ import pytest
 
 from edge_agent.agent import Agent
 from edge_agent.config import Config
-from edge_agent.run import apply_request
+from edge_agent.requests import apply_request
 from tests.edge_agent.publisher import MODEL, Server, make_model
 
 

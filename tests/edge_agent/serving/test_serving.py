@@ -21,6 +21,7 @@ from edge_agent.agent import Agent
 from edge_agent.config import AdaptiveConfig, InferenceConfig, ServeConfig, parse_config
 from edge_agent.exceptions import ConfigurationError, InferenceError, InputError, NoModelError
 from edge_agent.run import Runner
+from edge_agent.serving import watch
 from edge_agent.serving.adaptive import AdaptiveChooser, Choice
 from edge_agent.serving.endpoint import Endpoint
 from tests.edge_agent.publisher import MODEL, Server, make_answer, make_golden, make_model
@@ -214,10 +215,13 @@ def test_the_watch_takes_back_the_model_that_fails_and_leaves_the_other(
     install(agent, server, "bad", make_model(takes_logarithm=True), 2)
     good = install(agent, server, "good", make_model(seed=2), 2)
     runner.watcher.look(agent.installer, now=0.0)
-    for _ in range(5):
+    for number in range(1, 31):
         runner.serving.infer(-ROW, model="good")
         runner.serving.infer(-ROW, model="bad")
-    runner.watcher.look(agent.installer, now=1.0)
+        if number == 5:
+            runner.watcher.look(agent.installer, now=1.0)
+            assert agent.slots["bad"].previous is not None, "five inputs decide nothing"
+    runner.watcher.look(agent.installer, now=50.0)
     running = {
         slug: slot.session.manifest.digest for slug, slot in agent.slots.items() if slot.session
     }
@@ -225,6 +229,47 @@ def test_the_watch_takes_back_the_model_that_fails_and_leaves_the_other(
     assert agent.installer.state.model("good").is_watched
     runner.watcher.look(agent.installer, now=agent.config.install.watch_seconds + 1)
     assert not agent.installer.state.model("good").is_watched
+    assert all(slot.previous is None for slot in agent.slots.values()), "and their memory is free"
+
+
+def test_inputs_that_the_release_before_fails_on_too_undo_nothing(
+    agent: Agent, server: Server
+) -> None:
+    runner = Runner(agent)
+    install(agent, server, "a", make_model(takes_logarithm=True), 1)
+    second = install(agent, server, "a", make_model(seed=1, takes_logarithm=True), 2)
+    runner.watcher.look(agent.installer, now=0.0)
+    for _ in range(60):
+        runner.serving.infer(-ROW, model="a")
+    runner.watcher.look(agent.installer, now=30.0)
+    runner.watcher.look(agent.installer, now=1e6)
+    model = agent.installer.state.model("a")
+    assert model.current is not None and model.current.manifest_sha256 == second
+    assert not model.is_watched
+
+
+def test_a_slower_release_is_taken_back_and_the_same_one_is_not(
+    agent: Agent, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for factor in (1.0, 3.0):
+        runner = Runner(agent)
+        slug = f"by-{factor:g}"
+        first = install(agent, server, slug, make_model(), 1)
+        second = install(agent, server, slug, make_model(seed=1), 2)
+        times = {first: 20.0, second: 20.0 * factor}
+        monkeypatch.setattr(
+            watch,
+            "ask",
+            lambda session, inputs, times=times: times[session.manifest.digest],
+        )
+        runner.watcher.look(agent.installer, now=0.0)
+        for _ in range(40):
+            runner.serving.infer(ROW, model=slug)
+        runner.watcher.look(agent.installer, now=1.0)
+        current = agent.installer.state.model(slug).current
+        assert current is not None
+        assert current.manifest_sha256 == (first if factor == 3.0 else second)
+        assert bool(agent.installer.state.model(slug).blocked) is (factor == 3.0)
 
 
 # Which of two models.
