@@ -1,13 +1,15 @@
 """`aviary-agent run`: classifies what the sources bring while the jobs of `Runner.jobs` go on."""
 
+import contextlib
 import logging
 import signal
+import sqlite3
 import threading
 from typing import TYPE_CHECKING
 
 from edge_agent.agent import Agent, require_enrolled
 from edge_agent.config import SourceConfig
-from edge_agent.exceptions import AgentError, InferenceError, StopRequested
+from edge_agent.exceptions import AgentError, DiskFullError, InferenceError, StopRequested
 from edge_agent.jobs import Job, Schedule
 from edge_agent.memory import release_code
 from edge_agent.observation.observe import Observer
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 TICK_S = 1.0
+PAST_INTERVAL_S = 600.0
 
 
 class Runner:
@@ -59,6 +62,8 @@ class Runner:
                 lambda: config.monitor.telemetry_interval_s,
             ),
         ]
+        if config.drift.enabled:
+            jobs.append(Job("past", self.observer.keep_pasts, lambda: PAST_INTERVAL_S))
         if config.sampling.enabled:
             interval_s = config.sampling.interval_s
             jobs.append(Job("inputs", self._send_inputs, lambda: interval_s))
@@ -192,10 +197,12 @@ class Runner:
 
     def _flush_last(self) -> None:
         """One try to send what is left; the spool keeps the rest."""
+        with contextlib.suppress(OSError, DiskFullError):
+            self.observer.keep_pasts()
         try:
             self.agent.send_events()
             self._upload()
-        except AgentError as error:
+        except (AgentError, OSError, sqlite3.Error) as error:
             logger.info("left in the spool: %s", error)
 
 

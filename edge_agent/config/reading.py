@@ -38,7 +38,10 @@ SECTIONS: dict[str, type] = {
     "sandbox": SandboxConfig,
 }
 
-RENAMED = {("spool", "aside_max_rows"): "dead_letters_max_rows"}
+RENAMED = {
+    ("spool", "aside_max_rows"): "dead_letters_max_rows",
+    ("drift", "half_life_records"): "look_records",
+}
 """Keys by which older agents called a setting; files with them still load."""
 
 

@@ -161,11 +161,12 @@ class MonitorConfig:
 @dataclass(frozen=True)
 class DriftConfig:
     enabled: bool = True
-    half_life_records: int = 200
+    look_records: int = 200
+    """Independent records of a look; where records repeat each other it takes more."""
     min_records: int = 100
-    """Of the running release, before anything is judged."""
+    """Independent records of the device's own past, before anything is judged."""
     check_interval_s: float = 10.0
-    """Between two looks, which also need 20 new records."""
+    """Between two looks, at least."""
     consecutive_checks: int = 3
     """Looks in a row past a threshold before it fires, and below the lower one before it is
     resolved."""
@@ -174,7 +175,7 @@ class DriftConfig:
     fire_psi: float = 0.5
     clear_psi: float = 0.25
     fire_latency_ratio: float = 2.0
-    """Recent mean latency over that of the first `min_records`."""
+    """Recent median latency over that of the device's own past."""
     fire_feature_shift: float = 1.0
     """Distance of a feature's recent mean, in standard deviations of the baseline."""
 

@@ -1,26 +1,37 @@
-"""Drift on the device: recent records against the release's baseline, with exponential forgetting.
+"""Drift on the device: recent records against the release's baseline and the device's own past.
 
-Population stability index over the baseline's bins: PSI = sum (q - p) ln(q / p). The server decides
-with many devices together; this only finds early what one of them meets. Its metrics and states
-have the words of the server's drift pages.
+The server decides with many devices together; this only finds early what one of them meets, and
+must be silent else: at most one false alarm in a year of a device. So
+
+- a look takes as many records as are worth `look_records` independent ones. Frames of a video
+  repeat each other; the lengths of runs of equal predictions say how much (`Evidence`);
+- what is far must be far from the release's baseline *and* from this device's own healthy past. A
+  device that always sees another mix of classes is not ill, nor is a night the baseline knows;
+- PSI is less what noise alone makes of it (`psi_bias`), features count by clipped means, latency by
+  the ratio of medians, which one slow answer does not move;
+- several looks in a row must agree on the same metric.
+
+`benchmarks/decisions/device.py` simulates device-years of it. Its metrics and states have the words
+of the server's drift pages.
 """
 
+import math
 import threading
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from edge_agent.config import DriftConfig
+from edge_agent.observation.distances import psi, psi_bias
+from edge_agent.observation.evidence import Counter, Evidence, Shape
 
-CONFIDENCE_BINS = 8
-REFERENCE_FLOOR = 1e-3
-PRIOR = 0.5
-"""Half a record added to each bin (Jeffreys), so that an empty bin is not infinitely far."""
-FAR_STD = 4.0
-"""Standard deviations that a single value may count for: a few wild ones must not move a mean."""
-CHECK_RECORDS = 20
-"""New records between two looks."""
+PAST_RUNS = 30
+"""Runs of predictions that the past must have seen, to know how long they are."""
+PAST_LOOKS = 50
+"""Looks' worth of records after which the past is known even without: some models hardly ever
+change their answer."""
+MAX_LONGER = 2.0
+PAST_SECONDS = 86_400.0
+"""The past is learned for a day, nights included, and stays then, lest what creeps become it."""
 
 
 class Metric(NamedTuple):
@@ -49,37 +60,30 @@ class Change(NamedTuple):
 
 
 class DriftMonitor:
-    """Running distances of confidence, class mix, features and latency from a baseline profile."""
+    """Compares what a release answers with its baseline and with its own past on this device."""
 
-    def __init__(self, baseline: dict[str, Any], config: DriftConfig) -> None:
-        """`baseline` is a profile of schema `aviary.baseline/1`."""
+    def __init__(
+        self, baseline: dict[str, Any], config: DriftConfig, past: dict[str, Any] | None = None
+    ) -> None:
+        """
+        Args:
+            baseline: a profile of schema `aviary.baseline/1`.
+            past: what `describe_past` gave before a restart; one that does not fit is left out.
+        """
         self.config = config
-        self._lock = threading.Lock()
-        self._decay = 0.5 ** (1.0 / config.half_life_records)
-        self._weight = 0.0
-        self._latency_weight = 0.0
+        self.shape = Shape(baseline)
         self.count = 0
-        self._timed = 0
-        self._checked_at_s = float("-inf")
-        self._checked_count = 0
-        self._streak = 0
-        confidence = np.asarray(baseline["confidence"]["counts"], dtype=np.float64)
-        grouped = confidence.reshape(CONFIDENCE_BINS, -1).sum(axis=1)
-        self._reference = {
-            "confidence_psi": grouped,
-            "prediction_psi": np.asarray(baseline["class"]["counts"], dtype=np.float64),
-        }
-        self._features = []
-        self._moments: dict[str, tuple[float, float]] = {}
-        self._sums: dict[str, float] = {}
-        self._latency_first = 0.0
-        self._latency_sum = 0.0
-        for feature in baseline.get("features") or []:
-            edges, counts = coarsen(feature["edges"], feature["counts"], keep=8)
-            self._features.append((feature["name"], edges))
-            self._reference[f"feature_psi:{feature['name']}"] = counts
-            self._moments[feature["name"]] = moments_of(feature["edges"], feature["counts"])
-        self._recent = {name: np.zeros_like(row) for name, row in self._reference.items()}
+        self._lock = threading.Lock()
+        self._counter = Counter(self.shape)
+        self._past = self.shape.make_empty()
+        self._past_s = 0.0
+        """How long the past has been learned for."""
+        self._looked_at_s: float | None = None
+        self._metrics: dict[str, Metric] = {}
+        self._streaks: dict[str, int] = {}
+        self._calm = 0
+        if past is not None:
+            self._restore(past)
 
     def add(
         self,
@@ -88,128 +92,144 @@ class DriftMonitor:
         features: Sequence[float],
         latency_ms: float = 0.0,
     ) -> None:
-        """Counts one record; `features` in the baseline's order, missing ones left out, and a
-        latency of 0 for an answer that the model did not compute."""
-        with self._lock:
-            self._add_latency(latency_ms)
-            for name in self._sums:
-                self._sums[name] *= self._decay
-            for counts in self._recent.values():
-                counts *= self._decay
-            self._weight = self._weight * self._decay + 1.0
-            self.count += 1
-            slot = min(int(confidence * CONFIDENCE_BINS), CONFIDENCE_BINS - 1)
-            self._recent["confidence_psi"][slot] += 1
-            classes = self._recent["prediction_psi"]
-            classes[class_id if 0 <= class_id < len(classes) - 1 else -1] += 1
-            for (name, edges), value in zip(self._features, features, strict=False):
-                place = np.searchsorted(edges, value, side="right")
-                self._recent[f"feature_psi:{name}"][place] += 1
-                mean, std = self._moments[name]
-                near = min(max(value, mean - FAR_STD * std), mean + FAR_STD * std)
-                self._sums[name] = self._sums.get(name, 0.0) + near
-
-    def _add_latency(self, latency_ms: float) -> None:
-        if latency_ms <= 0:
+        """Counts one record; `features` in the baseline's order, or none, and a latency of 0 for an
+        answer that the model did not compute. What is not finite counts for nothing."""
+        if not math.isfinite(confidence) or not all(map(math.isfinite, features)):
             return
-        if self._timed < self.config.min_records:
-            # How fast the release is on this device, before anything can have slowed it down.
-            self._latency_first += latency_ms / self.config.min_records
-        self._timed += 1
-        self._latency_sum = self._latency_sum * self._decay + latency_ms
-        self._latency_weight = self._latency_weight * self._decay + 1.0
+        with self._lock:
+            self.count += 1
+            self._counter.add(
+                class_id, confidence, features, latency_ms if math.isfinite(latency_ms) else 0.0
+            )
 
     @property
     def is_sufficient(self) -> bool:
-        """True once there are records enough to judge by."""
-        return self.count >= self.config.min_records
+        """True once the device's own past is known well enough to judge by."""
+        past, config = self._past, self.config
+        is_known = past.runs >= PAST_RUNS or past.records >= PAST_LOOKS * config.look_records
+        return is_known and past.records / past.design_effect() >= config.min_records
 
     def metrics(self) -> dict[str, Metric]:
-        """Every metric that can be told now; none before there are records enough."""
-        config = self.config
-        if not self.is_sufficient:
-            return {}
-        with self._lock:
-            found = {
-                name: Metric(psi(self._reference[name], recent), config.fire_psi, config.clear_psi)
-                for name, recent in self._recent.items()
-            }
-            # What no bin shows: a mean that moves within its bin or far out of all of them. 1e-8
-            # keeps a constant feature from dividing by 0.
-            for name, total in self._sums.items():
-                mean, std = self._moments[name]
-                shift = abs(total / self._weight - mean) / (std + 1e-8)
-                found[f"feature_shift:{name}"] = Metric(
-                    shift, config.fire_feature_shift, config.fire_feature_shift / 2
-                )
-            if self._timed >= 2 * config.min_records and self._latency_first > 0:
-                ratio = self._latency_sum / self._latency_weight / self._latency_first
-                limit = config.fire_latency_ratio
-                found["latency_mean_ratio"] = Metric(ratio, limit, 1.0 + (limit - 1.0) / 2)
-        return found
+        """Every metric of the last look; none before the first."""
+        return dict(self._metrics)
 
     def check(self, now_s: float, *, is_firing: bool) -> Change | None:
         """What begins or ends; None while nothing changes, and between two looks.
-
-        One odd stretch of records changes nothing: several looks in a row must agree, each with new
-        records and some time after the one before.
 
         Args:
             now_s: monotonic seconds.
             is_firing: whether drift of this release fires already.
         """
-        is_due = now_s - self._checked_at_s >= self.config.check_interval_s
-        if not is_due or self.count - self._checked_count < CHECK_RECORDS:
-            return None
-        metrics = self.metrics()
-        if not metrics:
-            return None
-        self._checked_at_s, self._checked_count = now_s, self.count
-        name, worst = max(metrics.items(), key=lambda item: item[1].severity)
+        if self._looked_at_s is None:
+            self._looked_at_s = now_s
+        with self._lock:
+            evidence = self._counter.evidence
+            if not self.is_sufficient:
+                if evidence.records >= min(self.config.min_records, self.config.look_records):
+                    self._learn(self._counter.take(), now_s)
+                return None
+            usual = self._past.design_effect()
+            # Longer runs than ever make a look take longer, but not without end: a stuck camera or
+            # one answer for everything is a single long run.
+            worth = min(max(evidence.design_effect(), usual), MAX_LONGER * usual)
+            if evidence.records < self.config.look_records * worth:
+                return None
+            if now_s - self._looked_at_s < self.config.check_interval_s:
+                return None
+            evidence = self._counter.take()
+        return self.judge(evidence, worth, now_s, is_firing=is_firing)
+
+    def judge(
+        self, evidence: Evidence, worth: float, now_s: float, *, is_firing: bool
+    ) -> Change | None:
+        """Looks at a stretch of records; the change, if this look brings one.
+
+        Args:
+            worth: its design effect.
+        """
+        metrics = self._compare(evidence, evidence.records / worth)
+        self._metrics = metrics
+        for name in metrics.keys() | self._streaks.keys():
+            is_past = name in metrics and metrics[name].severity >= 1.0
+            self._streaks[name] = self._streaks.get(name, 0) + 1 if is_past else 0
+        is_calm = all(metric.value < metric.resolves_below for metric in metrics.values())
+        self._calm = self._calm + 1 if is_calm else 0
+        if is_calm and not is_firing and self._past_s < PAST_SECONDS:
+            self._learn(evidence, now_s)
+        self._looked_at_s = now_s
+        needed = self.config.consecutive_checks
         if is_firing:
-            speaks = all(metric.value < metric.resolves_below for metric in metrics.values())
+            if self._calm < needed:
+                return None
+            name = max(metrics, key=lambda key: metrics[key].severity)
         else:
-            speaks = worst.severity >= 1.0
-        self._streak = self._streak + 1 if speaks else 0
-        if self._streak < self.config.consecutive_checks:
-            return None
-        self._streak = 0
-        return Change(not is_firing, name, round(worst.value, 4), worst.threshold)
+            lasting = [key for key, streak in self._streaks.items() if streak >= needed]
+            if not lasting:
+                return None
+            name = max(lasting, key=lambda key: metrics[key].severity)
+        self._calm, self._streaks = 0, {}
+        return Change(not is_firing, name, round(metrics[name].value, 4), metrics[name].threshold)
 
+    def describe_past(self) -> dict[str, Any]:
+        """The device's own past as JSON values, for `past` after a restart."""
+        with self._lock:
+            past = self._past
+            return {
+                "counts": {name: list(row) for name, row in past.counts.items()},
+                "records": past.records,
+                "runs": past.runs,
+                "squared_runs": past.squared_runs,
+                "means": dict(past.means),
+                "feature_records": past.feature_records,
+                "latencies": list(past.latencies),
+                "seconds": self._past_s,
+            }
 
-def psi(reference: np.ndarray[Any, Any], recent: np.ndarray[Any, Any]) -> float:
-    """PSI of `recent` against `reference` counts over the same bins; 0 without recent ones."""
-    total = recent.sum()
-    if total <= 0 or reference.sum() <= 0:
-        return 0.0
-    bins = len(reference)
-    p = reference / reference.sum() + REFERENCE_FLOOR
-    q = (recent + PRIOR) / (total + PRIOR * bins)
-    p /= p.sum()
-    return float(((q - p) * np.log(q / p)).sum())
+    def _restore(self, row: dict[str, Any]) -> None:
+        try:
+            values = {key: value for key, value in row.items() if key != "seconds"}
+            found = Evidence(**values)
+            fits = {name: len(counts) for name, counts in found.counts.items()} == {
+                name: len(counts) for name, counts in self._past.counts.items()
+            }
+            if fits and len(found.latencies) == len(self._past.latencies):
+                found.design_effect()
+                self._past, self._past_s = found, float(row["seconds"])
+        except (TypeError, KeyError, ValueError, AttributeError):
+            return  # of another version: it is learned anew
 
+    def _learn(self, evidence: Evidence, now_s: float) -> None:
+        self._past.absorb(evidence)
+        self._past_s += max(0.0, now_s - (self._looked_at_s or now_s))
+        self._looked_at_s = now_s
 
-def moments_of(edges: Sequence[float], counts: Sequence[float]) -> tuple[float, float]:
-    """Mean and standard deviation of a feature from its bins, each at the middle of its edges; the
-    two open bins at the ends count at their edge."""
-    inner = np.asarray(edges, dtype=np.float64)
-    middles = np.concatenate([inner[:1], (inner[1:] + inner[:-1]) / 2, inner[-1:]])
-    weights = np.asarray(counts, dtype=np.float64)
-    if len(weights) != len(middles) or weights.sum() <= 0:
-        raise ValueError(f"expected {len(middles)} counts for {len(inner)} edges")
-    mean = float((weights * middles).sum() / weights.sum())
-    return mean, float(np.sqrt((weights * (middles - mean) ** 2).sum() / weights.sum()))
-
-
-def coarsen(
-    edges: Sequence[float], counts: Sequence[float], *, keep: int
-) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """`counts` merged into `keep` bins of neighbours and the edges left between them.
-
-    A device sees hundreds of records, not millions: with 64 bins it would measure noise.
-    """
-    fine = np.asarray(counts, dtype=np.float64)
-    groups = np.array_split(np.arange(len(fine)), min(keep, len(fine)))
-    merged = np.array([fine[group].sum() for group in groups])
-    borders = np.array([edges[group[-1]] for group in groups[:-1]], dtype=np.float64)
-    return borders, merged
+    def _compare(self, evidence: Evidence, effective: float) -> dict[str, Metric]:
+        config, release, past = self.config, self.shape.release, self._past
+        past_effective = past.records / past.design_effect()
+        found = {}
+        for name, recent in evidence.counts.items():
+            if name.startswith("feature_psi:") and not evidence.feature_records:
+                continue
+            distances = [
+                psi(reference.counts[name], recent) - psi_bias(len(recent), effective, worth)
+                for reference, worth in ((release, release.records), (past, past_effective))
+            ]
+            value = max(0.0, min(distances))
+            found[name] = Metric(value, config.fire_psi, config.clear_psi)
+        limit = config.fire_feature_shift
+        for feature in self.shape.features:
+            if not evidence.feature_records or not past.feature_records:
+                continue
+            # What no bin shows: a mean that moves within its bin or far out of all of them. 1e-8
+            # keeps a constant feature from dividing by 0.
+            mean = evidence.means[feature.name]
+            shift = min(
+                abs(mean - reference.means[feature.name]) / (feature.std + 1e-8)
+                for reference in (release, past)
+            )
+            found[f"feature_shift:{feature.name}"] = Metric(shift, limit, limit / 2)
+        usual_ms, now_ms = past.median_latency_ms(), evidence.median_latency_ms()
+        if usual_ms > 0 and now_ms > 0:
+            limit = config.fire_latency_ratio
+            found["latency_mean_ratio"] = Metric(now_ms / usual_ms, limit, 1.0 + (limit - 1.0) / 2)
+        return found

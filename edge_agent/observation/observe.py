@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from edge_agent.clock import Clock
 from edge_agent.config import Config
-from edge_agent.files import DiskFiles
+from edge_agent.files import DiskFiles, write_atomic
 from edge_agent.observation.incidents import DRIFT, RESOURCE, IncidentLog
 from edge_agent.observation.monitor import Thresholds, read_resources
 from edge_agent.releases.state import Layout
@@ -32,7 +32,9 @@ class Observer:
         self._events: list[dict[str, Any]] = []
         self._has_news = False
         self._drift: dict[str, tuple[str, DriftMonitor | None]] = {}
-        self.incidents = IncidentLog(self._layout.incidents, DiskFiles(), clock)
+        self._files = DiskFiles()
+        self._pasts = self._read_pasts()
+        self.incidents = IncidentLog(self._layout.incidents, self._files, clock)
         self.thresholds = Thresholds(config.monitor)
         rows = self.incidents.rows()
         self.thresholds.restore(row["metric"] for row in rows if row["kind"] == RESOURCE)
@@ -145,6 +147,28 @@ class Observer:
             return {"status": "firing", **row}
         return {"status": "healthy" if metrics else "insufficient", **row}
 
+    def keep_pasts(self) -> None:
+        """Makes durable what each model's healthy past on this device is: a restart while something
+        drifts must not take the drift for it."""
+        monitors = list(self._drift.items())
+        rows = {
+            slug: {"manifest_sha256": digest, "past": monitor.describe_past()}
+            for slug, (digest, monitor) in monitors
+            if monitor is not None
+        }
+        if rows and rows != self._pasts:
+            write_atomic(self._files, self._layout.drift_past, json.dumps(rows).encode())
+            self._pasts = rows
+
+    def _read_pasts(self) -> dict[str, Any]:
+        try:
+            rows = json.loads(self._files.read(self._layout.drift_past) or b"{}")
+        except (OSError, ValueError) as error:
+            logger.warning("%s is learned anew: %s", self._layout.drift_past.name, error)
+            return {}
+        whole = isinstance(rows, dict) and all(isinstance(row, dict) for row in rows.values())
+        return rows if whole else {}
+
     def _monitor_of(self, session: "ModelSession") -> "DriftMonitor | None":
         # It needs numpy, which an agent without a model does without.
         from edge_agent.observation.drift import DriftMonitor
@@ -158,7 +182,9 @@ class Observer:
         if file is not None:
             try:
                 profile = json.loads(self._layout.blob(file.sha256).read_bytes())
-                monitor = DriftMonitor(profile, self.config.drift)
+                kept = self._pasts.get(manifest.model) or {}
+                past = kept.get("past") if kept.get("manifest_sha256") == manifest.digest else None
+                monitor = DriftMonitor(profile, self.config.drift, past)
             except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
                 logger.warning("baseline of %s is of no use: %s", manifest.model, error)
         self._drift[manifest.model] = (manifest.digest, monitor)

@@ -114,6 +114,7 @@ class Layout:
         self.runtime = home / "runtime.json"
         self.spool = home / "spool.db"
         self.incidents = home / "incidents.json"
+        self.drift_past = home / "drift-past.json"
         self.blobs = home / "blobs"
         self.parts = home / "part"
         self.manifests = home / "manifests"

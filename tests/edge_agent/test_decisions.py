@@ -4,21 +4,30 @@ import numpy as np
 import pytest
 
 from edge_agent.config import MonitorConfig
-from edge_agent.observation.drift import coarsen, psi
+from edge_agent.observation.distances import coarsen, group_classes, psi
 from edge_agent.observation.monitor import Thresholds
 
 
 def test_psi_is_zero_for_equal_shares_and_grows_with_distance() -> None:
-    even = np.array([1000.0, 1000.0])
+    even = [1000.0, 1000.0]
     assert psi(even, even) == pytest.approx(0, abs=1e-6)
-    assert psi(even, np.array([900.0, 100.0])) > psi(even, np.array([700.0, 300.0])) > 0
-    assert psi(even, np.zeros(2)) == 0
+    assert psi(even, [900.0, 100.0]) > psi(even, [700.0, 300.0]) > 0
+    assert psi(even, [0.0, 0.0]) == 0
 
 
 def test_coarser_bins_keep_every_record() -> None:
     edges, counts = coarsen(list(range(63)), [1.0] * 64, keep=8)
-    assert len(edges) == 7 and counts.tolist() == [8.0] * 8
+    assert len(edges) == 7 and counts == [8.0] * 8
     assert np.searchsorted(edges, edges, side="right").tolist() == list(range(1, 8))
+
+
+def test_many_classes_are_grouped_by_mass_and_a_common_one_stays_alone() -> None:
+    assert group_classes([1.0] * 10) == list(range(10))
+    bins = group_classes([1.0] * 1000)
+    sizes = np.bincount(bins)
+    assert len(sizes) == 12 and sizes.min() > 60
+    bins = group_classes([1000.0, *[1.0] * 999])
+    assert bins.count(bins[0]) == 1 and len(set(bins)) == 12
 
 
 def crossings(thresholds: Thresholds, values: list[float]) -> list[bool]:

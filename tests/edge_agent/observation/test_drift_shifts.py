@@ -10,10 +10,11 @@ import pytest
 from edge_agent.clock import Clock
 from edge_agent.config import DriftConfig
 from edge_agent.files import DiskFiles
-from edge_agent.observation.drift import Change, DriftMonitor, moments_of
+from edge_agent.observation.distances import moments_of
+from edge_agent.observation.drift import Change, DriftMonitor
 from edge_agent.observation.incidents import DRIFT, RESOURCE, IncidentLog
 
-CONFIG = DriftConfig(half_life_records=50, min_records=100, check_interval_s=0.0)
+CONFIG = DriftConfig(look_records=50, min_records=100, check_interval_s=0.0)
 EDGES = [i / 64 for i in range(1, 64)]
 
 
@@ -94,7 +95,7 @@ def test_nothing_is_judged_before_there_are_records_enough() -> None:
 
 
 def test_looks_are_apart_in_time_however_fast_the_records_come() -> None:
-    device = Device(DriftConfig(half_life_records=50, check_interval_s=1000.0))
+    device = Device(DriftConfig(look_records=50, check_interval_s=1000.0))
     device.feed(500)
     assert device.feed(2400, offset=0.9) == []
     (fired,) = device.feed(1200, offset=0.9)
@@ -103,6 +104,7 @@ def test_looks_are_apart_in_time_however_fast_the_records_come() -> None:
 
 def test_a_feature_that_moves_is_measured_in_standard_deviations() -> None:
     device = Device()
+    device.feed(1000)
     device.feed(1000, offset=0.9)
     shift = device.monitor.metrics()["feature_shift:input_mean"]
     assert shift.value == pytest.approx(0.9 * np.sqrt(12), rel=0.2)
