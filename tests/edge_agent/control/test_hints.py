@@ -104,6 +104,8 @@ TWISTS: dict[str, Twist] = {
     "another release's names": twist(version="0.0.0", variant="none", rollout={"id": -1}),
     "a poll that is never due": twist(poll_after_s=math.inf),
     "a poll that is due at once": twist(poll_after_s=-1e300),
+    "a trust that is news": twist(trust={"root": 10**9, "version": -1, "x": "9" * 5000}),
+    "a trust of no object": twist(trust=["x", None]),
     "a signature of a key of tomorrow": add_signature,
     "a rollout that is aborted": twist_hook("/events", json_hook(410, {"code": "aborted"})),
     "a device that is suspended": twist_hook("/latest", json_hook(403, {"code": "suspended"})),
