@@ -54,7 +54,11 @@ agent-wheel: $(SERVER_STAMP) ## build the edge agent's wheel into dist/, byte fo
 
 # One worker per file: a live server is started once and never shared.
 test: $(STAMP) .venv-s3 .venv-openvino ## run all tests against real servers
-	$(SERVERS) $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile $(ARGS)
+	$(SERVERS) $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile $(if $(ARGS),$(ARGS),--record-suite var/suite.json)
+
+.PHONY: where-run
+where-run: $(STAMP) ## add the last whole run of the tests to docs/where-run.md
+	$(BIN)/python -m tests.where_run
 
 # Another interpreter, for one whose ONNX Runtime has CUDA (benchmarks/requirements-gpu.txt).
 GPU_PYTHON ?= $(BIN)/python
@@ -125,7 +129,7 @@ native: $(SERVER_STAMP) ## build edge_infer, the C++ program for boards without 
 	$(MAKE) -C edge_agent/native PYTHON=$(abspath $(BIN)/python) OUT=$(abspath var/native)
 
 screenshots: $(STAMP) .venv-s3 ## take the pictures of docs/screenshots with a real browser
-	AVIARY_SCREENSHOTS=docs/screenshots $(BIN)/python -m pytest -q --timeout=900 tests/browser
+	AVIARY_SCREENSHOTS=docs/screenshots $(BIN)/python -m pytest -q tests/browser
 
 clean: ## remove the demonstration's data and caches
 	rm -rf var/demo var/lint .mypy_cache .ruff_cache .pytest_cache

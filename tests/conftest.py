@@ -1,6 +1,7 @@
 """What every test relies on: an empty cache, and files below a directory of the run."""
 
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,33 @@ from django.test import Client
 from rest_framework.test import APIClient
 
 from servers.kept import end_with_parent
+from tests.where_run import record_suite
+
+STARTED = pytest.StashKey[float]()
 
 
-def pytest_configure() -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--record-suite", type=Path, help="write how the whole suite ended there")
+
+
+def pytest_terminal_summary(terminalreporter: Any, exitstatus: int, config: pytest.Config) -> None:
+    """For `make where-run`; parallel workers have no terminal and write nothing."""
+    path = config.getoption("--record-suite")
+    if path is not None:
+        stats = terminalreporter.stats
+        counts = {
+            name: len(stats.get(name, []))
+            for name in ("failed", "error", "passed", "skipped", "xfailed", "xpassed")
+        }
+        seconds = time.monotonic() - config.stash[STARTED]
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        record_suite(path, counts, seconds=seconds, exit_status=exitstatus, cores=cores or 1)
+
+
+def pytest_configure(config: pytest.Config) -> None:
     """Give each parallel worker a Redis database of its own; pytest-django makes PostgreSQL's."""
     worker = os.environ.get("PYTEST_XDIST_WORKER", "")
+    config.stash[STARTED] = time.monotonic()
     if worker:
         end_with_parent()
     if settings.REDIS_URL and worker.startswith("gw"):
