@@ -16,6 +16,7 @@ from demo.narration import Narrator, StoryError
 from demo.stack import ADMIN, REPOSITORY, Stack
 from demo.story import CHAPTERS, Story
 from servers.kept import end_with_parent
+from servers.patience import PatienceError
 from servers.processes import ServerError
 
 VAR = REPOSITORY / "var"
@@ -71,7 +72,7 @@ def play(home: Path, *, is_check: bool, is_opened: bool = False) -> int:
         if is_opened:
             webbrowser.open(stack.url)
         return _wait(stack)
-    except (StoryError, ApiError, ServerError, RuntimeError) as error:
+    except (StoryError, ApiError, ServerError, PatienceError, RuntimeError) as error:
         print(
             f"\nThe story stopped: {error}\nLogs: {stack.logs} and {home}/agents", file=sys.stderr
         )

@@ -11,6 +11,7 @@ from typing import Any
 from demo import inputs
 from demo.stack import REPOSITORY
 from servers.kept import run
+from servers.patience import QUIET_SECONDS
 from servers.processes import ManagedProcess
 
 RECORDS_PER_SECOND = 12.0
@@ -123,7 +124,8 @@ class Agent:
 
     def stop(self) -> None:
         if self._process is not None:
-            self._process.stop()
+            # It sends what it holds before it ends.
+            self._process.stop(timeout_seconds=QUIET_SECONDS)
 
     @property
     def is_running(self) -> bool:

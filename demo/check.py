@@ -7,6 +7,7 @@ from typing import Any
 
 import urllib3
 
+from demo import causes
 from demo.agents import CANARY_SITE, DISTURBED_SITE
 from demo.plans import BAD, BETTER, FIRST, MODEL
 from demo.stack import Stack
@@ -87,19 +88,20 @@ def _rollouts(story: Story) -> list[Outcome]:
     good = story.api.get(f"rollouts/{rows[BETTER]['id']}/")
     bad = story.api.get(f"rollouts/{rows[BAD]['id']}/")
     deployment = next(iter(story.api.list("deployments/")))
-    failed = {
-        gate["metric"] for gate in bad["gates"] if (gate["latest"] or {}).get("verdict") == "fail"
-    }
     aborts = [event for event in bad["events"] if event["action"] == "abort"]
     reached = story.api.list("installations/", rollout=bad["id"])
     sites = {story_site(story, row) for row in reached if _is_of(row, BAD)}
+    tried = story.api.list("installations/", rollout=good["id"])
     return [
         Outcome("rollout of 1.1.0", "completed", good["state"]),
         Outcome("rollout of 1.1.0 last stage", 3, good["current_stage"] + 1),
+        Outcome("steps of 1.1.0 without evidence", [], causes.find_weak_steps(good)),
+        Outcome("devices that undid 1.1.0", [], causes.list_undone(tried, BETTER)),
         Outcome("rollout of 1.2.0 was undone", True, bad["state"] in ("aborted", "rolled_back")),
         Outcome("rollout of 1.2.0 stage reached", 1, bad["current_stage"] + 1),
-        Outcome("a gate of 1.2.0 failed", True, bool(failed)),
+        Outcome("what stopped 1.2.0", [causes.PREDICTIONS], causes.find_stop_causes(bad)),
         Outcome("who aborted 1.2.0", ["system"], [event["actor"] for event in aborts]),
+        Outcome("devices that undid 1.2.0", [], causes.list_undone(reached, BAD)),
         Outcome("1.2.0 reached only the canaries", {CANARY_SITE}, sites),
         Outcome("stable version", BETTER, deployment["stable_version"]),
     ]

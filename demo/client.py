@@ -7,6 +7,8 @@ from urllib.parse import urlencode
 
 import urllib3
 
+from servers.patience import QUIET_SECONDS
+
 
 class ApiError(Exception):
     """The server answered with an error; `status` and `code` are its own."""
@@ -24,7 +26,7 @@ class Api:
         self.base_url = base_url.rstrip("/")
         self._pool = urllib3.PoolManager(
             headers={"Authorization": f"Token {token}"},
-            timeout=urllib3.Timeout(30.0),
+            timeout=urllib3.Timeout(QUIET_SECONDS),
             retries=urllib3.Retry(connect=3, read=0, redirect=0, backoff_factor=0.2),
         )
 

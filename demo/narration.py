@@ -5,13 +5,15 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
+from servers.patience import Patience, PatienceError
+
 T = TypeVar("T")
 
 QUIET_SECONDS = 10.0  # between progress lines where they cannot be rewritten
 
 
 class StoryError(Exception):
-    """An outcome did not come within its time."""
+    """An outcome did not come."""
 
 
 class Narrator:
@@ -46,20 +48,23 @@ class Narrator:
         what: str,
         probe: Callable[[], tuple[T | None, str]],
         *,
-        timeout_seconds: float,
         interval_seconds: float = 0.5,
     ) -> T:
         """Poll `probe` until its first value is not None; its text is shown as progress.
 
+        There is no time to be kept: it goes on for as long as the text changes.
+
         Raises:
-            StoryError: nothing came in time; the message carries the last text.
+            StoryError: the text stood still for too long; the message carries it.
         """
-        deadline = time.monotonic() + timeout_seconds
+        patience = Patience(what)
         while True:
             value, state = probe()
             if value is not None:
                 return value
             self.progress(f"{what}: {state}")
-            if time.monotonic() > deadline:
-                raise StoryError(f"{what}: not after {timeout_seconds:g} s; last seen: {state}")
+            try:
+                patience.look(state)
+            except PatienceError as error:
+                raise StoryError(str(error)) from error
             time.sleep(interval_seconds)

@@ -34,7 +34,8 @@ def rollout_body(deployment: Any, target: str) -> dict[str, Any]:
     """A canary on the lab's devices, then half, then all; every gate aborts on its own."""
     stage = {
         "bake_seconds": 12,
-        "patience_seconds": 300,
+        # A slow machine gathers the same evidence later; none of it is ever replaced by time.
+        "patience_seconds": 3600,
         "min_devices": 3,
         "min_samples": 200,
         "success_threshold": 0.95,

@@ -150,7 +150,7 @@ class Stack:
 
     def _is_healthy(self) -> bool:
         try:
-            answer = urllib3.request("GET", f"{self.url}/readyz", retries=False, timeout=1.0)
+            answer = urllib3.request("GET", f"{self.url}/readyz", retries=False, timeout=30.0)
         except urllib3.exceptions.HTTPError:
             return False
         return answer.status == 200

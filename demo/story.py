@@ -1,6 +1,5 @@
 """The story, chapter by chapter; each does only what is not done yet, so it may be resumed."""
 
-import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -75,7 +74,7 @@ class Story:
                 raise StoryError(f"{version} was rejected: {row['rejection_reason']}")
             return (row if row["state"] in ("ready", "approved") else None), row["state"]
 
-        row = self.say.wait_for(f"validation of {version}", probe, timeout_seconds=90)
+        row = self.say.wait_for(f"validation of {version}", probe)
         if row["state"] == "ready":
             reason = {"to": "approved", "reason": "Demonstration"}
             row = self.api.post(f"{path}transition/", reason)
@@ -113,7 +112,7 @@ class Story:
             done = row["progress"]["fraction"]
             return (row if row["state"] == "passed" else None), f"{row['state']} {done:.0%}"
 
-        job = self.say.wait_for("compression", probe, timeout_seconds=180)
+        job = self.say.wait_for("compression", probe)
         self.facts["job"] = job
         report = job["report"]
         for name in ("source", "variant"):
@@ -168,7 +167,7 @@ class Story:
             done = devices >= len(self.agents) // 2
             return (records if done else None), f"{records} records, {devices} devices at a time"
 
-        records = self.say.wait_for("records", probe, timeout_seconds=120)
+        records = self.say.wait_for("records", probe)
         self.say.line(f"{records:,} records of real inferences have arrived")
 
     def _wait_for_fleet(self, version: str, sites: tuple[str, ...] = ()) -> None:
@@ -181,7 +180,7 @@ class Story:
             there = versions.count(version)
             return (True if there == len(chosen) else None), f"{there} of {len(chosen)}"
 
-        self.say.wait_for(f"{version} on devices", probe, timeout_seconds=180, interval_seconds=2.0)
+        self.say.wait_for(f"{version} on devices", probe, interval_seconds=2.0)
         where = f" at {', '.join(sites)}" if sites else ""
         self.say.line(f"{len(chosen)} devices{where} verified, tried and run {version}")
 
@@ -220,11 +219,11 @@ class Story:
                     self.say.line(text)
             if row["state"] in never:
                 raise StoryError(f"rollout of {target} is {row['state']}: {row['reason']}")
-            verdicts = [(gate["latest"] or {}).get("verdict", "no_data") for gate in row["gates"]]
-            state = f"{row['state']}, stage {row['current_stage'] + 1}, gates {verdicts}"
+            gates = ", ".join(map(_describe_gate, row["gates"]))
+            state = f"{row['state']}, stage {row['current_stage'] + 1}, {row['devices']}, {gates}"
             return (row if row["state"] in until else None), state
 
-        return self.say.wait_for(f"rollout of {target}", probe, timeout_seconds=300)
+        return self.say.wait_for(f"rollout of {target}", probe)
 
     # --- 7 ------------------------------------------------------------------------------------
     def disturb_inputs(self) -> None:
@@ -239,15 +238,15 @@ class Story:
             states = ", ".join(f"{row['metric']} {row['status']}" for row in rows)
             firing = [row for row in rows if row["status"] in ("firing", "acknowledged")]
             psi = [row for row in firing if row["metric"] == "prediction_psi"]
-            return (psi[0] if psi else None), states or "nothing yet"
+            windows = len(self.api.list(f"{MODEL_PATH}windows/"))
+            return (psi[0] if psi else None), f"{states or 'nothing yet'} in {windows} windows"
 
-        incident = self.say.wait_for("drift", probe, timeout_seconds=180)
+        incident = self.say.wait_for("drift", probe)
         self.facts["incident"] = incident
         self.say.line(
             f"incident {incident['id']} fires ({incident['severity']}): {incident['metric']} of "
             f"{incident['slice']} is {incident['value']:.2f}, limit {incident['threshold']:.2f}"
         )
-        time.sleep(1)
 
     def _incidents(self) -> list[dict[str, Any]]:
         return self.api.list("incidents/", model=MODEL)
@@ -263,6 +262,13 @@ def _describe_measurement(name: str, measured: dict[str, Any]) -> str:
     parts.append("accuracy unknown" if accuracy is None else f"accuracy {accuracy:.1%}")
     parts.append("latency unknown" if latency is None else f"{latency:.3f} ms at the median")
     return f"{label}: " + ", ".join(parts)
+
+
+def _describe_gate(gate: dict[str, Any]) -> str:
+    """The last verdict, and how much it rests on: that grows while a gate waits."""
+    latest = gate["latest"] or {}
+    basis = f" on {latest['samples']} of {latest['devices']} devices" if latest else ""
+    return f"{gate['metric']} {latest.get('verdict', 'no_data')}{basis}"
 
 
 def _rollout_lines(row: dict[str, Any]) -> list[str]:
