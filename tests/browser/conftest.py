@@ -9,6 +9,7 @@ import pytest
 from playwright.sync_api import Page, sync_playwright
 
 from demo.stack import ADMIN
+from servers.patience import QUIET_SECONDS
 from tests.live import LiveServer, running_server
 
 SCREENSHOTS = os.environ.get("AVIARY_SCREENSHOTS")
@@ -47,6 +48,7 @@ def page(live: LiveServer) -> Iterator[Page]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=find_browser(), headless=True)
         page = browser.new_page(viewport={"width": 1440, "height": 1000})
+        page.set_default_timeout(1000 * QUIET_SECONDS)
         page.goto(f"{live.stack.url}/admin/login/")
         page.fill("input[name=username]", ADMIN)
         page.fill("input[name=password]", live.stack.password)

@@ -1,11 +1,13 @@
 """A job from its form to its report in a real browser, as a person would see it."""
 
+import re
 from collections.abc import Callable, Iterator
 
 import pytest
 from playwright.sync_api import ConsoleMessage, Page
 
 from demo.story import FIRST, MODEL_PATH
+from servers.patience import wait_for
 from tests.live import LiveServer
 
 ADD = "/admin/compression/job/add/"
@@ -46,10 +48,20 @@ def test_a_job_is_started_watched_and_read_in_the_browser(
     page.click("text=Start >> visible=true")
     page.wait_for_url("**/job/*/change/")
     page.wait_for_selector("progress")
-    page.wait_for_selector("text=/step \\d of 3: .* left/", timeout=60_000)
+    page.wait_for_selector("text=/step \\d of 3: .* left/")
     take_picture("compression-running")
+    job = re.search(r"/job/([^/]+)/change/", page.url)
+    assert job is not None
+    path = f"compression/jobs/{job[1]}/"
+    ended = wait_for(
+        lambda: row if (row := live.api.get(path))["state"] not in ("queued", "running") else None,
+        "the job's end",
+        progress=lambda: live.api.get(path),
+        interval_seconds=0.5,
+    )
+    assert ended["state"] == "passed", ended
     # The live part reloads the page once the job has ended.
-    page.wait_for_selector("text=What it costs and gains", timeout=120_000)
+    page.wait_for_selector("text=What it costs and gains")
     assert page.locator("progress").count() == 0
     take_picture("compression-report")
     page.click("text=All variants of this version")

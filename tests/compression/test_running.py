@@ -2,7 +2,6 @@
 
 import sys
 import threading
-import time
 from datetime import timedelta
 
 import pytest
@@ -21,6 +20,7 @@ from compression.services.queue import requeue_lost_jobs
 from compression.services.running import run_job
 from compression.states import JobState
 from registry.models import AuditEvent, Variant
+from servers.patience import CAP_SECONDS, wait_for
 from tests.factories.compression import make_job, make_version
 
 
@@ -130,16 +130,13 @@ def test_a_queued_job_is_cancelled_at_once_and_only_once():
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_running_job_is_cancelled_within_seconds():
+def test_a_running_job_is_cancelled_before_it_ends():
     job = make_job(make_version())
     thread = threading.Thread(target=run_job, kwargs={"job_id": job.pk})
     thread.start()
-    while Job.objects.get(pk=job.pk).state != JobState.RUNNING:
-        time.sleep(0.02)
-    asked_at = time.monotonic()
+    wait_for(lambda: Job.objects.get(pk=job.pk).state == JobState.RUNNING, "the job's start")
     cancel_job(job_id=job.pk, actor="tester")
-    thread.join(timeout=20)
-    assert time.monotonic() - asked_at < 10
+    thread.join(timeout=CAP_SECONDS)
     job.refresh_from_db()
     assert (job.state, job.result_variant) == (JobState.CANCELLED, None)
 

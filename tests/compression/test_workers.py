@@ -56,7 +56,7 @@ def test_a_cancelled_job_leaves_no_process_no_scratch_and_no_half_result(home, p
         assert len(children_of(home)) == 1
         cancel_job(job_id=job.pk, actor="tester")
         wait_for(job, lambda job: not job.is_active)
-        wait_for(job, lambda job: not children_of(home) and not list_scratch(), seconds=10)
+        wait_for(job, lambda job: not children_of(home) and not list_scratch())
         assert worker.is_alive
     assert (job.state, job.result_variant, job.report) == (JobState.CANCELLED, None, None)
     assert list(StepResult.objects.values_list("name", flat=True)) == ["prepare"]
@@ -70,12 +70,12 @@ def test_a_job_of_a_killed_worker_is_taken_over_and_goes_on_from_its_cached_pass
         wait_for(job, is_pruning)
         (scratch,) = list_scratch()
         first.kill()
-        wait_for(job, lambda job: not children_of(home), seconds=10)
+        wait_for(job, lambda job: not children_of(home))
     job.refresh_from_db()
     assert (job.state, list_scratch()) == (JobState.RUNNING, [scratch]), "nobody tidied up"
     with running_worker(home, "second"):
         wait_for(job, lambda job: not job.is_active)
-        wait_for(job, lambda job: not list_scratch(), seconds=10)
+        wait_for(job, lambda job: not list_scratch())
     assert (job.state, job.attempts) == (JobState.PASSED, 2), job.error
     cached = {note["pass"]: note["is_cached"] for note in job.report["passes"]}
     assert cached == {"prepare": True, "prune.structured": False, "quantize.static": False}

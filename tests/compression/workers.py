@@ -9,12 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
-import pytest
 from django.db import connection
 from kombu import Connection
 
 from compression import tasks
 from compression.models import Job
+from servers.patience import Patience
 from servers.processes import ManagedProcess
 from tests.live import REDIS_DATABASES
 
@@ -51,6 +51,8 @@ class Worker:
             env=environment,
             cwd=REPOSITORY,
             drop_root=False,
+            # What its children do when it is killed is for the tests to see.
+            leftover_seconds=3600.0,
         )  # fmt: skip
         self.process.wait_until(lambda: "ready." in self.process.log_tail(50))
 
@@ -82,15 +84,14 @@ def send(job: Job) -> None:
         tasks.run_job.apply_async([str(job.pk)], connection=broker, queue="compression")
 
 
-def wait_for(job: Job, is_reached: Callable[[Job], bool], *, seconds: float = 90.0) -> Job:
-    """The job once the condition holds; the bound only ends a test that hangs."""
-    deadline = time.monotonic() + seconds
+def wait_for(job: Job, is_reached: Callable[[Job], bool]) -> Job:
+    """The job once the condition holds; waited for as long as it gets on."""
+    patience = Patience(f"job {job.pk}")
     while True:
         job.refresh_from_db()
         if is_reached(job):
             return job
-        if time.monotonic() > deadline:
-            pytest.fail(f"the job is still {job.state}: {job.progress} {job.error}")
+        patience.look((job.state, job.attempts, job.progress, job.error))
         time.sleep(0.05)
 
 

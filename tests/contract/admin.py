@@ -6,6 +6,7 @@ import urllib.request
 from http.cookiejar import CookieJar
 
 from demo.stack import ADMIN
+from servers.patience import QUIET_SECONDS
 from tests.live import LiveServer
 
 
@@ -24,11 +25,11 @@ class AdminReader:
         request = urllib.request.Request(
             self._url + path, urllib.parse.urlencode(form).encode(), {"Referer": self._url + path}
         )
-        with self._opener.open(request, timeout=30) as answer:
+        with self._opener.open(request, timeout=QUIET_SECONDS) as answer:
             assert not answer.url.endswith(path), "the login was refused"
 
     def read(self, path: str) -> str:
         """The page at `path`, its white space made plain."""
-        with self._opener.open(self._url + path, timeout=30) as answer:
+        with self._opener.open(self._url + path, timeout=QUIET_SECONDS) as answer:
             text: str = answer.read().decode()
         return re.sub(r"\s+", " ", text)

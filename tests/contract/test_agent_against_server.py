@@ -18,17 +18,12 @@ from demo.client import ApiError
 from demo.inputs import DATA, write_inputs
 from demo.plans import FIRST, MODEL
 from edge_agent.sandbox.processor import read_packaged_guest
+from servers.patience import wait_for
 from tests.live import LiveServer
 
 
-def wait_until(probe: Callable[[], Any], timeout_seconds: float = 60.0) -> Any:
-    deadline = time.monotonic() + timeout_seconds
-    while True:
-        value = probe()
-        if value:
-            return value
-        assert time.monotonic() < deadline, f"not within {timeout_seconds} s; last: {value!r}"
-        time.sleep(0.3)
+def wait_until(probe: Callable[[], Any], progress: Callable[[], object] | None = None) -> Any:
+    return wait_for(probe, progress=progress, interval_seconds=0.3)
 
 
 def make_join_token(live: LiveServer, **over: Any) -> str:

@@ -77,7 +77,6 @@ def judged(agent: Agent) -> dict[str, Any]:
     return dict(row) if row.get("metrics") else {}
 
 
-@pytest.mark.timeout(300)
 def test_drift_fires_on_the_device_reaches_the_page_and_resolves(
     live: LiveServer, tmp_path: Path
 ) -> None:
@@ -127,7 +126,6 @@ def test_drift_fires_on_the_device_reaches_the_page_and_resolves(
     assert len(told) == 1, told
 
 
-@pytest.mark.timeout(300)
 def test_a_scarce_resource_fires_goes_on_over_a_restart_and_resolves(
     live: LiveServer, tmp_path: Path
 ) -> None:

@@ -18,6 +18,7 @@ import pytest
 from demo.agents import Agent, DeviceSpec
 from demo.plans import FIRST, MODEL
 from demo.stack import REPOSITORY
+from servers.patience import CAP_SECONDS
 from tests.contract.test_agent_against_server import make_join_token, wait_until
 from tests.live import LiveServer, running_server
 
@@ -51,11 +52,23 @@ def committed_records(agent: Agent) -> int:
     return int(number)
 
 
+def wait_for_ticks(live: LiveServer, count: int) -> None:
+    """Until the server has gathered what came in `count` times more."""
+    log = live.stack.logs / "worker.log"
+
+    def ended() -> int:
+        lines = log.read_text(encoding="utf-8").splitlines()
+        return sum("ingest.tasks.aggregate_inbox" in line and "succeeded" in line for line in lines)
+
+    before = ended()
+    wait_until(lambda: ended() >= before + count, progress=ended)
+
+
 def counted_records(live: LiveServer) -> int:
     return sum(row["n"] for row in live.api.list(f"models/{MODEL}/windows/"))
 
 
-@pytest.mark.timeout(120 + 10 * KILLS)
+@pytest.mark.timeout(CAP_SECONDS + 60 * KILLS)
 def test_kills_at_random_moments_lose_no_record_and_repeat_none(
     live: LiveServer, tmp_path: Path
 ) -> None:
@@ -79,7 +92,7 @@ def test_kills_at_random_moments_lose_no_record_and_repeat_none(
     agent.inputs_path.unlink()
     agent.start()
     try:
-        wait_until(lambda: agent.status()["spool"]["records"] == 0, 90)
+        wait_until(lambda: agent.status()["spool"]["records"] == 0)
     finally:
         agent.stop()
     stat = agent.status()["spool"]
@@ -87,6 +100,6 @@ def test_kills_at_random_moments_lose_no_record_and_repeat_none(
     committed = committed_records(agent)
     assert committed > 50 * KILLS
     wait_until(lambda: counted_records(live) >= committed)
-    time.sleep(6)  # three more ticks, in which a record counted twice would show
+    wait_for_ticks(live, 3)  # in which a record counted twice would show
     assert counted_records(live) == committed
     print(f"{KILLS} kills, {committed} records, each counted once")

@@ -44,7 +44,6 @@ def spool(agent: Agent, *arguments: str) -> list[Any]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-@pytest.mark.timeout(300)
 def test_poison_is_set_aside_seen_on_the_page_and_put_back_and_all_is_counted_once(
     live: LiveServer, tmp_path: Path
 ) -> None:
@@ -70,7 +69,7 @@ def test_poison_is_set_aside_seen_on_the_page_and_put_back_and_all_is_counted_on
         proxy.stumbles, proxy.loses = is_poisoned, loses
         agent.start()
         try:
-            wait_until(lambda: agent.status()["spool"].get("aside") == len(POISON), 120)
+            wait_until(lambda: agent.status()["spool"].get("aside") == len(POISON))
             rows = spool(agent, "aside")
             assert sorted(row["record"]["seq"] for row in rows) == sorted(POISON)
             assert all("500" in row["reason"] for row in rows)
@@ -83,7 +82,7 @@ def test_poison_is_set_aside_seen_on_the_page_and_put_back_and_all_is_counted_on
             agent.stop()
             agent.inputs_path.unlink()
             agent.start()
-            wait_until(lambda: agent.status()["spool"]["records"] == 0, 60)
+            wait_until(lambda: agent.status()["spool"]["records"] == 0)
         finally:
             agent.stop()
     stat = agent.status()["spool"]

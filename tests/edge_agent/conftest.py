@@ -26,7 +26,7 @@ def config(server: Server, tmp_path: Path) -> Config:
         models=(MODEL,),
         join_token="join",
         network=NetworkConfig(
-            connect_timeout_s=2.0, read_timeout_s=2.0, backoff_base_s=0.01, backoff_max_s=0.05
+            connect_timeout_s=30.0, read_timeout_s=30.0, backoff_base_s=0.01, backoff_max_s=0.05
         ),
         install=InstallConfig(disk_reserve_bytes=0, download_attempts=4, watch_min_inferences=5),
         source=SourceConfig(rate_per_s=200.0),

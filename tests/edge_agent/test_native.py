@@ -15,6 +15,7 @@ import pytest
 from edge_agent.config import InferenceConfig
 from edge_agent.inference.session import ModelSession
 from edge_agent.releases.trust import parse_manifest
+from servers import kept
 from tests.edge_agent.publisher import make_manifest, make_model
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,7 +29,8 @@ pytestmark = pytest.mark.skipif(
 
 def build(out: Path, *flags: str) -> Path:
     command = ["make", "-C", str(SOURCE), "CXX=g++", f"PYTHON={sys.executable}", f"OUT={out}"]
-    subprocess.run([*command, *flags], check=True, capture_output=True, timeout=300)
+    built = kept.run([*command, *flags])
+    assert built.returncode == 0, built.stderr
     return out / "edge_infer"
 
 
@@ -53,7 +55,7 @@ def run(
 ) -> "subprocess.CompletedProcess[str]":
     known = sha256 or (digest(model) if model.is_file() else "0" * 64)
     command = [str(program), str(model), "--sha256", known, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+    return kept.run(command)
 
 
 def classify(program: Path, model: Path, *arguments: object) -> list[dict[str, Any]]:
@@ -228,7 +230,7 @@ def test_a_runtime_that_is_too_old_is_named(program: Path, tmp_path: Path) -> No
     ],
 )
 def test_wrong_usage_is_named(program: Path, arguments: tuple[str, ...]) -> None:
-    done = subprocess.run([program, *arguments], capture_output=True, text=True, timeout=60)
+    done = kept.run([program, *arguments])
     assert (done.returncode, done.stdout) == (USAGE, "")
     assert done.stderr.startswith("edge_infer: ")
 

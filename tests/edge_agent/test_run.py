@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from servers.kept import Kept, run
+from servers.patience import wait_for
 from tests.edge_agent.publisher import DEVICE, MODEL, TOKEN, Server, make_model
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -40,13 +41,6 @@ telemetry_interval_s = 0.3
 """
 
 
-def wait_for(condition: Callable[[], Any], seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.05)
-
-
 def write_inputs(path: Path, value: float) -> None:
     temporary = path.with_suffix(".tmp.npz")
     np.savez(temporary, x=np.full((8, 4), value, dtype=np.float32))
@@ -62,15 +56,13 @@ def toml(server: Server, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def start(toml: Path) -> Iterator[Callable[[], subprocess.Popen[bytes]]]:
+def start(toml: Path) -> Iterator[Callable[[], Kept]]:
     processes = []
 
-    def start() -> subprocess.Popen[bytes]:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "edge_agent", "--config", str(toml), "run"], cwd=REPOSITORY
-        )
-        processes.append(process)
-        return process
+    def start() -> Kept:
+        command = [sys.executable, "-m", "edge_agent", "--config", str(toml), "run"]
+        processes.append(Kept(command, cwd=REPOSITORY))
+        return processes[-1]
 
     yield start
     for process in processes:
@@ -79,13 +71,8 @@ def start(toml: Path) -> Iterator[Callable[[], subprocess.Popen[bytes]]]:
 
 
 def call(toml: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "edge_agent", "--config", str(toml), *arguments],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    command = [sys.executable, "-m", "edge_agent", "--config", str(toml), *arguments]
+    return run(command, cwd=REPOSITORY)
 
 
 def all_records(server: Server) -> list[dict[str, Any]]:
@@ -93,7 +80,7 @@ def all_records(server: Server) -> list[dict[str, Any]]:
 
 
 def test_it_enrols_installs_classifies_uploads_and_stops(
-    server: Server, toml: Path, start: Callable[[], subprocess.Popen[bytes]]
+    server: Server, toml: Path, start: Callable[[], Kept]
 ) -> None:
     digest = server.publish(make_model())
     process = start()
@@ -107,7 +94,7 @@ def test_it_enrols_installs_classifies_uploads_and_stops(
     assert status["models"][MODEL]["state"] == "committed"
     assert "runs on cpu" in call(toml, "status").stdout
     process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=15) == 0
+    assert process.wait() == 0
     record = all_records(server)[0]
     assert record["model_version"] == digest
     assert record["model"] == MODEL
@@ -115,9 +102,7 @@ def test_it_enrols_installs_classifies_uploads_and_stops(
     assert json.loads(call(toml, "spool", "stat").stdout)["records"] == 0
 
 
-def test_a_new_release_replaces_the_running_one(
-    server: Server, start: Callable[[], subprocess.Popen[bytes]]
-) -> None:
+def test_a_new_release_replaces_the_running_one(server: Server, start: Callable[[], Kept]) -> None:
     server.publish(make_model())
     start()
     wait_for(lambda: len(all_records(server)) > 5)
@@ -126,7 +111,7 @@ def test_a_new_release_replaces_the_running_one(
 
 
 def test_killed_at_any_moment_it_loses_no_record_that_was_flushed_and_doubles_none(
-    server: Server, toml: Path, start: Callable[[], subprocess.Popen[bytes]]
+    server: Server, toml: Path, start: Callable[[], Kept]
 ) -> None:
     server.publish(make_model())
     seen: list[str] = []
@@ -145,7 +130,7 @@ def test_killed_at_any_moment_it_loses_no_record_that_was_flushed_and_doubles_no
 
 
 def test_rollback_beside_a_running_agent_reaches_it(
-    server: Server, toml: Path, start: Callable[[], subprocess.Popen[bytes]]
+    server: Server, toml: Path, start: Callable[[], Kept]
 ) -> None:
     first = server.publish(make_model())
     start()
@@ -159,7 +144,7 @@ def test_rollback_beside_a_running_agent_reaches_it(
 
 
 def test_a_release_that_fails_on_live_inputs_is_rolled_back(
-    server: Server, toml: Path, start: Callable[[], subprocess.Popen[bytes]]
+    server: Server, toml: Path, start: Callable[[], Kept]
 ) -> None:
     first = server.publish(make_model())
     start()
@@ -174,7 +159,7 @@ def test_a_release_that_fails_on_live_inputs_is_rolled_back(
 
 
 def test_a_second_agent_on_the_same_home_is_refused(
-    server: Server, toml: Path, start: Callable[[], subprocess.Popen[bytes]]
+    server: Server, toml: Path, start: Callable[[], Kept]
 ) -> None:
     server.publish(make_model())
     start()

@@ -1,10 +1,7 @@
 """The agent inside another program, and what an agent without a model does not load."""
 
 import dataclasses
-import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +11,12 @@ import pytest
 from edge_agent import Runtime
 from edge_agent.config import Config, parse_config
 from edge_agent.exceptions import ConfigurationError, InputError, LockedError, NoModelError
+from servers.kept import Kept, run
+from servers.patience import QUIET_SECONDS, wait_for
 from tests.edge_agent.publisher import MODEL, Server, make_model
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 ROW = np.ones((1, 4), dtype=np.float32)
-
-
-def wait_for(condition: Callable[[], Any], seconds: float = 30.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
 
 
 def test_it_serves_records_follows_the_server_and_ends_in_order(
@@ -32,7 +24,7 @@ def test_it_serves_records_follows_the_server_and_ends_in_order(
 ) -> None:
     first = server.publish(make_model())
     with Runtime(config) as runtime:
-        assert runtime.wait_for_model(timeout_s=30)
+        assert runtime.wait_for_model(timeout_s=QUIET_SECONDS)
         answer = runtime.infer(ROW)
         assert (answer.manifest.digest, answer.label) == (first, answer.result.top_k[0][1])
         second = server.publish(make_model(seed=1), counter=2, sequence=2, version="1.1.0")
@@ -56,7 +48,7 @@ def test_the_control_plane_and_status_hear_of_a_fallback_and_of_a_refusal(
     server.publish(make_model())
     preferred = dataclasses.replace(config.inference, providers=("cuda", "cpu"))
     with Runtime(dataclasses.replace(config, inference=preferred)) as runtime:
-        assert runtime.wait_for_model(timeout_s=30)
+        assert runtime.wait_for_model(timeout_s=QUIET_SECONDS)
         wait_for(lambda: server.telemetry and MODEL in server.telemetry[-1]["providers"])
         row = server.telemetry[-1]["providers"][MODEL]
         assert (row["requested"], row["active"]) == (["cuda", "cpu"], ["cpu"])
@@ -101,8 +93,8 @@ def test_without_a_model_neither_numpy_nor_the_runtime_is_loaded(
         "[serve]\nenabled = true\nport = 0\n"
     )
     base = [sys.executable, "-m", "edge_agent", "--config", str(path)]
-    subprocess.run([*base, "enroll"], cwd=REPOSITORY, check=True, capture_output=True, timeout=60)
-    process = subprocess.Popen([*base, "run"], cwd=REPOSITORY)
+    assert run([*base, "enroll"], cwd=REPOSITORY).returncode == 0
+    process = Kept([*base, "run"], cwd=REPOSITORY)
     try:
         # Polled, uploaded nothing, told its resources: everything but a model has been at work.
         wait_for(lambda: server.telemetry)
@@ -115,7 +107,7 @@ def test_without_a_model_neither_numpy_nor_the_runtime_is_loaded(
         wait_for(lambda: "onnxruntime" in Path(f"/proc/{process.pid}/maps").read_text())
     finally:
         process.terminate()
-        process.wait(timeout=20)
+        process.wait()
 
 
 def test_each_source_feeds_its_own_model(server: Server, config: Config, tmp_path: Path) -> None:
@@ -138,7 +130,7 @@ def test_each_source_feeds_its_own_model(server: Server, config: Config, tmp_pat
         for name, model in (("one", MODEL), ("two", "absent"))
     )
     with Runtime(dataclasses.replace(config, sources=sources)) as runtime:
-        assert runtime.wait_for_model(timeout_s=30)
+        assert runtime.wait_for_model(timeout_s=QUIET_SECONDS)
         wait_for(lambda: len([r for batch in list(server.batches.values()) for r in batch]) > 10)
     features = {tuple(row["features"]) for batch in server.batches.values() for row in batch}
     assert features == {(1.0, 0.0)}, "the source of a model that does not run feeds nobody else's"
@@ -157,6 +149,6 @@ def test_a_source_that_cannot_be_is_refused(over: dict[str, Any], tmp_path: Path
 def test_the_python_api_names_what_is_wrong_with_an_input(server: Server, config: Config) -> None:
     server.publish(make_model())
     with Runtime(config) as runtime:
-        assert runtime.wait_for_model(timeout_s=30)
+        assert runtime.wait_for_model(timeout_s=QUIET_SECONDS)
         with pytest.raises(InputError, match=r"expected shape \['any', 4\], got \[1, 3\]"):
             runtime.infer(ROW[:, :3])

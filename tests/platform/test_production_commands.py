@@ -1,10 +1,10 @@
 """The compose file's own commands and variables, run without containers against real servers."""
 
+import contextlib
 import json
 import os
 import re
 import shlex
-import subprocess
 import sys
 import time
 import urllib.request
@@ -15,6 +15,9 @@ from typing import Any
 import pytest
 
 from edge_agent.packaging.build_wheel import build_wheel
+from servers.kept import Kept, run
+from servers.patience import QUIET_SECONDS, Patience
+from servers.processes import free_port
 from tests.live import make_database
 from tests.platform.test_compose import ROOT, SERVICES
 
@@ -76,51 +79,50 @@ def environment(folder: Path, signer: None) -> dict[str, str]:
         part.replace("/srv/aviary/agent/", f"{folder}/agent/")
         for part in SERVICES["migrate"]["command"]
     ]
-    done = subprocess.run(command, cwd=ROOT, env=found, capture_output=True, timeout=150)
-    assert done.returncode == 0, done.stderr.decode()[-2000:]
+    done = run(command, cwd=ROOT, env=found)
+    assert done.returncode == 0, done.stderr[-2000:]
     return found
 
 
 @pytest.fixture
 def started(environment: dict[str, str], folder: Path) -> Iterator[Any]:
-    processes: list[subprocess.Popen[bytes]] = []
+    processes: list[Kept] = []
 
-    def start(command: list[str]) -> subprocess.Popen[bytes]:
+    def start(command: list[str]) -> Kept:
         with (folder / "log").open("ab") as log:
-            process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
-        processes.append(process)
-        return process
+            processes.append(Kept(command, cwd=ROOT, env=environment, stdout=log, stderr=log))
+        return processes[-1]
 
     yield start
     for process in processes:
         process.terminate()
     for process in processes:
-        process.wait(timeout=30)
+        process.wait()
 
 
-def wait_for(probe: Any, process: subprocess.Popen[bytes], seconds: float = 60) -> Any:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
+def wait_for(probe: Any, process: Kept) -> Any:
+    """What `probe` finds; waited for as long as the process works."""
+    patience = Patience(" ".join(process.args))
+    while True:
         assert process.poll() is None, f"ended with {process.returncode}"
-        try:
-            found = probe()
-        except (OSError, subprocess.SubprocessError):
-            found = None
-        if found:
-            return found
+        with contextlib.suppress(OSError):
+            if found := probe():
+                return found
+        patience.look(process.work_ticks())
         time.sleep(0.3)
-    pytest.fail(f"not within {seconds} s")
 
 
 def test_the_image_s_web_command_serves_and_reports_its_stores_ready(started, folder):
     text = (ROOT / "Dockerfile").read_text(encoding="utf-8")
     command = json.loads(re.findall(r"^CMD (\[.*\])$", text, flags=re.MULTILINE)[-1])
     command[command.index("--host") + 1] = "127.0.0.1"
-    command[command.index("--port") + 1] = "18437"
+    port = str(free_port())
+    command[command.index("--port") + 1] = port
     process = started(command)
 
     def read() -> Any:
-        with urllib.request.urlopen("http://127.0.0.1:18437/readyz", timeout=3) as answer:
+        url = f"http://127.0.0.1:{port}/readyz"
+        with urllib.request.urlopen(url, timeout=QUIET_SECONDS) as answer:
             return json.load(answer)
 
     body = wait_for(read, process)
@@ -138,8 +140,7 @@ def test_a_worker_answers_the_ping_of_its_health_check(name, started, environmen
     ping = shlex.split(line.replace("$$HOSTNAME", f"{name}-test"))
 
     def is_answered() -> bool:
-        done = subprocess.run(ping, cwd=ROOT, env=environment, capture_output=True, timeout=30)
-        return done.returncode == 0
+        return run(ping, cwd=ROOT, env=environment).returncode == 0
 
     assert wait_for(is_answered, process), shlex.join(ping)
 

@@ -1,11 +1,12 @@
 """No process of the project reports to the maker of the runtime it uses."""
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from servers.kept import run
 
 ROOT = Path(__file__).resolve().parents[2]
 LOAD = """
@@ -19,7 +20,7 @@ def list_written(home: Path, code: str) -> list[str]:
     """What a process that loads a model leaves in its home folder."""
     # A bare environment: the runtime is silent by itself where it takes a build for a CI's.
     environment = {"PATH": os.defpath, "HOME": str(home)}
-    subprocess.run([sys.executable, "-c", code], env=environment, cwd=ROOT, check=True, timeout=60)
+    assert run([sys.executable, "-c", code], env=environment, cwd=ROOT).returncode == 0
     return sorted(path.name for path in home.rglob("*") if path.is_file())
 
 

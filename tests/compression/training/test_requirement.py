@@ -1,11 +1,12 @@
 """Training is optional: what is refused without it, what goes on, and who may import it."""
 
 import importlib.metadata
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from servers.kept import run
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 # Hides the packages from imports and from searches, as if they had never been installed.
@@ -22,14 +23,7 @@ for name in ("jax", "jaxlib", "torch"):
 
 
 def run_python(code):
-    return subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    return run([sys.executable, "-c", code], cwd=REPOSITORY)
 
 
 def chain(passes):

@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import json
 import math
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,9 +23,11 @@ from edge_agent.control.answers import (
 )
 from edge_agent.exceptions import AgentError, DownloadError, NotTheServerError
 from edge_agent.install import delta
+from servers.kept import Kept
+from servers.patience import wait_for
 from tests.edge_agent.control.test_network import BLOB, MODEL_BYTES, Hook, answer, is_installed
 from tests.edge_agent.publisher import MODEL, Server, make_model
-from tests.edge_agent.test_run import all_records, start, toml, wait_for
+from tests.edge_agent.test_run import all_records, start, toml
 
 __all__ = ["start", "toml"]
 
@@ -258,7 +259,7 @@ def test_endless_continues_are_given_up(server: Server, config: Config) -> None:
 
 
 def test_a_poll_that_is_never_due_by_the_server_s_word_comes_all_the_same(
-    server: Server, toml: Path, start: Callable[[], subprocess.Popen[bytes]]
+    server: Server, toml: Path, start: Callable[[], Kept]
 ) -> None:
     server.publish(make_model())
     assert server.answer is not None

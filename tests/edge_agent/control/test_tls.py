@@ -4,7 +4,6 @@ import dataclasses
 import json
 import socket
 import ssl
-import subprocess
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,9 +17,11 @@ from edge_agent.cli.doctor import check_own_clock, examine_device
 from edge_agent.config import Config
 from edge_agent.control import tls
 from edge_agent.exceptions import CertificateError, ConfigurationError, TlsError, TransferError
+from servers.kept import Kept
+from servers.patience import wait_for
 from tests.edge_agent.install.test_bad_days import read_status
 from tests.edge_agent.publisher import DEVICE, MODEL, make_model
-from tests.edge_agent.test_run import TOML, all_records, start, wait_for, write_inputs
+from tests.edge_agent.test_run import TOML, all_records, start, write_inputs
 from tests.edge_agent.tls_server import (
     YEAR,
     SecureServer,
@@ -236,7 +237,7 @@ def toml(server: SecureServer, tmp_path: Path) -> Path:
 
 
 def test_through_every_fault_of_tls_the_process_serves_says_why_and_recovers_alone(
-    server: SecureServer, toml: Path, start: Callable[[], subprocess.Popen[bytes]]
+    server: SecureServer, toml: Path, start: Callable[[], Kept]
 ) -> None:
     server.publish(make_model())
     process = start()

@@ -76,7 +76,6 @@ def ask(tmp_path: Path) -> Ask:
             input=json.dumps(request),
             capture_output=True,
             text=True,
-            timeout=120,
             cwd=REPOSITORY,
             env={**os.environ, "PYTHONPATH": os.pathsep.join([*path, str(REPOSITORY)])},
         )

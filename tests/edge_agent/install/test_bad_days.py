@@ -2,7 +2,6 @@
 
 import json
 import resource
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,11 @@ import pytest
 
 from edge_agent.config import load_config
 from edge_agent.status import describe_state
+from servers.kept import Kept
+from servers.patience import wait_for
 from tests.edge_agent.control.test_network import PORTAL, Hook, answer, send_forever
 from tests.edge_agent.publisher import MODEL, Server, make_model
-from tests.edge_agent.test_run import all_records, call, start, toml, wait_for
+from tests.edge_agent.test_run import all_records, call, start, toml
 
 __all__ = ["start", "toml"]
 
@@ -33,7 +34,7 @@ def read_status(toml: Path) -> dict[str, Any]:
 
 
 def test_through_every_fault_it_serves_says_why_and_recovers_alone(
-    server: Server, toml: Path, start: Callable[[], subprocess.Popen[bytes]]
+    server: Server, toml: Path, start: Callable[[], Kept]
 ) -> None:
     server.publish(make_model())
     process = start()
@@ -59,7 +60,7 @@ def test_through_every_fault_it_serves_says_why_and_recovers_alone(
 
 
 def test_a_full_disk_stops_the_new_release_and_nothing_else(
-    server: Server, toml: Path, start: Callable[[], subprocess.Popen[bytes]]
+    server: Server, toml: Path, start: Callable[[], Kept]
 ) -> None:
     first = server.publish(make_model())
     process = start()
@@ -83,7 +84,7 @@ def test_a_full_disk_stops_the_new_release_and_nothing_else(
 
 @pytest.mark.parametrize("content", [b"{", b"\0" * 100])
 def test_a_damaged_state_costs_nothing_but_a_self_test(
-    server: Server, toml: Path, start: Callable[[], subprocess.Popen[bytes]], content: bytes
+    server: Server, toml: Path, start: Callable[[], Kept], content: bytes
 ) -> None:
     digest = server.publish(make_model())
     assert call(toml, "sync").returncode == 0

@@ -10,9 +10,11 @@ import pytest
 
 from edge_agent.cli.doctor import examine_device
 from edge_agent.config import load_config
+from servers.kept import Kept
+from servers.patience import wait_for
 from tests.edge_agent.install.test_bad_days import read_status
 from tests.edge_agent.publisher import DEVICE, MODEL, Server, make_model
-from tests.edge_agent.test_run import TOML, all_records, start, wait_for, write_inputs
+from tests.edge_agent.test_run import TOML, all_records, start, write_inputs
 
 __all__ = ["start"]
 SIZE = 8 << 20
@@ -52,7 +54,7 @@ def fill(path: Path) -> None:
 
 
 def test_on_a_full_disk_the_model_goes_on_and_what_comes_waits_for_room(
-    server: Server, home: Path, toml: Path, start: Callable[[], subprocess.Popen[bytes]]
+    server: Server, home: Path, toml: Path, start: Callable[[], Kept]
 ) -> None:
     first = server.publish(make_model())
     process = start()
@@ -78,7 +80,7 @@ def test_on_a_full_disk_the_model_goes_on_and_what_comes_waits_for_room(
 
 
 def test_a_device_that_starts_on_a_full_disk_runs_what_it_has(
-    server: Server, home: Path, toml: Path, start: Callable[[], subprocess.Popen[bytes]]
+    server: Server, home: Path, toml: Path, start: Callable[[], Kept]
 ) -> None:
     server.publish(make_model())
     process = start()

@@ -14,6 +14,7 @@ import pytest
 from edge_agent.config import SpoolConfig
 from edge_agent.observation.spool import IMPORTANT, ORDINARY, Row, Spool
 from edge_agent.observation.spool_writer import SpoolWriter
+from servers.kept import Kept
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 
@@ -133,6 +134,7 @@ from pathlib import Path
 from edge_agent.config import SpoolConfig
 from edge_agent.observation.spool import Spool
 from edge_agent.observation.spool_writer import SpoolWriter
+from servers.kept import Kept
 config = SpoolConfig(flush_interval_s=0.1)
 spool = Spool(Path(sys.argv[1]), config)
 writer = SpoolWriter(spool, config)
@@ -150,9 +152,7 @@ while True:
 @pytest.mark.parametrize("seconds", [0.4, 0.9])
 def test_after_kill_9_at_most_one_flush_interval_is_lost(tmp_path: Path, seconds: float) -> None:
     path = tmp_path / "spool.db"
-    child = subprocess.Popen(
-        [sys.executable, "-c", CHILD, str(path)], cwd=REPOSITORY, stdout=subprocess.PIPE
-    )
+    child = Kept([sys.executable, "-c", CHILD, str(path)], cwd=REPOSITORY, stdout=subprocess.PIPE)
     assert child.stdout is not None
     child.stdout.readline()
     time.sleep(seconds)

@@ -22,6 +22,7 @@ from edge_agent.inference.session import ModelSession
 from edge_agent.install import requirements
 from edge_agent.sandbox.compiled import CompiledCache
 from edge_agent.sandbox.processor import describe_model, open_processor, read_packaged_guest
+from servers.patience import QUIET_SECONDS
 from tests.edge_agent.guests import make_guest
 from tests.edge_agent.publisher import DEVICE, MODEL, Server, make_model
 from tests.edge_agent.releases import Station, make_session
@@ -245,7 +246,7 @@ def test_a_release_that_is_replaced_leaves_nothing_behind(tmp_path: Path, images
     assert [session() for session in sessions] == [None] * 5
     for thread in threading.enumerate():
         if thread.ident not in before and thread.name == "guest-watchdog":
-            thread.join(timeout=10)
+            thread.join(timeout=QUIET_SECONDS)
             assert not thread.is_alive()
 
 

@@ -6,7 +6,6 @@ import hashlib
 import itertools
 import json
 import threading
-import time
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +23,7 @@ from edge_agent.run import Runner
 from edge_agent.serving import watch
 from edge_agent.serving.adaptive import AdaptiveChooser, Choice
 from edge_agent.serving.endpoint import Endpoint
+from servers.patience import wait_for
 from tests.edge_agent.publisher import MODEL, Server, make_answer, make_golden, make_model
 from tests.edge_agent.releases import Station
 
@@ -88,11 +88,8 @@ def test_no_request_fails_or_mixes_two_releases_while_fifty_take_over(
     station.close()
 
 
-def wait_until(condition: Any, seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.001)
+def wait_until(condition: Any) -> None:
+    wait_for(condition, interval_seconds=0.001)
 
 
 def make_constant(number: int) -> bytes:
