@@ -1,7 +1,7 @@
 """The table of machines on which the whole suite was run: read, brought up to date, written.
 
 `make test` leaves what happened in `var/suite.json` (`record_suite`, called by `conftest.py`);
-`make where-run`, which is `python -m tests.where_run`, makes a row of it. No row is written by hand.
+`make where-run`, which is `python -m tests.where_run`, makes a row of it; none is written by hand.
 """
 
 import json
