@@ -7,6 +7,7 @@ SERVER_STAMP := $(VENV)/.installed-server
 JOBS ?= auto
 # They end with make, however make ends.
 SERVERS := $(BIN)/python -m servers --with-parent --
+KEPT := $(BIN)/python -m servers.kept
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo demo-check run test bench-agent soak-agent bench-compress bench-decisions bench-agent-gpu lint format migrations native wasm wasm-check screenshots clean
@@ -63,13 +64,13 @@ where-run: $(STAMP) ## add the last whole run of the tests to docs/where-run.md
 # Another interpreter, for one whose ONNX Runtime has CUDA (benchmarks/requirements-gpu.txt).
 GPU_PYTHON ?= $(BIN)/python
 bench-agent-gpu: $(STAMP) ## NVIDIA's providers: what runs where, and how fast; JSON last
-	PYTHONPATH=. $(GPU_PYTHON) -m benchmarks.agent_gpu
+	PYTHONPATH=. $(KEPT) $(GPU_PYTHON) -m benchmarks.agent_gpu
 
 soak-agent: $(STAMP) .venv-s3 ## kill the agent at random moments while a server counts (KILLS=200)
 	AVIARY_SOAK_KILLS=$(or $(KILLS),200) $(SERVERS) $(BIN)/python -m pytest -q -s tests/contract/test_kills.py
 
 bench-agent: $(STAMP) ## measure the edge agent; the last line is JSON (PARTS="spooling" for some)
-	$(BIN)/python -m benchmarks.agent $(PARTS)
+	$(KEPT) $(BIN)/python -m benchmarks.agent $(PARTS)
 
 # The peers pin packages of their own, so the benchmark lives apart.
 .venv-bench: benchmarks/compress/requirements.txt requirements.txt
@@ -77,22 +78,22 @@ bench-agent: $(STAMP) ## measure the edge agent; the last line is JSON (PARTS="s
 	$@/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	touch $@
 
-bench-compress: .venv-bench ## measure compression; the last line is JSON (MODELS="digits-resnet" for some)
-	.venv-bench/bin/python -m benchmarks.compress $(MODELS) $(if $(BUDGET),--budget $(BUDGET))
+bench-compress: .venv-bench $(SERVER_STAMP) ## measure compression; the last line is JSON (MODELS="digits-resnet" for some)
+	$(KEPT) .venv-bench/bin/python -m benchmarks.compress $(MODELS) $(if $(BUDGET),--budget $(BUDGET))
 
 bench-decisions: $(STAMP) ## simulate gates, failure rules and alarms beside peers' rules (PARTS="gates" for some)
 	$(BIN)/python -m benchmarks.decisions $(PARTS)
 
 .PHONY: soak-agent-kill agent-matrix
 soak-agent-kill: $(STAMP) ## kill a real agent 500 times at random moments (KILLS=n); JSON last
-	$(BIN)/python -m benchmarks.agent_kill --kills $(or $(KILLS),500)
+	$(KEPT) $(BIN)/python -m benchmarks.agent_kill --kills $(or $(KILLS),500)
 
 agent-matrix: $(STAMP) agent-wheel ## install, enrol and classify with each Python found; JSON last
-	$(BIN)/python -m benchmarks.agent_matrix dist/aviary_edge_agent-*.whl
+	$(KEPT) $(BIN)/python -m benchmarks.agent_matrix dist/aviary_edge_agent-*.whl
 
 .PHONY: agent-systemd
 agent-systemd: $(STAMP) agent-wheel ## install the agent as a service of this machine, as root; JSON last
-	$(BIN)/python -m benchmarks.agent_systemd dist/aviary_edge_agent-*.whl
+	$(KEPT) $(BIN)/python -m benchmarks.agent_systemd dist/aviary_edge_agent-*.whl
 
 lint: $(STAMP) .venv-s3 ## ruff, mypy, import-linter, migrations, deployment checks
 	$(BIN)/ruff check .
@@ -129,7 +130,7 @@ native: $(SERVER_STAMP) ## build edge_infer, the C++ program for boards without 
 	$(MAKE) -C edge_agent/native PYTHON=$(abspath $(BIN)/python) OUT=$(abspath var/native)
 
 screenshots: $(STAMP) .venv-s3 ## take the pictures of docs/screenshots with a real browser
-	AVIARY_SCREENSHOTS=docs/screenshots $(BIN)/python -m pytest -q tests/browser
+	AVIARY_SCREENSHOTS=docs/screenshots $(KEPT) $(BIN)/python -m pytest -q tests/browser
 
 clean: ## remove the demonstration's data and caches
 	rm -rf var/demo var/lint .mypy_cache .ruff_cache .pytest_cache

@@ -27,9 +27,13 @@ STORY_INTERVALS = {
     "AVIARY_TICK_SECONDS": "2",
 }
 
-_MAKE_ADMIN = """
+#: One process for all, since each start of Django costs a second or two.
+_PREPARE = """
 import os
 from django.contrib.auth import get_user_model
+from django.core.management import call_command
+call_command("migrate", interactive=False, verbosity=0)
+call_command("publish_agent", os.environ["DEMO_WHEEL"])
 users, name = get_user_model(), os.environ["DEMO_ADMIN"]
 if not users.objects.filter(username=name).exists():
     users.objects.create_superuser(name, "", os.environ["DEMO_PASSWORD"])
@@ -73,12 +77,10 @@ class Stack:
             directory.mkdir(parents=True, exist_ok=True)
         environment = self._environment(self._services.get("REDIS_URL") or self._start_valkey())
         self._variables = environment
-        self._manage(environment, "migrate", "--noinput", "--verbosity", "0")
         wheel = build_wheel(self.home / "agent")
-        self._manage(environment, "publish_agent", str(wheel))
         self.password = self._remembered_password()
-        admin = {**environment, "DEMO_PASSWORD": self.password}
-        self._manage(admin, "shell", "-v", "0", "-c", _MAKE_ADMIN)
+        facts = {"DEMO_PASSWORD": self.password, "DEMO_WHEEL": str(wheel)}
+        self._manage({**environment, **facts}, "shell", "-v", "0", "-c", _PREPARE)
         web = self._run(
             "web", environment, sys.executable, "-m", "config.serve", "--host", "127.0.0.1",
             "--port", str(self.port), "--workers", "1",

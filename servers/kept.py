@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from servers import keeper
@@ -203,3 +204,37 @@ def run(
             out.decode("utf-8", "replace"),
             error.decode("utf-8", "replace"),
         )
+
+
+def run_in_foreground(
+    command: Sequence[str], *, env: Mapping[str, str] | None = None, scratch: Sequence[Path] = ()
+) -> int:
+    """Run `command` on this terminal and return its exit status; SIGTERM ends it in order."""
+    signal.signal(signal.SIGTERM, exit_by_signal)
+    child = Kept(command, env=env, stdin=None, is_foreground=True, scratch=scratch)
+    try:
+        return child.wait()
+    except KeyboardInterrupt:
+        return child.wait()  # the terminal has sent it the same signal
+    finally:
+        if child.poll() is None:
+            child.terminate()
+            child.wait()
+
+
+def exit_by_signal(signal_number: int, _frame: FrameType | None) -> None:
+    """A handler under which every `finally` still runs."""
+    raise SystemExit(128 + signal_number)
+
+
+def main() -> int:
+    """`python -m servers.kept CMD [ARG...]`: nothing that CMD starts outlives it or its caller."""
+    if not sys.argv[1:]:
+        print(main.__doc__, file=sys.stderr)
+        return 2
+    end_with_parent()
+    return run_in_foreground(sys.argv[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

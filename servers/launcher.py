@@ -9,9 +9,8 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import FrameType
 
-from servers.kept import Kept
+from servers.kept import exit_by_signal, run_in_foreground
 from servers.objects import ObjectServer
 from servers.postgres import PostgresServer
 from servers.valkey import ValkeyServer
@@ -61,20 +60,9 @@ def running_servers(*, is_durable: bool = False) -> Iterator[tuple[dict[str, str
 
 def run_with_servers(command: Sequence[str], *, is_durable: bool = False) -> int:
     """Run `command` with the servers up and return its exit status."""
-
-    def end(signal_number: int, _frame: FrameType | None) -> None:
-        raise SystemExit(128 + signal_number)
-
-    signal.signal(signal.SIGTERM, end)
+    # Before there is anything to stop: a signal while they start stops what is up.
+    signal.signal(signal.SIGTERM, exit_by_signal)
     started = time.monotonic()
     with running_servers(is_durable=is_durable) as (environment, folders):
         print(f"servers up in {time.monotonic() - started:.2f} s", file=sys.stderr, flush=True)
-        child = Kept(command, env=environment, stdin=None, is_foreground=True, scratch=folders)
-        try:
-            return child.wait()
-        except KeyboardInterrupt:
-            return child.wait()  # the terminal has sent it the same signal
-        finally:
-            if child.poll() is None:
-                child.terminate()
-                child.wait()
+        return run_in_foreground(command, env=environment, scratch=folders)

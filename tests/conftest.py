@@ -12,10 +12,12 @@ from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Permission
 from django.core.cache import cache
+from django.db import connection
 from django.test import Client
 from rest_framework.test import APIClient
 
 from servers.kept import end_with_parent
+from tests.databases import template_of
 from tests.where_run import record_suite
 
 STARTED = pytest.StashKey[float]()
@@ -42,6 +44,8 @@ def pytest_terminal_summary(terminalreporter: Any, exitstatus: int, config: pyte
 def pytest_configure(config: pytest.Config) -> None:
     """Give each parallel worker a Redis database of its own; pytest-django makes PostgreSQL's."""
     worker = os.environ.get("PYTEST_XDIST_WORKER", "")
+    # A good hash takes a third of a second, which hundreds of tests would pay for each person.
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
     config.stash[STARTED] = time.monotonic()
     if worker:
         end_with_parent()
@@ -49,6 +53,14 @@ def pytest_configure(config: pytest.Config) -> None:
         parts = urlsplit(settings.REDIS_URL)
         location = urlunsplit(parts._replace(path=f"/{int(worker[2:]) + 1}"))
         settings.CACHES["default"]["LOCATION"] = location
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(django_db_modify_db_settings_parallel_suffix: None) -> None:
+    """The test database is a copy of one that is migrated once for all workers."""
+    url = os.environ.get("DATABASE_URL", "")
+    if url.startswith("postgres"):
+        connection.settings_dict["TEST"]["TEMPLATE"] = template_of(url)
 
 
 @pytest.fixture(scope="session")

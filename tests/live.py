@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
-import psycopg
-
 from demo.client import Api
 from demo.narration import Narrator
 from demo.stack import Stack
 from demo.story import CHAPTERS, Story
 from servers.processes import free_port
+from tests.databases import make_database
 
 _STORES = (
     "S3_ENDPOINT_URL", "AVIARY_S3_BUCKET", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY",
@@ -76,11 +75,3 @@ def running_server(
         if story is not None:
             story.stop()
         stack.stop()
-
-
-def make_database(url: str, name: str) -> str:
-    """An empty database beside the one of `url`; its address."""
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')  # type: ignore[arg-type]
-        connection.execute(f'CREATE DATABASE "{name}"')  # type: ignore[arg-type]
-    return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))

@@ -185,6 +185,15 @@ def test_no_server_and_no_folder_outlives_a_launcher_or_command_that_is_killed(
     wait_for(lambda: not Path(home).exists(), "the folder's removal")
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_benchmark_that_is_ended_leaves_nothing(marker: str, number: int) -> None:
+    process = start(marker, sys.executable, "-m", "servers.kept", sys.executable, "-c", STUBBORN)
+    read_until(process, "started")
+    process.send_signal(number)
+    process.wait()
+    assert_all_gone(marker)
+
+
 def test_the_servers_end_with_the_make_that_started_them(marker: str, tmp_path: Path) -> None:
     makefile = tmp_path / "Makefile"
     command = f"{sys.executable} -m servers --with-parent -- {tmp_path}/wait"

@@ -18,7 +18,7 @@ from edge_agent.packaging.build_wheel import build_wheel
 from servers.kept import Kept, run
 from servers.patience import QUIET_SECONDS, Patience
 from servers.processes import free_port
-from tests.live import make_database
+from tests.databases import make_empty_database
 from tests.platform.test_compose import ROOT, SERVICES
 
 pytestmark = pytest.mark.skipif(
@@ -36,7 +36,7 @@ def environment_of(service: str, folder: Path) -> dict[str, str]:
         plain = name.removesuffix("_FILE")
         value = _SECRET_VALUES.get(plain, os.environ.get(plain, ""))
         if plain == "DATABASE_URL":
-            value = make_database(os.environ["DATABASE_URL"], "aviary_production")
+            value = make_empty_database(os.environ["DATABASE_URL"], "aviary_production")
         elif plain == "AVIARY_S3_BUCKET":
             value = "aviary-production"
         elif plain == "AVIARY_SIGNER":
