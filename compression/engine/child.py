@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from compression.engine.events import write_event
-from compression.engine.limits import describe_failure, end_with_parent, limit_process
+from compression.engine.limits import describe_failure, limit_process
+from registry.processes import end_with_parent
 
 
 def main(order_path: str) -> int:

@@ -1,17 +1,14 @@
 """What the kernel holds the child process to, and how a failure is put into words."""
 
 import contextlib
-import ctypes
 import errno
 import os
 import resource
-import signal
 from pathlib import Path
 
 OPEN_FILES = 512
 #: Beyond what the user runs already; the kernel counts threads, and per user. Root is exempt.
 EXTRA_PROCESSES = 512
-_PR_SET_PDEATHSIG = 1
 _MEMORY_SIGNS = (
     "bad_alloc",
     "bad allocation",
@@ -61,21 +58,6 @@ def count_threads(user: int) -> int:
             if entry.stat().st_uid == user:
                 total += len(os.listdir(entry / "task"))
     return total
-
-
-def end_with_parent(parent: int) -> None:
-    """Asks Linux to kill this process when its worker dies; elsewhere the wall limit does.
-
-    The kernel watches the thread that started the child; the supervisor stays in it until the
-    child has ended.
-
-    Args:
-        parent: process id of the worker; when it is gone already, this process ends at once.
-    """
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
 
 
 def describe_failure(error: BaseException, limits: dict[str, int]) -> tuple[str, str]:

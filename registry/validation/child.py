@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from registry.processes import end_with_parent
+
 MIB = 1024 * 1024
 
 
@@ -31,6 +33,7 @@ def set_limits(memory_bytes: int, cpu_seconds: int) -> None:
 def main(folder: Path) -> int:
     """Runs the job; 0 when result.json says how it went, be it well or badly."""
     job: dict[str, Any] = json.loads((folder / "job.json").read_text(encoding="utf-8"))
+    end_with_parent(job["parent"])
     set_limits(job["memory_bytes"], job["cpu_seconds"])
     # Imported under the limits: what they load counts against them.
     from registry.validation.arrays import check_dataset, read_npz

@@ -43,6 +43,7 @@ def run_child(
         "memory_bytes": BASE_MEMORY_BYTES + 6 * total,
         "cpu_seconds": CPU_SECONDS,
         "max_array_bytes": MAX_ARRAY_BYTES,
+        "parent": os.getpid(),
         **job,
     }
     (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")

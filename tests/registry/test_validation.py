@@ -1,6 +1,9 @@
 """Hostile and broken models: rejected with a reason, and nothing of them is left."""
 
+import contextlib
 import io
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from registry.models import Blob, Variant, VersionState
 from registry.services.versions import validate_version
+from servers.kept import Kept
+from servers.patience import wait_for
 from tests.factories.registry import (
     make_dataset,
     make_graph,
@@ -145,6 +150,30 @@ def test_a_worker_that_dies_each_time_ends_in_a_rejection() -> None:
     version = validate_version(version_id=version.pk)
     assert version.state == VersionState.REJECTED
     assert "3 attempts" in version.rejection_reason
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's death signal is Linux's")
+def test_the_child_ends_with_a_worker_that_is_killed(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "dataset.npz")  # nobody ever writes: the child waits in `open`
+    code = (
+        "import sys; from pathlib import Path; from registry.validation.parent import run_child; "
+        "run_child(Path(sys.argv[1]), {'task': 'dataset', 'classes': 3})"
+    )
+    worker = Kept([sys.executable, "-c", code, str(tmp_path)], leftover_seconds=3600)
+    wait_for(lambda: list_children(tmp_path), "the child", progress=worker.work_ticks)
+    worker.kill()
+    wait_for(lambda: not list_children(tmp_path), "the child's end")
+
+
+def list_children(folder: Path) -> list[str]:
+    """The process ids of validating children of this folder."""
+    sign = f"registry.validation.child\0{folder}\0".encode()
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if sign in (entry / "cmdline").read_bytes():
+                found.append(entry.name)
+    return found
 
 
 def test_the_child_sees_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
