@@ -1,6 +1,7 @@
 """Guests that mean harm: each ends in an error of its own, and the host goes on."""
 
 import math
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,6 +22,7 @@ from edge_agent.exceptions import (
 from edge_agent.sandbox.guest_instance import GuestModel
 from edge_agent.sandbox.sandbox import Sandbox
 from edge_agent.sandbox.wasi_nn import MAX_FREE_DIMENSION, fits_shape
+from servers.patience import QUIET_SECONDS
 from tests.edge_agent.guests import DATA, IMPORTS, RUN, SETUP, answer_status, make_guest
 
 MODEL = GuestModel(channels=1, height=8, width=8, classes=10, activation="none")
@@ -151,11 +153,16 @@ NOT_STARTED: dict[str, tuple[bytes, type[GuestError], str]] = {
 def test_it_does_not_start(name: str, session: Any, opened: list[Sandbox]) -> None:
     module, error, reason = NOT_STARTED[name]
     with pytest.raises(error, match=reason):
-        open_guest(opened, module, session, timeout_s=0.2)
+        open_guest(opened, module, session, timeout_s=limit_for(error, 0.2))
+
+
+def limit_for(error: type[Exception], seconds: float) -> float:
+    """A short limit only where the limit itself is awaited: a busy machine may stall any call."""
+    return seconds if error is GuestTimeoutError else QUIET_SECONDS
 
 
 ENDED: dict[str, tuple[str, type[GuestError], str]] = {
-    "a loop without end": (SPIN, GuestTimeoutError, "longer than 0.2 s"),
+    "a loop without end": (SPIN, GuestTimeoutError, "longer than 1.0 s"),
     "deep recursion": (
         "(call $classify (local.get 0) (local.get 1) (local.get 2) (local.get 3) (local.get 4))",
         GuestTrapError, "stack_overflow"),
@@ -191,7 +198,7 @@ def test_its_call_ends_and_the_next_one_is_served(
         extra="(table 1 1 funcref)",
         alloc="(i32.const 4096)",
     )
-    sandbox = open_guest(opened, guest, session, timeout_s=0.2)
+    sandbox = open_guest(opened, guest, session, timeout_s=limit_for(error, 1.0))
     white = np.full((8, 8, 1), 255, dtype=np.uint8)
     # Image and hits share an address here: class and confidence of a white image are not asked.
     for _ in range(2):
@@ -384,8 +391,10 @@ def test_a_run_that_takes_too_long_is_ended_in_the_runtime(opened: list[Sandbox]
 def test_a_call_in_time_is_not_ended_by_the_call_before(
     session: Any, opened: list[Sandbox]
 ) -> None:
-    sandbox = open_guest(opened, make_guest("(i32.const 0)"), session, timeout_s=0.2)
-    for _ in range(2000):
+    limit_s = 3.0  # longer than a busy machine stalls one call
+    sandbox = open_guest(opened, make_guest("(i32.const 0)"), session, timeout_s=limit_s)
+    ends_at = time.monotonic() + 1.2 * limit_s
+    while time.monotonic() < ends_at:
         assert sandbox.classify(IMAGE) == []
 
 

@@ -142,7 +142,9 @@ def test_compiled_guests_go_with_the_last_release_that_is_kept(
 def test_a_release_whose_processor_fails_is_blocked(
     agent: Agent, server: Server, module: bytes, reason: str
 ) -> None:
-    agent.config = dataclasses.replace(agent.config, sandbox=SandboxConfig(timeout_s=0.3))
+    # A busy machine may stall any call: the limit is short only where it is what is awaited.
+    limit_s = 0.3 if reason == "guest_timeout" else QUIET_SECONDS
+    agent.config = dataclasses.replace(agent.config, sandbox=SandboxConfig(timeout_s=limit_s))
     digest = publish(server, module)
     assert agent.sync() == set()
     state = agent.installer.state.model(MODEL)
