@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from demo.agents import CANARY_SITE
+from demo.agents import CANARY_SITE, SITES
 
 MODEL = "digits-cnn"
 DEPLOYMENT = "digit readers"
@@ -48,7 +48,8 @@ def rollout_body(deployment: Any, target: str) -> dict[str, Any]:
         "stages": [
             {**stage, "percent": 0, "canary_selector": {"site": [CANARY_SITE]}},
             {**stage, "percent": 50, "bake_seconds": 8},
-            {**stage, "percent": 100, "bake_seconds": 8},
+            # Nothing is said of the fleet before all of it runs the version.
+            {**stage, "percent": 100, "bake_seconds": 8, "min_devices": sum(SITES.values())},
         ],
         "gates": [
             {**gate, "metric": "prediction_psi", "threshold": 0.25},

@@ -6,9 +6,7 @@ for as long as is asked.
 
 import os
 import random
-import signal
 import sqlite3
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +16,7 @@ import pytest
 from demo.agents import Agent, DeviceSpec
 from demo.plans import FIRST, MODEL
 from demo.stack import REPOSITORY
+from servers.kept import Kept
 from servers.patience import CAP_SECONDS
 from tests.contract.test_agent_against_server import make_join_token, wait_until
 from tests.live import LiveServer, running_server
@@ -34,14 +33,21 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
         yield server
 
 
-def run_and_kill(agent: Agent, seconds: float) -> None:
-    """The real process, ended by SIGKILL `seconds` after its start."""
+def run_and_kill(agent: Agent, chance: random.Random) -> None:
+    """The real process, ended by SIGKILL at a random moment of its start or of its work.
+
+    The moment of its work is counted in records, so that a slow machine gets as far.
+    """
+    before, more = committed_records(agent), chance.randint(150, 600)
     with (agent.home / "killed.log").open("ab") as log:
-        process = subprocess.Popen(
-            agent._command("run"), cwd=REPOSITORY, env=agent._environment(), stderr=log
+        process = Kept(agent._command("run"), cwd=REPOSITORY, env=agent._environment(), stderr=log)
+    if chance.random() < 2 / 3:
+        wait_until(
+            lambda: committed_records(agent) >= before + more,
+            progress=lambda: committed_records(agent),
         )
-    time.sleep(seconds)
-    process.send_signal(signal.SIGKILL)
+    time.sleep(chance.uniform(0.0, 1.0))
+    process.kill()
     process.wait()
 
 
@@ -88,7 +94,7 @@ def test_kills_at_random_moments_lose_no_record_and_repeat_none(
     agent.stop()
     chance = random.Random(SEED)
     for _ in range(KILLS):
-        run_and_kill(agent, chance.uniform(0.3, 3.0))
+        run_and_kill(agent, chance)
     agent.inputs_path.unlink()
     agent.start()
     try:
