@@ -1,10 +1,10 @@
 """The web server under slow callers, kills and long uploads: others are answered meanwhile."""
 
+import contextlib
 import os
 import select
 import signal
 import socket
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import urllib3
 
+from servers.patience import QUIET_SECONDS, wait_for
 from tests.live import LiveServer, running_server
 
 HALF_SENT = [
@@ -40,7 +41,7 @@ def live(tmp_path_factory: pytest.TempPathFactory, temporary: Path) -> Iterator[
 
 @pytest.fixture
 def http() -> urllib3.PoolManager:
-    return urllib3.PoolManager(retries=False, timeout=60, maxsize=8)
+    return urllib3.PoolManager(retries=False, timeout=QUIET_SECONDS, maxsize=8)
 
 
 def open_half(live: LiveServer, start: bytes) -> socket.socket:
@@ -147,20 +148,19 @@ def children_of(pid: int) -> list[int]:
     return found
 
 
+def is_healthy(http, live) -> bool:
+    with contextlib.suppress(urllib3.exceptions.HTTPError):
+        return bool(http.request("GET", f"{live.stack.url}/healthz").status == 200)
+    return False
+
+
 @pytest.mark.parametrize("which", ["worker", "server"])
 def test_what_is_killed_of_the_web_server_comes_back(live, http, which):
     web: Any = next(process for process in live.stack._processes if process.name == "web")
     for _ in range(2):
         server, *workers = children_of(web.process.pid)
         os.kill(workers[-1] if which == "worker" else server, signal.SIGKILL)
-        status = 0
-        deadline = time.monotonic() + 90
-        while status != 200 and time.monotonic() < deadline:
-            try:
-                status = http.request("GET", f"{live.stack.url}/healthz").status
-            except urllib3.exceptions.HTTPError:
-                time.sleep(0.2)
-        assert status == 200
+        wait_for(lambda: is_healthy(http, live), "the web server", progress=web.process.work_ticks)
         assert web.is_running()
 
 
