@@ -65,7 +65,7 @@ def signer(folder: Path) -> Iterator[None]:
         "10001": str(os.getuid()),
     }
     command = [places.get(part, part) for part in SERVICES["signer"]["command"]]
-    process = subprocess.Popen([sys.executable, *command[1:]], cwd=ROOT)
+    process = Kept([sys.executable, *command[1:]], cwd=ROOT)
     yield
     process.terminate()
     process.wait()
