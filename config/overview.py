@@ -84,11 +84,14 @@ def things_to_do() -> list[dict[str, str]]:
                 "url": reverse("admin:fleet_device_changelist") + "?firing=drift",
             }
         )
-    for incident in Incident.objects.filter(status="firing").select_related("model")[:LIST_ROWS]:
+    firing = Incident.objects.filter(status="firing").select_related("model", "version__model")
+    for incident in firing[:LIST_ROWS]:
+        words = f"{incident.metric} of {incident.model.slug}, {incident.slice}"
+        if incident.headline:
+            words = f"{incident.model.slug}: {incident.headline}"
         todo.append(
             {
-                "text": f"{incident.severity}: {incident.metric} of {incident.model.slug}, "
-                f"{incident.slice}",
+                "text": f"{incident.severity}: {words}",
                 "url": reverse("admin:ingest_incident_change", args=[incident.pk]),
             }
         )
@@ -119,7 +122,7 @@ def add_overview(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any
             "deployment", "target_version__model", "previous_version"
         ).order_by("-pk")[:LIST_ROWS],
         "incidents": Incident.objects.exclude(status__in=["resolved", "pending"])
-        .select_related("model", "version")
+        .select_related("model", "version__model")
         .order_by("-pk")[:LIST_ROWS],
         "records_day": records["accepted"] or 0,
         "batches_day": records["batches"],

@@ -5,7 +5,7 @@ import logging
 from celery import shared_task
 from django.utils import timezone
 
-from ingest.services import aggregation, evaluation, evidence
+from ingest.services import aggregation, causes, evaluation, evidence
 
 logger = logging.getLogger(__name__)
 BATCHES_PER_TRANSACTION = 100
@@ -35,5 +35,6 @@ def evaluate_drift() -> int:
         except Exception:
             # One model's trouble must not leave the others unjudged.
             logger.exception("drift of model %s was not judged", model_id)
+    causes.close_unused_incidents(now=now)
     evidence.push_all_evidence(now=now)
     return total

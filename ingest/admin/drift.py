@@ -12,7 +12,8 @@ from unfold.admin import ModelAdmin
 from unfold.decorators import display
 
 from ingest.models import DriftEvaluation, DriftPolicy
-from ingest.selectors import drift_page
+from ingest.rules.causes import describe_breach, power_words
+from ingest.selectors import drift_page, incident_page
 from registry.admin.base import ReadOnlyAdmin, csv_response
 from registry.admin.columns import state_column
 from registry.models import Model
@@ -171,18 +172,13 @@ class DriftEvaluationAdmin(ReadOnlyAdmin):
         past = drift_page.history(row)
         charts = {
             "bins": bins,
-            "history": [
-                {
-                    "at": item.period_end.isoformat(),
-                    "value": item.value,
-                    "threshold": item.threshold,
-                    "critical": item.threshold_critical,
-                    "status": item.get_status_display(),
-                    "n": item.n,
-                }
-                for item in past
-            ],
+            "history": incident_page.course_chart(past),
             "metric": row.metric,
+            "markers": (
+                incident_page.rollout_markers(row.model_id, past[0].period_end, past[-1].period_end)
+                if past
+                else []
+            ),
         }
         context = {
             **self.admin_site.each_context(request),
@@ -191,6 +187,12 @@ class DriftEvaluationAdmin(ReadOnlyAdmin):
             "bins": bins,
             "past": past[::-1],
             "charts": charts,
+            "power": power_words(row.details, row.n_eff),
+            "words": (
+                describe_breach(row.metric, row.slice, row.value, row.details)
+                if row.status in DriftEvaluation.BREACHES
+                else ""
+            ),
             "facts": {
                 name: row.details[name]
                 for name in (

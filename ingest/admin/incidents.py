@@ -4,17 +4,19 @@ from datetime import timedelta
 from typing import Any
 
 from django.contrib import admin, messages
+from django.contrib.admin.utils import unquote
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils import timezone
 from unfold.admin import ModelAdmin, TabularInline
 from unfold.decorators import action, display
 
 from ingest.models import AlertRule, Incident, IncidentEvent
+from ingest.selectors import incident_page
 from ingest.services.incidents import acknowledge_incident, mute_incident
 from registry.admin.base import ReadOnlyAdmin
-from registry.admin.columns import state_column
+from registry.admin.columns import state_column, time_column
 from registry.exceptions import AviaryError
 
 STATUS_COLOURS = {
@@ -50,45 +52,78 @@ class IncidentEventInline(TabularInline):
 class IncidentAdmin(ReadOnlyAdmin):
     """The alerts list; what is open and not muted comes first."""
 
+    change_form_before_template = "ingest/incident_cause.html"
     list_display = [
-        "headline",
+        "cause",
         "status_label",
         "severity_label",
-        "value_shown",
-        "threshold_shown",
-        "opened_at",
+        "since",
+        "devices",
+        "version",
         "acknowledged_by",
         "muted_until",
     ]
     list_filter = ["status", "severity", "model", "metric"]
     list_select_related = ["model", "version__model", "rule"]
-    search_fields = ["metric", "slice", "model__slug", "version__version"]
+    search_fields = ["headline", "metric", "slice", "model__slug", "version__version"]
     date_hierarchy = "opened_at"
     inlines = [IncidentEventInline]
     csv_fields = [
-        "model__slug", "version__version", "metric", "slice", "status", "severity", "value",
-        "threshold", "opened_at", "fired_at", "resolved_at", "acknowledged_by", "muted_until",
+        "model__slug", "version__version", "headline", "metric", "slice", "status", "severity",
+        "value", "threshold", "opened_at", "fired_at", "resolved_at", "acknowledged_by",
+        "muted_until",
     ]  # fmt: skip
     empty_hint = "No incident. One opens when drift or an alert rule's metric is above its limit."
     actions = ["acknowledge_selected", "mute_selected", "export_csv"]
     actions_detail = ["acknowledge_one", "open_evaluation"]
-    exclude = ["recent", "calm", "before_no_data", "variant_key"]
+    exclude = ["variant_key"]
 
-    @display(description="Incident", ordering="metric")
-    def headline(self, row: Incident) -> str:
+    @display(description="Incident", ordering="headline")
+    def cause(self, row: Incident) -> str:
         return str(row)
+
+    since = time_column("Since", "opened_at")
+
+    @display(description="Devices changed")
+    def devices(self, row: Incident) -> str:
+        return row.devices_words or "–"
+
+    def change_view(
+        self,
+        request: HttpRequest,
+        object_id: str,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        """The cause in words, its course and its findings stand above the fields."""
+        incident = (
+            Incident.objects.select_related("version__model").filter(pk=unquote(object_id)).first()
+        )
+        context = dict(extra_context or {})
+        if incident is not None:
+            course = incident_page.incident_course(incident)
+            markers = []
+            if course:
+                markers = incident_page.rollout_markers(
+                    incident.model_id, course[0].period_end, course[-1].period_end
+                )
+            context |= {
+                "cause": incident,
+                "course": course[::-1],
+                "findings": incident.findings.all(),
+                "charts": {
+                    "bins": [],
+                    "history": incident_page.course_chart(course),
+                    "metric": incident.metric,
+                    "onset": incident.began_at.isoformat(),
+                    "markers": markers,
+                },
+            }
+        return super().change_view(request, object_id, form_url, context)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Incident]:
         """Single breaches that nothing followed are noise here; the API still lists them."""
         return super().get_queryset(request).exclude(status=Incident.Status.DROPPED)
-
-    @display(description="Value", ordering="value")
-    def value_shown(self, row: Incident) -> str:
-        return "–" if row.value is None else f"{row.value:.4f}"
-
-    @display(description="Threshold", ordering="threshold")
-    def threshold_shown(self, row: Incident) -> str:
-        return "–" if row.threshold is None else f"{row.threshold:.3f}"
 
     status_label = state_column("Status", "status", STATUS_COLOURS)
 

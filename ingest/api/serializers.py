@@ -2,7 +2,14 @@
 
 from rest_framework import serializers
 
-from ingest.models import DriftEvaluation, DriftPolicy, Incident, IncidentEvent
+from ingest.models import (
+    DriftEvaluation,
+    DriftPolicy,
+    Incident,
+    IncidentEvent,
+    IncidentFinding,
+)
+from ingest.rules.causes import power_words
 from registry.api.strict import KnownFieldsOnly
 
 
@@ -10,6 +17,9 @@ class DriftEvaluationSerializer(serializers.ModelSerializer[DriftEvaluation]):
     """One judgement, with all it rests on."""
 
     psi = serializers.SerializerMethodField(help_text="The value, where the metric is a PSI.")
+    power = serializers.SerializerMethodField(
+        help_text="What this evidence finds in nine of ten cases, in words; null where not tested."
+    )
     model = serializers.SlugRelatedField[DriftEvaluation](slug_field="slug", read_only=True)
     version = serializers.SlugRelatedField[DriftEvaluation](slug_field="version", read_only=True)
 
@@ -24,6 +34,7 @@ class DriftEvaluationSerializer(serializers.ModelSerializer[DriftEvaluation]):
             "status",
             "value",
             "psi",
+            "power",
             "threshold",
             "threshold_critical",
             "lower_bound",
@@ -45,6 +56,9 @@ class DriftEvaluationSerializer(serializers.ModelSerializer[DriftEvaluation]):
     def get_psi(self, row: DriftEvaluation) -> float | None:
         return row.value if "psi" in row.metric else None
 
+    def get_power(self, row: DriftEvaluation) -> str | None:
+        return power_words(row.details, row.n_eff) or None
+
 
 class IncidentEventSerializer(serializers.ModelSerializer[IncidentEvent]):
     """One change of an incident."""
@@ -63,8 +77,28 @@ class IncidentEventSerializer(serializers.ModelSerializer[IncidentEvent]):
         ]
 
 
+class IncidentFindingSerializer(serializers.ModelSerializer[IncidentFinding]):
+    """One metric of one slice on which an incident shows."""
+
+    class Meta:
+        model = IncidentFinding
+        fields = [
+            "slice",
+            "metric",
+            "status",
+            "severity",
+            "value",
+            "threshold",
+            "opened_at",
+            "resolved_at",
+            "evaluation",
+        ]
+
+
 class IncidentSerializer(serializers.ModelSerializer[Incident]):
-    """An incident and its history."""
+    """An incident: one cause, the findings in which it shows, and its history."""
+
+    findings = IncidentFindingSerializer(many=True, read_only=True)
 
     model = serializers.SlugRelatedField[Incident](slug_field="slug", read_only=True)
     version = serializers.SlugRelatedField[Incident](slug_field="version", read_only=True)
@@ -80,10 +114,14 @@ class IncidentSerializer(serializers.ModelSerializer[Incident]):
             "version",
             "slice",
             "metric",
+            "headline",
             "status",
             "severity",
             "value",
             "threshold",
+            "devices_changed",
+            "devices_tested",
+            "onset_at",
             "opened_at",
             "fired_at",
             "resolved_at",
@@ -91,6 +129,8 @@ class IncidentSerializer(serializers.ModelSerializer[Incident]):
             "acknowledged_at",
             "muted_until",
             "mute_reason",
+            "merged_into",
+            "findings",
             "events",
         ]
 

@@ -83,7 +83,7 @@ class IncidentViewSet(
     """Incidents, and what a person may do about them."""
 
     queryset = Incident.objects.select_related("model", "version", "rule").prefetch_related(
-        "events"
+        "events", "findings"
     )
     serializer_class = serializers.IncidentSerializer
     permission_classes = [ModelPermissions]

@@ -2,7 +2,7 @@
 
 from ingest.models.drift import DriftEvaluation, DriftPolicy, DriftRule
 from ingest.models.inbox import InboxBatch, RejectedRecord
-from ingest.models.incidents import AlertRule, Incident, IncidentEvent
+from ingest.models.incidents import AlertRule, Incident, IncidentEvent, IncidentFinding
 from ingest.models.windows import Window
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "InboxBatch",
     "Incident",
     "IncidentEvent",
+    "IncidentFinding",
     "RejectedRecord",
     "Window",
 ]

@@ -1,7 +1,8 @@
 """Counts of one window, merged by addition: order and grouping of merges do not matter."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from operator import add
 from typing import Any
 
 NON_FINITE = "non_finite"
@@ -41,11 +42,16 @@ class WindowCounts:
         return counts
 
 
+_SUMS = tuple(
+    item.name for item in fields(WindowCounts) if item.type in ("int", "float", int, float)
+)
+
+
 def add_lists(a: list[int], b: list[int]) -> list[int]:
     """Entry-wise sum; the shorter list counts as zero beyond its end."""
     if len(a) < len(b):
         a, b = b, a
-    return [value + (b[index] if index < len(b) else 0) for index, value in enumerate(a)]
+    return [*map(add, a, b), *a[len(b) :]]
 
 
 def merge_counts(a: WindowCounts, b: WindowCounts) -> WindowCounts:
@@ -71,8 +77,20 @@ def sum_counts(parts: Iterable[WindowCounts]) -> WindowCounts:
     """All `parts` together; empty counts for none."""
     total = WindowCounts()
     for part in parts:
-        total = merge_counts(total, part)
+        _add_in_place(total, part)
     return total
+
+
+def _add_in_place(total: WindowCounts, part: WindowCounts) -> None:
+    """As `merge_counts`, without a new object per window: a judgement adds up thousands."""
+    for name in _SUMS:
+        setattr(total, name, getattr(total, name) + getattr(part, name))
+    total.confidence = add_lists(total.confidence, part.confidence)
+    total.classes = add_lists(total.classes, part.classes)
+    for index, count in part.latency.items():
+        total.latency[index] = total.latency.get(index, 0) + count
+    for key, counts in part.features.items():
+        total.features[key] = add_lists(total.features.get(key, []), counts)
 
 
 def window_start(at: float, seconds: int) -> int:

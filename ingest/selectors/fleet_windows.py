@@ -8,7 +8,7 @@ from typing import Any
 
 from fleet.models import Device
 from ingest.models import Window
-from ingest.rules.windows import WindowCounts, merge_counts
+from ingest.rules.windows import WindowCounts, sum_counts
 
 SLICE_LABELS = ("site", "hardware_class")
 
@@ -24,11 +24,10 @@ class ReleaseWindows:
 
 def sum_by_device(windows: Iterable[Window]) -> dict[int, WindowCounts]:
     """Device row id to its counts over all `windows`."""
-    devices: dict[int, WindowCounts] = defaultdict(WindowCounts)
+    parts: dict[int, list[WindowCounts]] = defaultdict(list)
     for window in windows:
-        counts = WindowCounts.from_json(window.counts)
-        devices[window.device_id] = merge_counts(devices[window.device_id], counts)
-    return dict(devices)
+        parts[window.device_id].append(WindowCounts.from_json(window.counts))
+    return {device: sum_counts(counts) for device, counts in parts.items()}
 
 
 def release_windows(model_id: int, start: datetime, end: datetime) -> list[ReleaseWindows]:
@@ -44,16 +43,17 @@ def release_windows(model_id: int, start: datetime, end: datetime) -> list[Relea
     return sorted(found, key=lambda release: -sum(d.n for d in release.devices.values()))
 
 
-def slices_of(devices: dict[int, WindowCounts]) -> dict[str, list[WindowCounts]]:
-    """`all`, and one slice per value of each of `SLICE_LABELS` where there are several values."""
-    slices: dict[str, list[WindowCounts]] = {"all": list(devices.values())}
-    labelled: dict[str, dict[str, list[WindowCounts]]] = defaultdict(lambda: defaultdict(list))
-    for device in Device.objects.filter(pk__in=devices).only("device_id", "labels", "attributes"):
+def slice_members(devices: Iterable[int]) -> dict[str, list[int]]:
+    """Device row ids of `all`, and of each value of each of `SLICE_LABELS` that devices carry."""
+    ids = list(devices)
+    slices: dict[str, list[int]] = {"all": ids}
+    labelled: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
+    for device in Device.objects.filter(pk__in=ids).only("device_id", "labels", "attributes"):
         labels: dict[str, Any] = device.selectable
         for label in SLICE_LABELS:
             if labels.get(label):
-                labelled[label][str(labels[label])].append(devices[device.pk])
+                labelled[label][str(labels[label])].append(device.pk)
     for label, values in labelled.items():
-        for value, counts in sorted(values.items()):
-            slices[f"{label}={value}"[:200]] = counts
+        for value, members in sorted(values.items()):
+            slices[f"{label}={value}"[:200]] = members
     return slices

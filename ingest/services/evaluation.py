@@ -1,6 +1,7 @@
 """Judges the drift of models and keeps every judgement with its inputs."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import asdict, fields
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -9,12 +10,14 @@ from django.conf import settings
 from django.db import transaction
 
 from ingest.models import DriftEvaluation, DriftPolicy, Window
+from ingest.rules.changed_devices import find_changed_devices
 from ingest.rules.fleet_judgement import Judgement, Policy, judge_slice, settle_levels
 from ingest.rules.windows import merge_counts, window_start
-from ingest.selectors.fleet_windows import ReleaseWindows, release_windows, slices_of
+from ingest.selectors.device_pasts import device_stories
+from ingest.selectors.fleet_windows import ReleaseWindows, release_windows, slice_members
 from ingest.selectors.releases import baseline_of
 from ingest.services.aggregation import feature_suffix
-from ingest.services.incidents import observe_evaluations
+from ingest.services.causes import Scope, observe_evaluations
 from registry.models import Baseline, Model
 
 logger = logging.getLogger(__name__)
@@ -45,11 +48,13 @@ def plain_policy(row: DriftPolicy) -> Policy:
 
 def models_to_judge(now: datetime) -> list[int]:
     """Ids of models that have windows recent enough to be judged."""
-    longest = max([4, *DriftPolicy.objects.values_list("lookback_windows", flat=True)])
+    longest = max(
+        [Policy().lookback_windows, *DriftPolicy.objects.values_list("lookback_windows", flat=True)]
+    )
     start, end = judged_period(now, longest)
     ids = Window.objects.between(start, end).order_by().values_list("version__model", flat=True)
     # A model whose devices fell silent is judged too: its incidents turn to "no data".
-    silent = Model.objects.filter(incidents__status__in=["firing", "acknowledged"])
+    silent = Model.objects.filter(incidents__status__in=["firing", "acknowledged"]).distinct()
     return sorted({*ids.distinct(), *silent.values_list("pk", flat=True)})
 
 
@@ -73,22 +78,64 @@ def evaluate_model(*, model_id: int, now: datetime) -> int:
         return 0
     policy = plain_policy(policy_row)
     rows: list[DriftEvaluation] = []
+    scopes: dict[tuple[int, int], Scope] = {}
     for release, baseline in _by_baseline(release_windows(model.pk, start, end)):
-        profile = baseline.profile if baseline else None
-        suffix = feature_suffix(baseline) if baseline else ""
-        judged: list[Judgement] = []
-        for name, devices in slices_of(release.devices).items():
-            judged += judge_slice(name, profile, suffix, devices, policy)
+        judged, scope = _judge_release(release, baseline, policy, start, end)
         own_variant = baseline.variant_id if baseline else None
+        scopes[release.version_id, own_variant or 0] = scope
         rows += [
             _row(item, model, release, own_variant, baseline, policy, start, end, now)
-            for item in settle_levels(judged)
+            for item in judged
         ]
     DriftEvaluation.objects.bulk_create(rows, batch_size=500)
-    observe_evaluations(model=model, evaluations=rows, now=now)
+    observe_evaluations(model=model, evaluations=rows, now=now, scopes=scopes)
     breaches = sum(row.status in DriftEvaluation.BREACHES for row in rows)
     logger.info("model %s: %d judgements, %d breaches", model.slug, len(rows), breaches)
     return len(rows)
+
+
+def _judge_release(
+    release: ReleaseWindows,
+    baseline: Baseline | None,
+    policy: Policy,
+    start: datetime,
+    end: datetime,
+) -> tuple[list[Judgement], Scope]:
+    """Every slice of one release, and what it takes to tell causes apart."""
+    profile = baseline.profile if baseline else None
+    suffix = feature_suffix(baseline) if baseline else ""
+    members = slice_members(release.devices)
+    stories = device_stories(release.version_id, release.devices, start, end)
+    found = find_changed_devices(
+        list(stories.values()),
+        error_limit=policy.warning_error_rate,
+        latency_ratio=policy.warning_latency_ratio,
+        reference_classes=((profile or {}).get("class") or {}).get("counts"),
+    )
+    changes = dict(zip(stories, found, strict=True))
+
+    def judge(name: str, ids: Sequence[int]) -> list[Judgement]:
+        return judge_slice(
+            name,
+            profile,
+            suffix,
+            [release.devices[device] for device in ids],
+            policy,
+            [changes[device] for device in ids if device in changes],
+        )
+
+    def is_breach(ids: Sequence[int], metric: str) -> bool:
+        alone = [item for item in judge("rest", ids) if item.metric == metric]
+        return any(item.status in DriftEvaluation.BREACHES for item in settle_levels(alone))
+
+    judged = [item for name, ids in members.items() for item in judge(name, ids)]
+    scope = Scope(
+        members,
+        is_breach,
+        frozenset(device for device, change in changes.items() if change.is_changed),
+        frozenset(device for device, change in changes.items() if change.p_value is not None),
+    )
+    return settle_levels(judged), scope
 
 
 def _by_baseline(

@@ -1,5 +1,8 @@
 """Makes what a healthy fleet did the reference for what it does later."""
 
+import hashlib
+from collections import defaultdict
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -17,6 +20,7 @@ from registry.models import Baseline, Version
 from registry.services.baselines import pin_baseline
 
 LEAST_RECORDS = 1000
+MOST_GROUPS = 64
 
 
 @transaction.atomic
@@ -41,14 +45,51 @@ def pin_fleet_reference(
     return pin_baseline(
         version=version,
         variant=None,
-        profile=_profile(total, version, baseline_of(version.pk, None)),
+        profile=_profile(devices, total, version, baseline_of(version.pk, None)),
         source=f"fleet {start.isoformat()} to {end.isoformat()}",
         reason=reason,
         actor=actor,
     )
 
 
-def _profile(total: WindowCounts, version: Version, before: Baseline | None) -> dict[str, Any]:
+def _groups(devices: Mapping[int, WindowCounts], names: Mapping[str, str]) -> list[dict[str, Any]]:
+    """The counts of each device, or of `MOST_GROUPS` groups that a hash puts the devices into.
+
+    They tell how much of a difference to this reference is only that it was made of other devices:
+    sums of random groups give the design effect that sums of devices give.
+    """
+    parts: dict[int, list[WindowCounts]] = defaultdict(list)
+    for device, counts in devices.items():
+        group = device
+        if len(devices) > MOST_GROUPS:
+            digest = hashlib.sha256(str(device).encode()).digest()
+            group = int.from_bytes(digest[:4], "big") % MOST_GROUPS
+        parts[group].append(counts)
+    groups = []
+    for _, counts_of_group in sorted(parts.items()):
+        total = sum_counts(counts_of_group)
+        groups.append(
+            {
+                "n": total.n,
+                "confidence": total.confidence,
+                "classes": total.classes,
+                "latency": {str(index): count for index, count in sorted(total.latency.items())},
+                "features": {
+                    name: total.features[key]
+                    for key, name in names.items()
+                    if key in total.features
+                },
+            }
+        )
+    return groups
+
+
+def _profile(
+    devices: Mapping[int, WindowCounts],
+    total: WindowCounts,
+    version: Version,
+    before: Baseline | None,
+) -> dict[str, Any]:
     """A baseline profile of fleet counts; features keep the edges they were counted by."""
     old: dict[str, Any] = before.profile if before else {}
     suffix = feature_suffix(before) if before else ""
@@ -57,6 +98,7 @@ def _profile(total: WindowCounts, version: Version, before: Baseline | None) -> 
         for feature in old.get("features", [])
         if feature["name"] + suffix in total.features
     ]
+    names = {feature["name"] + suffix: feature["name"] for feature in features}
     return {
         "schema": "aviary.baseline/1",
         "n": total.confidence_n,
@@ -69,6 +111,7 @@ def _profile(total: WindowCounts, version: Version, before: Baseline | None) -> 
         },
         # All features or none: records carry them by position.
         "features": features if len(features) == len(old.get("features", [])) else [],
+        "groups": _groups(devices, names),
         "accuracy": old.get("accuracy"),
         "calibration": old.get("calibration"),
     }

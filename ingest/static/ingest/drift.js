@@ -29,6 +29,11 @@
   ], { xaxis: { type: "category" }, yaxis: { title: { text: "part of the PSI" } } });
 
   const at = data.history.map((item) => item.at);
+  // Upright lines: where the incident began, and what rollouts did.
+  const marks = (data.markers || []).map((mark) => ({ at: mark.at, words: mark.words, color: "#6366f1" }));
+  if (data.onset) marks.push({ at: data.onset, words: "it began", color: "#dc2626" });
+  const shapes = marks.map((mark) => ({ type: "line", x0: mark.at, x1: mark.at, yref: "paper", y0: 0, y1: 1, line: { color: mark.color, width: 1, dash: "dash" } }));
+  const annotations = marks.map((mark, index) => ({ x: mark.at, yref: "paper", y: 1 - (index % 4) * 0.08, text: mark.words, showarrow: false, xanchor: "left", font: { color: mark.color, size: 11 } }));
   draw("chart-history", [
     { name: "Warning from", x: at, y: data.history.map((item) => item.threshold), mode: "lines", line: { color: "#d97706", dash: "dot" } },
     { name: "Critical from", x: at, y: data.history.map((item) => item.critical), mode: "lines", line: { color: "#dc2626", dash: "dot" }, fill: "tonexty", fillcolor: "rgba(217,119,6,0.12)" },
@@ -36,5 +41,5 @@
       name: data.metric, x: at, y: data.history.map((item) => item.value), mode: "lines+markers",
       line: { color: "#0d9488" }, text: data.history.map((item) => item.status + ", " + item.n + " records"),
     },
-  ], { yaxis: { title: { text: data.metric }, rangemode: "tozero" }, xaxis: { title: { text: "end of the judged windows (UTC)" } } });
+  ], { shapes, annotations, yaxis: { title: { text: data.metric }, rangemode: "tozero" }, xaxis: { title: { text: "end of the judged windows (UTC)" } } });
 })();
