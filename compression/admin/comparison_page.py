@@ -10,6 +10,7 @@ from unfold.admin import ModelAdmin
 
 from compression import selectors
 from compression.admin.base import count, render_page, write_lost, write_percent
+from compression.measure.kernels.instruction_sets import SATURATING_SETS
 from compression.report.comparison import COMPARISON_FIELDS, pick_fields
 from compression.report.picture import draw_points
 from compression.states import JobState
@@ -98,6 +99,8 @@ def list_details(row: dict[str, Any]) -> list[tuple[str, str]]:
         details += [
             (f"Agreement with {row['source_name']}, 95 % interval", shares),
             ("Left as they were", excluded or "none: every node was treated"),
+            ("Right by instruction set", describe_sets(row)),
+            ("Offered to devices with", " or ".join(row["requires_isa"]) or "any processor"),
             ("Collapse flags", ", ".join(row["collapse_flags"]) or "none"),
             ("Passes", seconds),
             ("Recipe (SHA-256)", row["recipe_sha256"]),
@@ -109,6 +112,22 @@ def list_details(row: dict[str, Any]) -> list[tuple[str, str]]:
         ("Made with", f"{versions}, passes {row['passes_revision'] or '–'}; seed {row['seed']}"),
         ("CPU flags", " ".join(row["cpu_flags"]) or "unknown"),
     ]
+
+
+def describe_sets(row: dict[str, Any]) -> str:
+    """The share of right answers on each kind of processor; of agreeing ones without labels."""
+    is_labelled = row["accuracy"] is not None
+    figures = row["accuracy_by_isa" if is_labelled else "agreement_by_isa"]
+    word = "" if is_labelled else " agree"
+    groups: dict[float | None, list[str]] = {}
+    for name, figure in figures.items():
+        title = f"{name} without vnni" if name in SATURATING_SETS and row["saturates_on"] else name
+        groups.setdefault(figure, []).append(title)
+    parts = [
+        f"{'unknown' if figure is None else write_percent(figure) + word} on {', '.join(names)}"
+        for figure, names in groups.items()
+    ]
+    return "; ".join(parts) or "not told by this report"
 
 
 def _machine(row: dict[str, Any]) -> str:

@@ -34,6 +34,18 @@ class MeasuredVariantSerializer(serializers.Serializer[Any]):
     accuracy_high = serializers.FloatField(allow_null=True)
     samples = serializers.IntegerField()
     accuracy_drop_points = serializers.FloatField(allow_null=True)
+    accuracy_by_isa = serializers.DictField(
+        child=serializers.FloatField(allow_null=True),
+        help_text="By instruction set; `avx2` and `avx512` are processors without VNNI.",
+    )
+    agreement_by_isa = serializers.DictField(child=serializers.FloatField(allow_null=True))
+    saturates_on = serializers.ListField(
+        child=serializers.CharField(), help_text="Where sums of 16 bits are cut."
+    )
+    requires_isa = serializers.ListField(
+        child=serializers.CharField(),
+        help_text="A device needs one of these; none: any will do.",
+    )
     agreement = serializers.FloatField(allow_null=True, help_text="With the source.")
     agreement_low = serializers.FloatField(allow_null=True, help_text="95 % interval (Wilson).")
     agreement_high = serializers.FloatField(allow_null=True)

@@ -16,10 +16,12 @@ from compression.measure.evaluation import evaluate_variant, measure_accuracy
 from compression.measure.gates import (
     has_judged_answers,
     judge_gates,
+    judge_saturation,
     judge_search,
     outcome_of,
     verdicts_to_json,
 )
+from compression.measure.portability import describe_saturation
 from compression.measure.samples import (
     Samples,
     check_classes,
@@ -122,6 +124,9 @@ def run_chain(order: dict[str, Any], scratch: Path, emit: Emit) -> dict[str, Any
     )
     search = next((note["facts"]["search"] for note in notes if "search" in note["facts"]), None)
     verdicts = judge_gates(recipe.gates, report)
+    narrow = judge_saturation(recipe.gates, report, recipe.target.isa)
+    if narrow is not None:
+        verdicts.append(narrow)
     if search is not None:
         verdicts.append(judge_search(search))
     report |= {
@@ -204,6 +209,9 @@ def _warnings(
             )
     if report["ratio"] < 1:
         warnings.append("The variant is larger than its source: there is too little to store.")
+    saturation = describe_saturation(report)
+    if saturation:
+        warnings.append(saturation)
     if not has_judged_answers(recipe.gates, report):
         warnings.append(
             "Without labels or gates.min_agreement no gate judged the answers: this variant can "

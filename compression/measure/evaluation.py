@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from compression.engine.graph.structure import describe_file, describe_graph
 from compression.measure import statistics
 from compression.measure.latency import measure_latency
+from compression.measure.portability import measure_portability
 from compression.measure.samples import Samples
 from compression.measure.scoring import Scoring
 from compression.recipe.recipe import Target
@@ -46,7 +47,17 @@ def evaluate_variant(
     left = describe_model(original, reference, samples) | {"latency": speed["fp32"]}
     right = describe_model(variant, scores, samples) | {"latency": speed["variant"]}
     right |= _compare(reference, scores, scoring)
-    report = {
+    report: dict[str, Any] = {
+        **measure_portability(
+            variant,
+            samples,
+            scoring=scoring,
+            reference=reference,
+            scores=scores,
+            macs=right["macs"],
+            threads=threads,
+            target_isa=target.isa,
+        ),
         "source": left,
         "variant": right,
         "ratio": round(left["bytes"] / right["bytes"], 3),

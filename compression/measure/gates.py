@@ -3,6 +3,8 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from compression.measure.kernels.instruction_sets import TARGETS_WITHOUT_VNNI, WITHOUT_VNNI
+from compression.measure.portability import saturated_row
 from compression.recipe.recipe import Gates
 
 
@@ -39,6 +41,20 @@ def judge_gates(gates: Gates, report: dict[str, Any]) -> list[Verdict]:
         for name, limit, measured, unit, is_minimum in checks
         if limit is not None and not _is_unlabelled(name, report)
     ]
+
+
+def judge_saturation(gates: Gates, report: dict[str, Any], target_isa: str) -> Verdict | None:
+    """The gate on accuracy where 16-bit sums saturate; None where that is not asked for.
+
+    A target for every processor, or for x86 without VNNI, has to be as accurate there.
+    """
+    row, limit = saturated_row(report), gates.max_accuracy_drop_points
+    if row is None or limit is None or target_isa not in TARGETS_WITHOUT_VNNI:
+        return None
+    unit = f"points of accuracy lost by saturation on {WITHOUT_VNNI}"
+    if not report.get("has_labels"):
+        return None
+    return _judge("instruction_sets", limit, row["accuracy_drop_points"], unit, is_minimum=False)
 
 
 def has_judged_answers(gates: Gates, report: dict[str, Any]) -> bool:

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compression.exceptions import ModelUnsupportedError
+from compression.measure.kernels.computing import open_kernels
 from compression.measure.samples import Samples
 from compression.measure.sessions import batch_rows, open_session, run_samples
 from compression.measure.statistics import Proportion, agreement_of, near_share
@@ -33,9 +34,15 @@ class Scoring:
         """When two answers agree, in words."""
         return "the same class" if self.is_classifier else f"within {NEAR:.0%} of the source"
 
-    def score(self, path: Path, samples: Samples, threads: int) -> NDArray:
-        """The answers to all samples, [N, C]."""
-        session = open_session(path, threads=threads)
+    def score(
+        self, path: Path, samples: Samples, threads: int, *, is_saturating: bool = False
+    ) -> NDArray:
+        """The answers to all samples, [N, C].
+
+        INT8 sums have 32 bits, as on processors with VNNI and on ARM, whatever this machine has;
+        with `is_saturating` 16 bits, as on x86 with AVX2 or AVX-512 and without VNNI.
+        """
+        session = open_kernels(path, threads=threads, is_saturating=is_saturating)
         names = [item.name for item in session.get_outputs()]
         if self.is_classifier:
             names = [self.output or names[0]]

@@ -11,6 +11,7 @@ from typing import Any
 COMPARISON_FIELDS = (
     "name", "source_name", "state", "is_source", "is_on_front", "is_promotable", "why_not", "bytes",
     "compressed_bytes", "ratio", "accuracy", "accuracy_low", "accuracy_high", "samples",
+    "accuracy_by_isa", "agreement_by_isa", "saturates_on", "requires_isa",
     "accuracy_drop_points", "agreement", "agreement_low", "agreement_high", "divergence_nats",
     "p50_ms", "p95_ms", "p99_ms", "control_p50_ms", "control_p95_ms", "control_p99_ms",
     "latency_runs", "relative_p50", "parameters", "macs", "zero_share", "excluded",
@@ -39,6 +40,11 @@ def source_row(report: Mapping[str, Any], **extra: Any) -> dict[str, Any]:
         "relative_p50": 1.0,
         "accuracy_drop_points": 0.0 if row["accuracy"] is not None else None,
         "agreement": 1.0,
+        # FP32 is the same everywhere.
+        "accuracy_by_isa": dict.fromkeys(row["accuracy_by_isa"], row["accuracy"]),
+        "agreement_by_isa": dict.fromkeys(row["agreement_by_isa"], 1.0),
+        "saturates_on": [],
+        "requires_isa": [],
         "divergence_nats": 0.0,
         "passes": [],
         "excluded": {},
@@ -71,6 +77,19 @@ def rebase_rows(control: Mapping[str, Any], rows: list[dict[str, Any]]) -> list[
                 row["accuracy_drop_points"] = round(lost, 4)
         speeds.setdefault(row["name"], row["relative_p50"])
     return rows
+
+
+def figure_by_set(report: Mapping[str, Any], name: str) -> dict[str, float | None]:
+    """`accuracy` or `agreement` of the variant by instruction set; None where it is not known.
+
+    `avx2` and `avx512` stand for processors without VNNI. Empty for reports that do not tell.
+    """
+    figures: dict[str, float | None] = {}
+    for kind in report.get("instruction_sets") or []:
+        value = kind[name]
+        figure = value["value"] if isinstance(value, Mapping) else value
+        figures |= dict.fromkeys(kind["sets"], figure)
+    return figures
 
 
 def layer_rows(report: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -138,6 +157,15 @@ def _row(report: Mapping[str, Any], side: Mapping[str, Any], **extra: Any) -> di
         "accuracy_high": accuracy.get("high"),
         "samples": report["samples"],
         "accuracy_drop_points": report["accuracy_drop_points"],
+        "accuracy_by_isa": figure_by_set(report, "accuracy"),
+        "agreement_by_isa": figure_by_set(report, "agreement"),
+        "saturates_on": [
+            name
+            for kind in report.get("instruction_sets") or []
+            if kind["is_saturating"]
+            for name in kind["sets"]
+        ],
+        "requires_isa": report.get("requires_isa") or [],
         "agreement": agreement.get("value"),
         "agreement_low": agreement.get("low"),
         "agreement_high": agreement.get("high"),

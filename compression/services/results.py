@@ -9,6 +9,7 @@ from compression.measure.gates import has_judged_answers
 from compression.models import Job
 from compression.recipe.provenance import digest_json
 from compression.recipe.recipe import parse_recipe
+from compression.report.comparison import figure_by_set
 from registry.exceptions import ConflictError
 from registry.models import FileRole, Variant
 from registry.services.blobs import store_blob
@@ -46,7 +47,7 @@ def attach_result(*, job: Job, path: Path, report: dict[str, Any]) -> Variant:
                 version=job.version,
                 name=name,
                 files=[("model.onnx", FileRole.MODEL, blob.sha256), *processors],
-                requirements=job.source_variant.requirements,
+                requirements=require_isa(job.source_variant.requirements, report),
                 metrics=summarise_report(report),
                 provenance=describe_origin(job, report),
                 derived_from=job.source_variant,
@@ -58,6 +59,18 @@ def attach_result(*, job: Job, path: Path, report: dict[str, Any]) -> Variant:
             if number == MAX_NAMES:
                 raise
     raise AssertionError("unreachable")
+
+
+def require_isa(requirements: dict[str, Any], report: dict[str, Any]) -> dict[str, Any]:
+    """The source's requirements, and the instruction sets that the variant's sums are right on.
+
+    Where both name sets, a device needs one that is in both; where none is, one of the variant's.
+    """
+    needed = report.get("requires_isa") or []
+    if not needed:
+        return requirements
+    shared = [name for name in needed if name in requirements.get("isa", needed)]
+    return {**requirements, "isa": shared or needed}
 
 
 def is_random(job: Job) -> bool:
@@ -77,6 +90,7 @@ def summarise_report(report: dict[str, Any]) -> dict[str, Any]:
         "accuracy_interval": accuracy and [accuracy["low"], accuracy["high"]],
         "measured_on": report["environment"].get("cpu", ""),
         "accuracy_drop_points": report["accuracy_drop_points"],
+        "accuracy_by_isa": figure_by_set(report, "accuracy"),
         "agreement": variant["agreement"]["value"],
         "divergence_nats": variant["divergence_nats"],
         "latency_ms": {name: variant["latency"][f"{name}_ms"] for name in ("p50", "p95", "p99")},

@@ -1,0 +1,1 @@
+"""What INT8 kernels of other processors than this one compute."""
