@@ -37,11 +37,10 @@ def rollout_body(deployment: Any, target: str) -> dict[str, Any]:
         # A slow machine gathers the same evidence later; none of it is ever replaced by time.
         "patience_seconds": 3600,
         "min_devices": 3,
-        "min_samples": 200,
         "success_threshold": 0.95,
         "advance": "auto",
     }
-    gate = {"action": "abort", "min_devices": 3, "min_samples": 200}
+    gate = {"action": "abort"}
     return {
         "deployment": deployment,
         "target_version": target,
@@ -55,7 +54,6 @@ def rollout_body(deployment: Any, target: str) -> dict[str, Any]:
             {**gate, "metric": "prediction_psi", "threshold": 0.25},
             {**gate, "metric": "confidence_drop", "threshold": 0.10},
             {**gate, "metric": "error_rate", "threshold": 0.02},
-            # Its samples are devices.
-            {**gate, "metric": "install_failure_rate", "threshold": 0.10, "min_samples": 3},
+            {**gate, "metric": "install_failure_rate", "threshold": 0.10},
         ],
     }

@@ -21,6 +21,7 @@ from fleet.rules.assignment import (
     matches,
     pick_variant,
 )
+from fleet.rules.plan_power import StagePower, find_stage_power
 from registry.models import Model
 
 
@@ -40,6 +41,8 @@ class ActiveRollout(NamedTuple):
     deployment_id: int
     #: Metric to the threshold of the rollout's gate.
     gates: Mapping[str, float] = MappingProxyType({})
+    #: Metric of one's own to the PromQL query that measures it.
+    queries: Mapping[str, str] = MappingProxyType({})
 
 
 def with_firing(devices: QuerySet[Device], *kinds: str) -> QuerySet[Device]:
@@ -115,6 +118,7 @@ def active_rollouts() -> list[ActiveRollout]:
                 stage_started_at=started.get(rollout.current_stage),
                 deployment_id=rollout.deployment_id,
                 gates={gate.metric: gate.threshold for gate in rollout.gates.all()},
+                queries={g.metric: g.query for g in rollout.gates.all() if g.query},
             )
         )
     return found
@@ -203,3 +207,15 @@ def preview_stages(rollout: Rollout) -> list[dict[str, Any]]:
             }
         )
     return previews
+
+
+def stage_powers(rollout: Rollout) -> list[StagePower]:
+    """For each stage: what it can notice with the devices it reaches and fits."""
+    return [
+        find_stage_power(
+            row["devices"] - row["incompatible"],
+            rollout.max_failure_rate,
+            row["stage"].success_threshold,
+        )
+        for row in preview_stages(rollout)
+    ]

@@ -50,3 +50,10 @@ class ReferenceTooSmallError(AviaryError):
 
     code = "reference_too_small"
     http_status = 422
+
+
+class PrometheusError(AviaryError):
+    """Prometheus gave no number."""
+
+    code = "prometheus_failed"
+    http_status = 502

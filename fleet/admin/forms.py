@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
-from typing import Any
+from typing import Any, ClassVar
 
 from django import forms
 from django.core.exceptions import ValidationError
 from django.utils import timezone
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
 from unfold.widgets import UnfoldAdminTextInputWidget
 
 from fleet.models import Deployment, Gate, JoinToken, Rollout, RolloutStage
+from fleet.rules.gate_metrics import METRICS, is_gate_metric
 from registry.models import Version
 
 _SEPARATOR = re.compile(r"[,\n]")
@@ -134,8 +137,7 @@ class RolloutForm(forms.ModelForm):
         model = Rollout
         fields = [
             "deployment", "target_version", "is_approval_required", "max_failures",
-            "max_failure_rate", "min_finished", "max_in_flight", "offers_per_minute",
-            "scheduled_at",
+            "max_failure_rate", "max_in_flight", "offers_per_minute", "scheduled_at",
         ]  # fmt: skip
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -165,8 +167,8 @@ class StageForm(forms.ModelForm):
     class Meta:
         model = RolloutStage
         fields = [
-            "percent", "canary_selector", "bake_seconds", "patience_seconds", "min_devices",
-            "min_samples", "success_threshold", "advance",
+            "percent", "canary_selector", "bake_seconds", "patience_seconds", "success_threshold",
+            "advance",
         ]  # fmt: skip
 
     def has_changed(self) -> bool:
@@ -174,15 +176,33 @@ class StageForm(forms.ModelForm):
         return bool(_typed(self, "percent") or _typed(self, "canary_selector"))
 
 
+class MetricInput(UnfoldAdminTextInputWidget):
+    """A field with the table of metrics as its list, open for one of a person's own."""
+
+    def render(self, name: str, value: Any, attrs: Any = None, renderer: Any = None) -> SafeString:
+        listed = {**(attrs or {}), "list": f"{name}-metrics"}
+        options = format_html_join(
+            "", '<option value="{}">{}</option>', ((m.name, m.title) for m in METRICS.values())
+        )
+        field = super().render(name, value, listed, renderer)
+        return format_html('{}<datalist id="{}-metrics">{}</datalist>', field, name, options)
+
+
 class GateForm(forms.ModelForm):
     """One gate; a row without a threshold is left out."""
 
     class Meta:
         model = Gate
-        fields = [
-            "metric", "threshold", "action", "is_dry_run", "min_devices", "min_samples",
-            "max_age_seconds",
-        ]  # fmt: skip
+        fields = ["metric", "threshold", "action", "is_dry_run", "query", "max_age_seconds"]
+        widgets: ClassVar[dict[str, Any]] = {
+            "metric": MetricInput(), "query": UnfoldAdminTextInputWidget(),
+        }  # fmt: skip
+
+    def clean_metric(self) -> str:
+        name = str(self.cleaned_data["metric"])
+        if not is_gate_metric(name):
+            raise ValidationError(f"{name} is no metric; choose one of the list, or name own:….")
+        return name
 
     def has_changed(self) -> bool:
         return bool(_typed(self, "metric") and _typed(self, "threshold"))

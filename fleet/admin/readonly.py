@@ -80,7 +80,7 @@ class GateEvaluationAdmin(ReadOnlyAdmin):
 
     @display(description="Gate", ordering="gate__metric")
     def metric(self, row: GateEvaluation) -> str:
-        return row.gate.get_metric_display()
+        return row.gate.title
 
     @display(description="Stage", ordering="stage_index")
     def stage(self, row: GateEvaluation) -> int:

@@ -12,29 +12,37 @@ from unfold.admin import TabularInline
 
 from fleet.admin.base import actor_of
 from fleet.admin.forms import GateForm, RolloutForm, StageForm
-from fleet.models import Gate, Rollout, RolloutStage
+from fleet.models import Device, Gate, Rollout, RolloutStage
+from fleet.rules.gate_metrics import ERRORS, INSTALLS, LATENCY_P95, METRICS, PREDICTIONS
+from fleet.rules.plan_power import propose_percents
 from registry.exceptions import AviaryError
 
 #: Proposed to a person who adds a rollout; every row may be changed or emptied.
-PROPOSED_STAGES = [
-    {"percent": percent, "bake_seconds": 3600, "min_devices": 1} for percent in (5, 25, 50, 100)
-]
 PROPOSED_GATES = [
-    {"metric": Gate.Metric.INSTALL_FAILURE_RATE, "threshold": 0.05, "action": "abort"},
-    {"metric": Gate.Metric.ERROR_RATE, "threshold": 0.02, "action": "abort"},
-    {"metric": Gate.Metric.PREDICTION_PSI, "threshold": 0.25, "action": "pause"},
-    {"metric": Gate.Metric.LATENCY_P95_RATIO, "threshold": 1.25, "action": "pause"},
-]
+    {"metric": name, "threshold": METRICS[name].margin, "action": action}
+    for name, action in (
+        (INSTALLS, "abort"), (ERRORS, "abort"), (PREDICTIONS, "pause"), (LATENCY_P95, "pause"),
+    )
+]  # fmt: skip
+
+
+def proposed_stages() -> list[dict[str, Any]]:
+    """Stages that can decide with the devices there are; as many rows whatever their number."""
+    percents = propose_percents(Device.objects.filter(status=Device.Status.ACCEPTED).count())
+    return [{"percent": percent, "bake_seconds": 3600} for percent in percents]
 
 
 class ProposedInline(TabularInline):
     """Rows with proposed values; only on the form that adds."""
 
-    proposed: list[dict[str, Any]] = []
     hide_title = True
 
+    def proposed(self) -> list[dict[str, Any]]:
+        """The values of the rows."""
+        raise NotImplementedError
+
     def get_extra(self, request: HttpRequest, obj: Any = None, **kwargs: Any) -> int:
-        return len(self.proposed)
+        return len(self.proposed())
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
@@ -52,8 +60,10 @@ class StageInline(ProposedInline):
 
     model = RolloutStage
     form = StageForm
-    proposed = PROPOSED_STAGES
     verbose_name_plural = "Stages, in order; the last reaches 100 percent"
+
+    def proposed(self) -> list[dict[str, Any]]:
+        return proposed_stages()
 
 
 class GateInline(ProposedInline):
@@ -61,8 +71,10 @@ class GateInline(ProposedInline):
 
     model = Gate
     form = GateForm
-    proposed = PROPOSED_GATES
     verbose_name_plural = "Gates: limits a stage must keep; rows without a threshold are left out"
+
+    def proposed(self) -> list[dict[str, Any]]:
+        return PROPOSED_GATES
 
 
 class RolloutFormMixin:
@@ -81,7 +93,7 @@ class RolloutFormMixin:
     ) -> dict[str, Any]:
         kwargs = super().get_formset_kwargs(request, obj, inline, prefix)  # type: ignore[misc]
         if request.method == "GET" and isinstance(inline, ProposedInline):
-            kwargs["initial"] = inline.proposed
+            kwargs["initial"] = inline.proposed()
         return kwargs
 
     def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:

@@ -12,6 +12,9 @@ from fleet import selectors
 from fleet.admin.base import selector_words
 from fleet.admin.sparklines import sparkline
 from fleet.models import Gate, GateEvaluation, Installation, Rollout, RolloutStage
+from fleet.rules import gate_metrics
+from fleet.rules.gate_metrics import INSTALLS
+from fleet.rules.plan_power import find_stage_power
 from fleet.rules.rollout_policy import Action, decide_rollout
 
 TREND_ROWS = 20
@@ -21,10 +24,6 @@ FAILURE_ROWS = 20
 PREVIEW_SECONDS = 120
 NOT_STARTED = frozenset(
     {Rollout.State.DRAFT, Rollout.State.AWAITING_APPROVAL, Rollout.State.SCHEDULED}
-)
-#: Metrics shown as a percentage of devices or records.
-SHARE_METRICS = frozenset(
-    {Gate.Metric.ERROR_RATE, Gate.Metric.NONFINITE_RATE, Gate.Metric.INSTALL_FAILURE_RATE}
 )
 #: The order in which device states are told.
 STATE_ORDER = (
@@ -141,6 +140,11 @@ def _stage_row(
         "baked": None,
         "percent": 100 if position == "done" else 0,
         "committed": None,
+        "power": find_stage_power(
+            preview["devices"] - preview["incompatible"],
+            rollout.max_failure_rate,
+            stage.success_threshold,
+        ),
     }
     if is_current and stage.started_at and rollout.state in Rollout.LIVE_STATES:
         elapsed = max((now - stage.started_at).total_seconds(), 0)
@@ -204,13 +208,14 @@ def gate_rows(rollout: Rollout, now: datetime) -> list[dict[str, Any]]:
         details = latest.details if latest else {}
         values = [row.value for row in reversed(recent) if row.value is not None]
         needed = gate.min_samples
-        if stage is not None and gate.metric != Gate.Metric.INSTALL_FAILURE_RATE:
+        if stage is not None and gate.metric != INSTALLS:
             needed = max(needed, stage.min_samples)
         rows.append(
             {
                 "gate": gate,
                 "value": value_words(gate, latest.value if latest else None),
-                "detail": _install_words(gate, details),
+                "detail": _detail_words(gate, details),
+                "words": _reference_words(details),
                 "threshold": value_words(gate, gate.threshold),
                 "control": value_words(gate, latest.control_value if latest else None),
                 "evidence": _evidence_words(gate, latest, needed),
@@ -224,17 +229,31 @@ def gate_rows(rollout: Rollout, now: datetime) -> list[dict[str, Any]]:
 
 def value_words(gate: Gate, value: float | None) -> str:
     """A value in the metric's unit; a dash when there is none."""
-    if value is None:
-        return "–"
-    if gate.metric in SHARE_METRICS:
-        return f"{100 * value:.3g} %"
-    return f"{value:.3g} ×" if gate.metric == Gate.Metric.LATENCY_P95_RATIO else f"{value:.3g}"
+    return gate_metrics.value_words(gate.metric, value)
 
 
-def _install_words(gate: Gate, details: dict[str, Any]) -> str:
-    if gate.metric == Gate.Metric.INSTALL_FAILURE_RATE and "finished" in details:
-        return f"{details.get('failed', 0)} of {details['finished']}"
-    return ""
+def _detail_words(gate: Gate, details: dict[str, Any]) -> str:
+    """Behind the value: the counts of installations, or where the effect may lie."""
+    if gate.metric == INSTALLS and "finished" in details:
+        words = f"{details.get('failed', 0)} of {details['finished']}"
+        e_value = details.get("e_value")
+        return words if e_value is None else f"{words}, evidence {e_value:,.3g} to 1 of 20"
+    lower, upper = details.get("lower"), details.get("upper")
+    if lower is None and upper is None:
+        return ""
+    ends = [value_words(gate, end) if end is not None else "?" for end in (lower, upper)]
+    return f"{ends[0]} … {ends[1]}"
+
+
+def _reference_words(details: dict[str, Any]) -> list[str]:
+    """What the value is beside, which part speaks, and what would decide it."""
+    words = [str(details[name]) for name in ("words", "advice") if details.get(name)]
+    if details.get("hardware"):
+        words.insert(0, f"hardware {details['hardware']}")
+    if details.get("class") is not None and details.get("class_change") is not None:
+        change = 100 * float(details["class_change"])
+        words.insert(0, f"class {details['class']} changed most, by {change:+.1f} points")
+    return words
 
 
 def _evidence_words(gate: Gate, latest: GateEvaluation | None, needed: int) -> str:
@@ -299,7 +318,7 @@ def timeline(rollout: Rollout) -> list[dict[str, Any]]:
                 rows.append(
                     {
                         "at": answer.at,
-                        "what": f"gate {gate.get_metric_display()}",
+                        "what": f"gate {gate.title}",
                         "change": answer.verdict.replace("_", " ").upper(),
                         "stage": answer.stage_index + 1,
                         "who": "gate",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from drf_spectacular.utils import extend_schema_field
@@ -13,6 +14,7 @@ from fleet.models import (
     Device,
     DeviceIncident,
     Gate,
+    GateEvaluation,
     Installation,
     JoinToken,
     Rollout,
@@ -22,6 +24,16 @@ from fleet.models import (
 from fleet.selectors import count_states
 from registry.api.strict import KnownFieldsOnly
 from registry.models import DataSet, Model, Version
+
+
+class FiniteField(serializers.FloatField):
+    """A number that is one: neither infinite nor NaN, which JSON readers take in."""
+
+    def to_internal_value(self, data: Any) -> float:
+        value = float(super().to_internal_value(data))
+        if not math.isfinite(value):
+            raise serializers.ValidationError(f"expected a finite number, got {value}")
+        return value
 
 
 @extend_schema_field(serializers.CharField())
@@ -136,8 +148,8 @@ class GateSerializer(KnownFieldsOnly, serializers.ModelSerializer[Gate]):
     class Meta:
         model = Gate
         fields = [
-            "id", "metric", "threshold", "action", "is_dry_run", "min_devices", "min_samples",
-            "max_age_seconds", "latest",
+            "id", "metric", "threshold", "action", "is_dry_run", "query", "min_devices",
+            "min_samples", "max_age_seconds", "latest",
         ]  # fmt: skip
 
     @extend_schema_field(serializers.DictField(allow_null=True))
@@ -151,6 +163,10 @@ class GateSerializer(KnownFieldsOnly, serializers.ModelSerializer[Gate]):
             "value": latest.value,
             "threshold": latest.threshold,
             "control_value": latest.control_value,
+            "lower": latest.details.get("lower"),
+            "upper": latest.details.get("upper"),
+            "reference": latest.details.get("reference", ""),
+            "advice": latest.details.get("advice", ""),
             "devices": latest.devices,
             "samples": latest.samples,
             "at": latest.at,
@@ -178,7 +194,7 @@ class RolloutSerializer(KnownFieldsOnly, serializers.ModelSerializer[Rollout]):
         fields = [
             "id", "deployment", "model", "target_version", "previous_version", "state",
             "pause_kind", "reason", "revision", "current_stage", "is_approval_required",
-            "max_failures", "max_failure_rate", "min_finished", "max_in_flight",
+            "max_failures", "max_failure_rate", "max_in_flight",
             "offers_per_minute", "scheduled_at", "started_at", "finished_at", "created_at",
         ]  # fmt: skip
         read_only_fields = [
@@ -201,6 +217,44 @@ class RolloutDetailSerializer(RolloutSerializer):
     @extend_schema_field(serializers.DictField(child=serializers.IntegerField()))
     def get_devices(self, rollout: Rollout) -> dict[str, int]:
         return count_states(rollout)
+
+
+class OwnEvidenceSerializer(KnownFieldsOnly, serializers.Serializer[Any]):
+    """A value of a metric of one's own; larger is worse."""
+
+    metric = serializers.RegexField(r"^own:[a-z][a-z0-9_]{0,27}$", max_length=32)
+    key = serializers.CharField(max_length=64)
+    value = FiniteField()
+    lower = FiniteField(required=False, allow_null=True)
+    upper = FiniteField(required=False, allow_null=True)
+    devices = serializers.IntegerField(min_value=0, max_value=2**31 - 1, required=False, default=0)
+    samples = serializers.IntegerField(min_value=0, max_value=2**53, required=False, default=0)
+
+
+class GateAnswerSerializer(serializers.ModelSerializer[GateEvaluation]):
+    """What a gate said to one value."""
+
+    metric = serializers.CharField(source="gate.metric")
+
+    class Meta:
+        model = GateEvaluation
+        fields = [
+            "id", "metric", "key", "stage_index", "verdict", "value", "threshold", "devices",
+            "samples", "at",
+        ]  # fmt: skip
+
+
+class StagePowerSerializer(serializers.Serializer[Any]):
+    """What one stage can notice with the devices it reaches."""
+
+    stage = serializers.IntegerField()
+    devices = serializers.IntegerField()
+    noticed_failure_rate = serializers.FloatField(source="noticed_rate", allow_null=True)
+    devices_for_twice_the_limit = serializers.IntegerField(
+        source="twice_the_limit", allow_null=True
+    )
+    can_gates_decide = serializers.BooleanField()
+    words = serializers.CharField()
 
 
 class InstallationSerializer(serializers.ModelSerializer[Installation]):

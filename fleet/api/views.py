@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -26,8 +27,9 @@ from fleet.models import (
     JoinToken,
     Rollout,
 )
-from fleet.selectors import prefetch_firing
+from fleet.selectors import prefetch_firing, stage_powers
 from fleet.services import deployments, devices, enrolment, rollouts, samples
+from fleet.services.evidence import push_own_evidence
 from registry.api.strict import KnownFieldsOnly
 
 
@@ -329,6 +331,33 @@ class RolloutViewSet(mixins.CreateModelMixin, viewsets.ReadOnlyModelViewSet[Roll
     @action(detail=True, methods=["post"])
     def abort(self, request: Request, pk: str) -> Response:
         return self._step(request, rollouts.abort_rollout)
+
+    @extend_schema(
+        request=shapes.OwnEvidenceSerializer,
+        responses={200: shapes.GateAnswerSerializer, 201: shapes.GateAnswerSerializer},
+    )
+    @action(detail=True, methods=["post"])
+    def evidence(self, request: Request, pk: str) -> Response:
+        """Takes a value of a metric of one's own; the same key again answers 200 only."""
+        body = shapes.OwnEvidenceSerializer(data=request.data)
+        body.is_valid(raise_exception=True)
+        said, is_new = push_own_evidence(
+            rollout_id=self.get_object().pk,
+            actor=request.user.get_username(),
+            **body.validated_data,
+        )
+        code = status.HTTP_201_CREATED if is_new else status.HTTP_200_OK
+        return Response(shapes.GateAnswerSerializer(said).data, status=code)
+
+    @extend_schema(responses=shapes.StagePowerSerializer(many=True))
+    @action(detail=True, methods=["get"], pagination_class=None, filter_backends=[])
+    def power(self, request: Request, pk: str) -> Response:
+        """What each stage can notice with the devices it reaches."""
+        rows = [
+            {"stage": number, **asdict(power)}
+            for number, power in enumerate(stage_powers(self.get_object()), start=1)
+        ]
+        return Response(shapes.StagePowerSerializer(rows, many=True).data)
 
 
 class InstallationViewSet(viewsets.ReadOnlyModelViewSet[Installation]):

@@ -7,6 +7,8 @@ from django.db import models
 from django.db.models import Q
 from django.urls import reverse
 
+from fleet.rules.gate_metrics import title_of
+
 
 class Rollout(models.Model):
     """The staged move of one deployment to a target version."""
@@ -57,9 +59,9 @@ class Rollout(models.Model):
     max_failures = models.PositiveIntegerField(
         null=True, blank=True, help_text="Abort when this many devices have failed."
     )
-    max_failure_rate = models.FloatField(default=0.1)
-    min_finished = models.PositiveIntegerField(
-        default=10, help_text="Finished devices before the failure rate may abort."
+    max_failure_rate = models.FloatField(
+        default=0.1,
+        help_text="Abort on evidence of 20 to 1 that a larger share fails.",
     )
     max_in_flight = models.PositiveIntegerField(
         null=True, blank=True, help_text="Devices installing at the same time; empty for no limit."
@@ -111,8 +113,12 @@ class RolloutStage(models.Model):
     patience_seconds = models.PositiveIntegerField(
         default=3600, help_text="Wait for missing evidence after the bake before pausing."
     )
-    min_devices = models.PositiveIntegerField(default=1)
-    min_samples = models.PositiveIntegerField(default=0)
+    min_devices = models.PositiveIntegerField(
+        default=0, help_text="Devices that must have committed; 0 for one, and what gates need."
+    )
+    min_samples = models.PositiveIntegerField(
+        default=0, help_text="Records asked for on top of what gates need."
+    )
     success_threshold = models.FloatField(default=0.95)
     advance = models.CharField(max_length=8, choices=Advance, default=Advance.AUTO)
     started_at = models.DateTimeField(null=True, blank=True)
@@ -134,26 +140,26 @@ class RolloutStage(models.Model):
 class Gate(models.Model):
     """A measured limit that a rollout must keep."""
 
-    class Metric(models.TextChoices):
-        PREDICTION_PSI = "prediction_psi", "Prediction PSI"
-        CONFIDENCE_DROP = "confidence_drop", "Confidence drop"
-        LATENCY_P95_RATIO = "latency_p95_ratio", "Latency p95 ratio"
-        ERROR_RATE = "error_rate", "Error rate"
-        NONFINITE_RATE = "nonfinite_rate", "Non-finite outputs"
-        INSTALL_FAILURE_RATE = "install_failure_rate", "Install failures"
-        RESOURCE = "resource", "Resource use"
-
     class Action(models.TextChoices):
         ABORT = "abort", "Abort"
         PAUSE = "pause", "Pause"
 
     rollout = models.ForeignKey(Rollout, on_delete=models.CASCADE, related_name="gates")
-    metric = models.CharField(max_length=32, choices=Metric)
+    metric = models.CharField(
+        max_length=32, help_text="A row of the table of metrics, or own:… for one of your own."
+    )
     threshold = models.FloatField()
+    query = models.TextField(
+        blank=True, max_length=2000, help_text="A PromQL query that measures a metric of your own."
+    )
     action = models.CharField(max_length=8, choices=Action, default=Action.PAUSE)
     is_dry_run = models.BooleanField(default=False)
-    min_devices = models.PositiveIntegerField(default=1)
-    min_samples = models.PositiveIntegerField(default=0)
+    min_devices = models.PositiveIntegerField(
+        default=0, help_text="Devices asked for on top of what the interval needs."
+    )
+    min_samples = models.PositiveIntegerField(
+        default=0, help_text="Records asked for on top of what the interval needs."
+    )
     max_age_seconds = models.PositiveIntegerField(
         default=86_400, help_text="Older evidence counts as none."
     )
@@ -165,7 +171,12 @@ class Gate(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.get_metric_display()} ≤ {self.threshold:g}"
+        return f"{self.title} ≤ {self.threshold:g}"
+
+    @property
+    def title(self) -> str:
+        """The metric's name for people."""
+        return title_of(self.metric)
 
 
 class GateEvaluation(models.Model):
@@ -180,10 +191,18 @@ class GateEvaluation(models.Model):
     devices = models.PositiveIntegerField(default=0)
     samples = models.PositiveBigIntegerField(default=0)
     details = models.JSONField(default=dict)
+    key = models.CharField(
+        max_length=64, blank=True, help_text="Names what was pushed, so that it counts once."
+    )
     at = models.DateTimeField()
 
     class Meta:
         ordering = ["-id"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["gate", "key"], condition=~Q(key=""), name="fleet_gate_evaluation_once"
+            ),
+        ]
         indexes = [models.Index(fields=["gate", "-id"], name="fleet_gate_evaluation_latest")]
 
     def __str__(self) -> str:

@@ -11,6 +11,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 OWN_PREFIX = "own:"
+PREDICTIONS = "prediction_psi"
+ERRORS = "error_rate"
+LATENCY_P95 = "latency_p95_ratio"
+INSTALLS = "install_failure_rate"
 _OWN_NAME = re.compile(r"own:[a-z][a-z0-9_]{0,27}")
 
 

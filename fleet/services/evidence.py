@@ -11,9 +11,13 @@ from django.db import transaction
 from django.db.models import Max
 from django.utils import timezone
 
+from fleet.exceptions import InvalidFleetInputError, InvalidTransitionError
 from fleet.models import Gate, GateEvaluation, Rollout
-from fleet.rules.gate_metrics import METRICS, Source
+from fleet.rules.gate_metrics import METRICS, OWN_PREFIX, Source
 from fleet.rules.gates import Evidence, GateLimits, Verdict, evaluate_gate, judge_installs
+
+#: Values pushed to one gate: one a minute for a week.
+MOST_PUSHED = 10_000
 
 
 def submit_evidence(
@@ -27,6 +31,7 @@ def submit_evidence(
     samples: int = 0,
     details: Mapping[str, Any] | None = None,
     at: datetime | None = None,
+    key: str = "",
 ) -> GateEvaluation | None:
     """The gate's answer to one measurement, kept beside its threshold.
 
@@ -58,11 +63,82 @@ def submit_evidence(
             devices=max(devices, 0),
             samples=max(samples, 0),
             details=details,
+            key=key,
             at=at or now,
         )
         said.verdict = _judge(gate, said, now).value
         said.save()
         return said
+
+
+def push_own_evidence(
+    *,
+    rollout_id: int,
+    metric: str,
+    key: str,
+    value: float,
+    lower: float | None = None,
+    upper: float | None = None,
+    devices: int = 0,
+    samples: int = 0,
+    actor: str,
+) -> tuple[GateEvaluation, bool]:
+    """The answer to a value that somebody measured elsewhere, and whether it is new.
+
+    The same `key` again gives the first answer and changes nothing.
+
+    Args:
+        metric: `own:…`, of one of the rollout's gates.
+        value: larger is worse; exact unless `lower` or `upper` say where it may lie.
+
+    Raises:
+        InvalidFleetInputError: no such gate, ends that do not hold the value, or too many values.
+        InvalidTransitionError: the rollout is not under way.
+    """
+    if not metric.startswith(OWN_PREFIX):
+        raise InvalidFleetInputError(f"{metric} is measured here; push one of your own, own:…")
+    if (lower is not None and lower > value) or (upper is not None and upper < value):
+        raise InvalidFleetInputError(
+            f"The value {value:g} lies outside its own interval, {lower} to {upper}"
+        )
+    with transaction.atomic():
+        # Of two pushes with one key the second waits here, and then finds the first.
+        gate = (
+            Gate.objects.select_for_update(of=("self",))
+            .select_related("rollout")
+            .filter(rollout_id=rollout_id, metric=metric)
+            .first()
+        )
+        if gate is None:
+            raise InvalidFleetInputError(f"The rollout has no gate for {metric}")
+        known = gate.evaluations.filter(key=key).first()
+        if known is not None:
+            return known, False
+        if gate.rollout.state not in Rollout.LIVE_STATES:
+            raise InvalidTransitionError(
+                f"A rollout that is {gate.rollout.state} takes no evidence",
+                {"state": gate.rollout.state},
+            )
+        if gate.evaluations.exclude(key="").count() >= MOST_PUSHED:
+            raise InvalidFleetInputError(
+                f"{metric} has {MOST_PUSHED:,} values of this rollout; no more are taken"
+            )
+        details: dict[str, Any] = {"reference": "given", "words": f"given by {actor}"}
+        details |= {
+            name: end for name, end in (("lower", lower), ("upper", upper)) if end is not None
+        }
+        said = submit_evidence(
+            rollout_id=rollout_id,
+            stage_index=gate.rollout.current_stage,
+            metric=metric,
+            value=value,
+            devices=devices,
+            samples=samples,
+            details=details,
+            key=key,
+        )
+    assert said is not None
+    return said, True
 
 
 def read_gate(gate: Gate, stage_index: int, now: datetime) -> tuple[Verdict, GateEvaluation | None]:

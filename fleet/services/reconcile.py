@@ -10,10 +10,11 @@ from django.conf import settings
 from django.utils import timezone
 
 from fleet.exceptions import InvalidTransitionError, StaleRevisionError
-from fleet.models import Gate, Installation, Rollout, RolloutStage
+from fleet.models import Installation, Rollout, RolloutStage
 from fleet.polling.plans import rollout_plan
 from fleet.rules.assignment import BUCKETS, CANARY, buckets_of_percent, cohort_of
 from fleet.rules.failure_rate import E_VALUE_LIMIT, failure_e_value
+from fleet.rules.gate_metrics import INSTALLS
 from fleet.rules.rollout_policy import Action, Decision, GateReading, RolloutFacts, decide_rollout
 from fleet.selectors import count_states, latest_installations, matching_devices
 from fleet.services import rollouts as steps
@@ -138,12 +139,12 @@ def _act(rollout: Rollout, decision: Decision, evidence: dict[str, Any]) -> bool
 
 
 def _submit_install_failures(rollout: Rollout, now: datetime) -> None:
-    if not any(g.metric == Gate.Metric.INSTALL_FAILURE_RATE for g in rollout.gates.all()):
+    if not any(g.metric == INSTALLS for g in rollout.gates.all()):
         return
     counts = count_states(rollout)
     failed = sum(counts.get(state, 0) for state in Installation.FAILED_STATES)
     finished = failed + counts.get(Installation.State.COMMITTED, 0)
-    gate = next(g for g in rollout.gates.all() if g.metric == Gate.Metric.INSTALL_FAILURE_RATE)
+    gate = next(g for g in rollout.gates.all() if g.metric == INSTALLS)
     value = failed / finished if finished else None
     latest = gate.evaluations.filter(stage_index=rollout.current_stage).first()
     repeat_after = timedelta(seconds=min(gate.max_age_seconds / 2, 600))
@@ -156,7 +157,7 @@ def _submit_install_failures(rollout: Rollout, now: datetime) -> None:
     submit_evidence(
         rollout_id=rollout.pk,
         stage_index=rollout.current_stage,
-        metric=Gate.Metric.INSTALL_FAILURE_RATE,
+        metric=INSTALLS,
         value=value,
         devices=finished,
         samples=finished,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import secrets
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -14,6 +15,7 @@ from django.utils import timezone
 from fleet.exceptions import InvalidFleetInputError, InvalidTransitionError, StaleRevisionError
 from fleet.models import Deployment, Gate, Rollout, RolloutEvent, RolloutStage
 from fleet.rules.assignment import buckets_of_percent
+from fleet.rules.gate_metrics import METRICS, Unit, is_gate_metric, unit_of
 from fleet.rules.transitions import is_allowed
 from fleet.selectors import count_states
 from fleet.services.deployments import check_selector, check_target, queue_step_deltas
@@ -24,6 +26,8 @@ from registry.services.audit import record_event
 logger = logging.getLogger(__name__)
 
 SYSTEM = "system"
+#: Each may take as long as the server's answer, twice at every look.
+MOST_QUERIES = 5
 State = Rollout.State
 
 
@@ -43,8 +47,8 @@ def create_rollout(
     Args:
         stages: fields of `RolloutStage`, in order; percentages never fall and the last is 100.
         gates: fields of `Gate`.
-        options: `is_approval_required`, `max_failures`, `max_failure_rate`, `min_finished`,
-            `max_in_flight`, `offers_per_minute`, `scheduled_at`.
+        options: `is_approval_required`, `max_failures`, `max_failure_rate`, `max_in_flight`,
+            `offers_per_minute`, `scheduled_at`.
     """
     deployment = Deployment.objects.select_related("model").get(pk=deployment_id)
     check_target(deployment, target_version)
@@ -66,12 +70,40 @@ def create_rollout(
         if not fields.get("percent") and not fields["canary_selector"]:
             raise InvalidFleetInputError(f"Stage {index + 1} reaches no device")
         RolloutStage.objects.create(rollout=rollout, index=index, **fields)
+    if sum(bool(gate.get("query")) for gate in gates) > MOST_QUERIES:
+        raise InvalidFleetInputError(f"At most {MOST_QUERIES} gates of a rollout have a query")
     for gate in gates:
+        check_gate(gate)
         Gate.objects.create(rollout=rollout, **gate)
     # While it is a draft there is time; the first device that is offered it finds them ready.
     queue_step_deltas(deployment.stable_version, target_version)
     _record(rollout, "create", "", actor, f"{deployment.name}: to {target_version.version}")
     return rollout
+
+
+def check_gate(gate: Mapping[str, Any]) -> None:
+    """Nothing when the gate's metric is one and its threshold is a margin.
+
+    Raises:
+        InvalidFleetInputError: in words.
+    """
+    metric = str(gate.get("metric", ""))
+    threshold = float(gate.get("threshold", 0))
+    if not is_gate_metric(metric):
+        raise InvalidFleetInputError(
+            f"{metric!r} is no metric; there are {', '.join(METRICS)}, and own:… for your own"
+        )
+    if not math.isfinite(threshold):
+        raise InvalidFleetInputError(f"A threshold is a finite number; got {threshold}")
+    least = 1.0 if unit_of(metric) is Unit.RATIO else 0.0
+    if metric in METRICS and threshold <= least:
+        raise InvalidFleetInputError(
+            f"The margin of {metric} is above {least:g}; got {threshold:g}"
+        )
+    if gate.get("query") and metric in METRICS:
+        raise InvalidFleetInputError(f"{metric} is measured here; only own:… takes a query")
+    if gate.get("query") and threshold <= 0:
+        raise InvalidFleetInputError(f"A query's threshold is a margin above 0; got {threshold:g}")
 
 
 @transaction.atomic

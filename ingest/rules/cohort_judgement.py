@@ -22,7 +22,7 @@ from ingest.rules.cohort_evidence import (
     Evidence,
     too_few_words,
 )
-from ingest.rules.device_means import MEASURES, DeviceMean, Measure, rate_variance
+from ingest.rules.device_means import MEASURES, DeviceMean, Measure, Scale, rate_variance
 from ingest.rules.distribution_gate import NO_LOOK, Look
 from ingest.rules.prediction_evidence import judge_largest_share, judge_predictions
 
@@ -69,18 +69,15 @@ def judge_cohorts(
             found.append(judge_largest_share(canary, control, margin))
         elif metric in MEASURES:
             measure = MEASURES[metric]
-            sides = [
-                [_pair(device, measure) for device in devices] for devices in (canary, control)
-            ]
-            ours, theirs = ([pair for pair in side if pair is not None] for side in sides)
+            ours, theirs = _pairs(canary, measure), _pairs(control, measure)
             baseline = measure.baseline(profile or {})
-            found.append(judge_means(metric, measure, ours, theirs, margin, hours, baseline))
+            found.append(judge_means(metric, measure.scale, ours, theirs, margin, hours, baseline))
     return found
 
 
 def judge_means(
     metric: str,
-    measure: Measure,
+    scale: Scale,
     canary: Sequence[Pair],
     control: Sequence[Pair],
     margin: float,
@@ -89,18 +86,18 @@ def judge_means(
 ) -> Evidence:
     """Evidence from one number a device.
 
-    Where the measure is told apart by hardware class, each class with two devices a side is judged
+    Where the metric is told apart by hardware class, each class with two devices a side is judged
     on its own: it fails when one class fails (Bonferroni), and passes when every class passes.
     """
     samples = sum(pair.after.n for pair in canary)
-    groups = _by_hardware(canary, control) if measure.is_by_hardware else {"": (canary, control)}
-    goal = math.log(margin) if measure.is_ratio else margin
+    groups = _by_hardware(canary, control) if scale.is_by_hardware else {"": (canary, control)}
+    goal = math.log(margin) if scale.is_ratio else margin
     judged = []
     for hardware, (ours, theirs) in groups.items():
         sides = _choose_sides(ours, theirs, baseline)
         if sides is None:
             continue
-        effect = _effect(sides, measure, baseline)
+        effect = _effect(sides, scale, baseline)
         if effect is None:
             continue
         strict = confidence_interval(
@@ -115,7 +112,7 @@ def judge_means(
     lower, upper, hardware, sides, effect = max(
         judged, key=lambda row: (row[0] > goal, row[0] if row[0] > goal else row[1])
     )
-    back: Callable[[float], float] = math.exp if measure.is_ratio else float
+    back: Callable[[float], float] = math.exp if scale.is_ratio else float
     details: dict[str, Any] = {
         "lower": back(lower),
         "upper": back(min(upper, 700.0)),
@@ -195,17 +192,17 @@ def _choose_sides(
     return None
 
 
-def _effect(sides: _Sides, measure: Measure, baseline: float | None) -> Effect | None:
+def _effect(sides: _Sides, scale: Scale, baseline: float | None) -> Effect | None:
     with_past = sides.reference in (PAST_AND_CONTROL, PAST)
-    made = [_changes(side, measure, with_past) for side in (sides.canary, sides.control) if side]
+    made = [_changes(side, scale, with_past) for side in (sides.canary, sides.control) if side]
     shift = baseline if sides.reference == BASELINE and baseline is not None else 0.0
-    first = Changes(measure.sign * (made[0].values - shift), made[0].variances)
+    first = Changes(scale.sign * (made[0].values - shift), made[0].variances)
     if len(made) == 1:
         return estimate_effect(first, None)
-    return estimate_effect(first, Changes(measure.sign * made[1].values, made[1].variances))
+    return estimate_effect(first, Changes(scale.sign * made[1].values, made[1].variances))
 
 
-def _changes(pairs: Sequence[Pair], measure: Measure, with_past: bool) -> Changes:
+def _changes(pairs: Sequence[Pair], scale: Scale, with_past: bool) -> Changes:
     after = np.array([pair.after.mean for pair in pairs])
     variance = np.array([pair.after.variance for pair in pairs])
     records = 1 / np.array([float(pair.after.n) for pair in pairs])
@@ -214,7 +211,7 @@ def _changes(pairs: Sequence[Pair], measure: Measure, with_past: bool) -> Change
         after = after - np.array([mean.mean for mean in past])
         variance = variance + np.array([mean.variance for mean in past])
         records = records + 1 / np.array([float(mean.n) for mean in past])
-    if measure.is_rate:
+    if scale.is_rate:
         # One device without a failure is not certain to have none: all of a side speak for it.
         variance = rate_variance([pair.after for pair in pairs] + past) * records
     return Changes(after, np.maximum(variance, 1e-12))

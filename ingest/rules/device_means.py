@@ -26,23 +26,34 @@ class DeviceMean:
 
 
 @dataclass(frozen=True)
+class Scale:
+    """What a device's number is.
+
+    Attributes:
+        sign: −1 where a fall is worse.
+        is_ratio: numbers are logarithms, so that differences are ratios.
+        is_rate: numbers are shares of failures.
+        is_by_hardware: each hardware class is judged on its own.
+    """
+
+    sign: float = 1.0
+    is_ratio: bool = False
+    is_rate: bool = False
+    is_by_hardware: bool = False
+
+
+@dataclass(frozen=True)
 class Measure:
     """How a metric is read from a device's counts.
 
     Attributes:
         read: the device's number; None when its counts do not tell.
         baseline: the same of a version's baseline; None when it does not tell.
-        sign: −1 where a fall is worse.
-        is_ratio: numbers are logarithms, so that differences are ratios.
-        is_rate: numbers are shares of failures.
     """
 
     read: Callable[[WindowCounts], DeviceMean | None]
     baseline: Callable[[Mapping[str, Any]], float | None]
-    sign: float = 1.0
-    is_ratio: bool = False
-    is_rate: bool = False
-    is_by_hardware: bool = False
+    scale: Scale
 
 
 def rate_variance(parts: Sequence[DeviceMean]) -> float:
@@ -120,19 +131,17 @@ def _no_failures(_profile: Mapping[str, Any]) -> float:
 
 
 MEASURES: dict[str, Measure] = {
-    "confidence_drop": Measure(read_confidence, _confidence_baseline, sign=-1.0),
-    "error_rate": Measure(read_errors, _no_failures, is_rate=True),
-    "nonfinite_rate": Measure(read_nonfinite, _no_failures, is_rate=True),
+    "confidence_drop": Measure(read_confidence, _confidence_baseline, Scale(sign=-1.0)),
+    "error_rate": Measure(read_errors, _no_failures, Scale(is_rate=True)),
+    "nonfinite_rate": Measure(read_nonfinite, _no_failures, Scale(is_rate=True)),
     "latency_p50_ratio": Measure(
         lambda counts: read_log_latency(counts, 0.5),
         lambda profile: _latency_baseline(profile, 0.5),
-        is_ratio=True,
-        is_by_hardware=True,
+        Scale(is_ratio=True, is_by_hardware=True),
     ),
     "latency_p95_ratio": Measure(
         lambda counts: read_log_latency(counts, 0.95),
         lambda profile: _latency_baseline(profile, 0.95),
-        is_ratio=True,
-        is_by_hardware=True,
+        Scale(is_ratio=True, is_by_hardware=True),
     ),
 }

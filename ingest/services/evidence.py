@@ -20,12 +20,14 @@ from ingest.rules.distribution_gate import Look
 from ingest.rules.windows import window_start
 from ingest.selectors.cohorts import read_cohorts
 from ingest.selectors.releases import baseline_of
+from ingest.services.query_evidence import judge_queries
+from ingest.services.telemetry_evidence import judge_telemetry
 
 logger = logging.getLogger(__name__)
 
 
 def push_evidence(*, rollout: ActiveRollout, now: datetime) -> list[Evidence]:
-    """Submits what the windows since the stage began say about one active rollout.
+    """Submits what windows and telemetry since the stage began say about one active rollout.
 
     The window in which the stage began counts too: only canaries run the target in it.
     """
@@ -33,16 +35,17 @@ def push_evidence(*, rollout: ActiveRollout, now: datetime) -> list[Evidence]:
     margins = {
         metric: threshold
         for metric, threshold in rollout.gates.items()
-        if metric in METRICS and METRICS[metric].source is Source.WINDOWS
+        if metric in METRICS and METRICS[metric].source in (Source.WINDOWS, Source.TELEMETRY)
     }
-    if entered is None or not margins:
+    if entered is None or not (margins or rollout.queries):
         return []
-    since = _window_of(entered)
+    since, began = _window_of(entered), _window_of(rollout.started_at or entered)
+    hours = max((now - since).total_seconds() / 3600, 1 / 3600)
     cohorts = read_cohorts(
         model_id=rollout.model_id,
         target_version_id=rollout.target_version_id,
         previous_version_id=rollout.previous_version_id,
-        began=_window_of(rollout.started_at or entered),
+        began=began,
         since=since,
     )
     baseline = baseline_of(rollout.target_version_id, None)
@@ -52,8 +55,25 @@ def push_evidence(*, rollout: ActiveRollout, now: datetime) -> list[Evidence]:
         list(cohorts.control.values()),
         baseline.profile if baseline else None,
         margins,
-        hours=max((now - since).total_seconds() / 3600, 1 / 3600),
+        hours=hours,
         looks={metric: _look(details) for metric, details in said.items()},
+    )
+    found += judge_telemetry(
+        rollout_id=rollout.rollout_id,
+        cohorts=cohorts,
+        margins=margins,
+        began=rollout.started_at or entered,
+        since=entered,
+        hours=hours,
+    )
+    # Before the transaction: a server may take its time to answer.
+    found += judge_queries(
+        queries=rollout.queries,
+        cohorts=cohorts,
+        margins=rollout.gates,
+        began=rollout.started_at or entered,
+        now=now,
+        hours=hours,
     )
     with transaction.atomic():
         for item in found:

@@ -28,19 +28,19 @@ pytestmark = pytest.mark.django_db
 def rollout_form(deployment: Deployment, version: Any, percents: list[int]) -> dict[str, Any]:
     data: dict[str, Any] = {
         "deployment": deployment.pk, "target_version": version.pk, "max_failure_rate": "0.1",
-        "min_finished": "10", "stages-TOTAL_FORMS": len(percents), "stages-INITIAL_FORMS": 0,
+        "stages-TOTAL_FORMS": len(percents), "stages-INITIAL_FORMS": 0,
         "gates-TOTAL_FORMS": 2, "gates-INITIAL_FORMS": 0,
     }  # fmt: skip
     for index, percent in enumerate(percents):
         for name, value in {
             "percent": percent, "canary_selector": "", "bake_seconds": 5, "patience_seconds": 60,
-            "min_devices": 1, "min_samples": 0, "success_threshold": "0.95", "advance": "auto",
+            "success_threshold": "0.95", "advance": "auto",
         }.items():  # fmt: skip
             data[f"stages-{index}-{name}"] = value
     for index, threshold in enumerate(["0.2", ""]):
         for name, value in {
             "metric": ["prediction_psi", "error_rate"][index], "threshold": threshold,
-            "action": "pause", "min_devices": 3, "min_samples": 0, "max_age_seconds": 60,
+            "action": "pause", "query": "", "max_age_seconds": 60,
         }.items():  # fmt: skip
             data[f"gates-{index}-{name}"] = value
     return data

@@ -2,92 +2,49 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
-import numpy as np
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from fleet.models import Deployment, Gate, GateEvaluation, Rollout, RolloutStage
+from fleet.models import (
+    Device,
+    Gate,
+    GateEvaluation,
+    Installation,
+    Rollout,
+    RolloutStage,
+    Telemetry,
+)
+from fleet.rules.gate_metrics import METRICS
 from fleet.selectors import active_rollouts
+from fleet.services.reconcile import tick_rollout
+from ingest.models import Window
 from ingest.rules.cohort_evidence import CONTROL, PAST, PAST_AND_CONTROL
-from ingest.rules.windows import WindowCounts
 from ingest.selectors.cohorts import read_cohorts
 from ingest.services.evidence import push_all_evidence, push_evidence
-from tests.factories.ingest import make_device, make_release, make_window
+from tests.factories.ingest import make_device, make_window
+from tests.ingest.canaries import (
+    BEGAN,
+    EVEN,
+    HOUR,
+    NOW,
+    SKEWED,
+    answers,
+    make_canary_rollout,
+    make_counts,
+    report,
+)
 
 pytestmark = pytest.mark.django_db
-
-EVEN = [0.1] * 10
-SKEWED = [0.73] + [0.03] * 9
-HOUR = timedelta(hours=1)
-NOW = timezone.now()
-#: The stage has run for two windows.
-BEGAN = datetime.fromtimestamp(NOW.timestamp() // 3600 * 3600, UTC) - 2 * HOUR
 
 
 @pytest.fixture
 def rollout() -> Rollout:
-    stable, target = make_release(), make_release(version="2.0.0")
-    deployment = Deployment.objects.create(
-        name="line", model=stable.version.model, stable_version=stable.version
-    )
-    row = Rollout.objects.create(
-        deployment=deployment,
-        target_version=target.version,
-        previous_version=stable.version,
-        salt="s",
-        state=Rollout.State.RUNNING,
-        started_at=BEGAN + timedelta(minutes=20),
-    )
-    RolloutStage.objects.create(
-        rollout=row, index=0, percent=20, started_at=BEGAN + timedelta(minutes=20)
-    )
-    for metric, threshold in (
-        ("prediction_psi", 0.1),
-        ("confidence_drop", 0.1),
-        ("error_rate", 0.05),
-    ):
-        Gate.objects.create(rollout=row, metric=metric, threshold=threshold)
-    return row
-
-
-def make_counts(seed: int, n: int, shares: list[float]) -> WindowCounts:
-    classes = np.random.default_rng(seed).multinomial(n, shares).tolist()
-    return WindowCounts(
-        n=n, classes=[*classes, 0], confidence_n=n, confidence=[0] * 60 + [n, 0, 0, 0]
-    )
-
-
-def report(
-    rollout: Rollout,
-    shares: list[float],
-    *,
-    canaries: int = 5,
-    controls: int = 7,
-    has_past: bool = True,
-    cohort: str = "control",
-) -> None:
-    """Windows of canaries that answer by `shares`, and of controls that answer evenly."""
-    stable = rollout.previous_version.variants.get()
-    target = rollout.target_version.variants.get()
-    for index in range(canaries + controls):
-        is_canary = index < canaries
-        device = make_device(f"edge-{index}", target if is_canary else stable)
-        if has_past:
-            for hours in (2, 3):
-                past = make_counts(index + 100 * hours, 1500, EVEN)
-                make_window(device, stable, BEGAN - hours * HOUR, past)
-        now = make_counts(index, 600, shares if is_canary else EVEN)
-        variant, label = (target, "canary") if is_canary else (stable, cohort)
-        make_window(device, variant, BEGAN + HOUR, now, cohort=label)
-
-
-def answers() -> dict[str, GateEvaluation]:
-    return {row.gate.metric: row for row in GateEvaluation.objects.select_related("gate")}
+    return make_canary_rollout()
 
 
 def cohorts_of(rollout: Rollout, **over: Any) -> Any:
@@ -210,3 +167,62 @@ def test_queries_do_not_grow_with_the_devices(rollout: Rollout) -> None:
         device = make_device(f"more-{index}", stable)
         make_window(device, stable, BEGAN + HOUR, make_counts(index, 50, EVEN), cohort="control")
     assert count() <= few
+
+
+def say_telemetry(rollout: Rollout, *, rss_mb: float, temperature_c: float) -> None:
+    """Reports before the rollout, and since; canaries have grown to what is given."""
+    for index in range(12):
+        device = Device.objects.get(device_id=f"edge-{index}")
+        for minute in range(8):
+            spread = 0.1 * ((index + minute) % 3)
+            is_grown = index < 5
+            for at, rss, temperature in (
+                (BEGAN - timedelta(minutes=20 + minute), 100.0, 40.0),
+                (
+                    BEGAN + timedelta(minutes=90 + minute),
+                    rss_mb if is_grown else 100.0,
+                    temperature_c if is_grown else 40.0,
+                ),
+            ):
+                row = Telemetry.objects.create(
+                    device=device,
+                    resources={
+                        "process_rss_mb": rss + index + spread,
+                        "temperature_c": temperature + index + spread,
+                    },
+                )
+                Telemetry.objects.filter(pk=row.pk).update(received_at=at)
+
+
+@pytest.mark.parametrize(
+    ("rss_mb", "temperature_c", "verdict"), [(101, 40.5, "pass"), (180, 55, "fail")]
+)
+def test_memory_and_temperature_are_read_from_telemetry(
+    rollout: Rollout, rss_mb: float, temperature_c: float, verdict: str
+) -> None:
+    for metric in ("memory_ratio", "temperature_rise"):
+        Gate.objects.create(rollout=rollout, metric=metric, threshold=METRICS[metric].margin)
+    report(rollout, EVEN)
+    say_telemetry(rollout, rss_mb=rss_mb, temperature_c=temperature_c)
+    push_all_evidence(now=NOW)
+    found = answers()
+    assert found["memory_ratio"].verdict == found["temperature_rise"].verdict == verdict
+    assert found["memory_ratio"].details["reference"] == PAST_AND_CONTROL
+
+
+def test_every_metric_of_the_table_has_somebody_who_measures_it(rollout: Rollout) -> None:
+    Gate.objects.all().delete()
+    for row in METRICS.values():
+        Gate.objects.create(rollout=rollout, metric=row.name, threshold=row.margin)
+    report(rollout, EVEN)
+    say_telemetry(rollout, rss_mb=100, temperature_c=40)
+    for window in Window.objects.all():
+        counts = {**window.counts, "latency_n": window.n, "latency": {"60": window.n}}
+        Window.objects.filter(pk=window.pk).update(counts=counts)
+    canaries = Installation.objects.filter(version=rollout.target_version)
+    canaries.update(rollout=rollout, updated_at=BEGAN)
+    push_all_evidence(now=NOW)
+    tick_rollout(rollout_id=rollout.pk, now=timezone.now())
+    found = answers()
+    assert set(found) == set(METRICS)
+    assert [name for name, row in found.items() if row.value is None] == []
