@@ -7,7 +7,7 @@ unknown option by running on the CPU, so it is refused here, where the settings 
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from edge_agent.exceptions import ConfigurationError
@@ -173,45 +173,103 @@ DML: dict[str, Kind] = {
     "enable_graph_capture": WORD_FLAG,
     "enable_graph_serialization": WORD_FLAG,
 }
-OPTIONS: dict[str, dict[str, Kind]] = {
-    "cpu": {},
-    "cuda": CUDA,
-    "tensorrt": TENSORRT,
-    "openvino": OPENVINO,
-    "nnapi": {"partitioning_stop_ops": Text(r"[\w,]{1,4096}", "operators joined by commas")},
-    "coreml": COREML,
-    "dml": DML,
-    "rockchip": {},
+
+
+@dataclass(frozen=True)
+class ExecutionProvider:
+    """Everything the agent knows of one provider; a new one is a row of PROVIDERS."""
+
+    name: str
+    """What the settings call it."""
+    runtime_name: str
+    """What ONNX Runtime calls it."""
+    options: dict[str, Kind] = field(default_factory=dict)
+    defaults: dict[str, str] = field(default_factory=dict)
+    cache_paths: tuple[str, ...] = ()
+    """Options that take a folder for what the provider compiles."""
+    without_cache: dict[str, str] = field(default_factory=dict)
+    """Options where there is no such folder and none was named."""
+    threads_option: str = ""
+    """Takes the number of intra-op threads, where it runs on the processor."""
+    first_load_factor: float = 1.0
+    """How much longer a first load may take, which compiles."""
+    needs_nvidia_libraries: bool = False
+    has_memory_pattern: bool = True
+
+
+PROVIDERS: dict[str, ExecutionProvider] = {
+    row.name: row
+    for row in (
+        ExecutionProvider("cpu", "CPUExecutionProvider"),
+        ExecutionProvider(
+            "cuda",
+            "CUDAExecutionProvider",
+            options=CUDA,
+            defaults={
+                "device_id": "0",
+                # A board's processor and GPU share their memory: no more than what the model asks
+                # for, and never all of it.
+                "arena_extend_strategy": "kSameAsRequested",
+                "gpu_mem_limit": str(2 * GIB),
+                # EXHAUSTIVE tries every algorithm at each new shape: seconds on a small GPU.
+                "cudnn_conv_algo_search": "HEURISTIC",
+                "do_copy_in_default_stream": "1",
+            },
+            needs_nvidia_libraries=True,
+        ),
+        ExecutionProvider(
+            "tensorrt",
+            "TensorrtExecutionProvider",
+            options=TENSORRT,
+            defaults={
+                "device_id": "0",
+                "trt_engine_cache_enable": "1",
+                "trt_timing_cache_enable": "1",
+                "trt_max_workspace_size": str(GIB),
+                # Half precision changes answers: whoever wants it says so, and the golden vectors
+                # judge it.
+                "trt_fp16_enable": "0",
+            },
+            cache_paths=("trt_engine_cache_path", "trt_timing_cache_path"),
+            # Without a path the runtime would write engines into the working directory.
+            without_cache={"trt_engine_cache_enable": "0", "trt_timing_cache_enable": "0"},
+            # It builds an engine for minutes.
+            first_load_factor=5.0,
+            needs_nvidia_libraries=True,
+        ),
+        ExecutionProvider(
+            "openvino",
+            "OpenVINOExecutionProvider",
+            options=OPENVINO,
+            defaults={"device_type": "CPU"},
+            cache_paths=("cache_dir",),
+            threads_option="num_of_threads",
+        ),
+        ExecutionProvider(
+            "nnapi",
+            "NnapiExecutionProvider",
+            options={"partitioning_stop_ops": Text(r"[\w,]{1,4096}", "operators joined by commas")},
+        ),
+        ExecutionProvider(
+            "coreml",
+            "CoreMLExecutionProvider",
+            options=COREML,
+            defaults={"ModelFormat": "MLProgram", "MLComputeUnits": "ALL"},
+            cache_paths=("ModelCacheDirectory",),
+        ),
+        ExecutionProvider(
+            "dml",
+            "DmlExecutionProvider",
+            options=DML,
+            defaults={"device_id": "0", "performance_preference": "default"},
+            # Its page of the runtime's documentation.
+            has_memory_pattern=False,
+        ),
+        ExecutionProvider("rockchip", "RknpuExecutionProvider"),
+    )
 }
-DEFAULTS: dict[str, dict[str, str]] = {
-    "cuda": {
-        "device_id": "0",
-        # A board's processor and GPU share their memory: no more than what the model asks for, and
-        # never all of it.
-        "arena_extend_strategy": "kSameAsRequested",
-        "gpu_mem_limit": str(2 * GIB),
-        # EXHAUSTIVE tries every algorithm at each new shape: seconds on a small GPU.
-        "cudnn_conv_algo_search": "HEURISTIC",
-        "do_copy_in_default_stream": "1",
-    },
-    "tensorrt": {
-        "device_id": "0",
-        "trt_engine_cache_enable": "1",
-        "trt_timing_cache_enable": "1",
-        "trt_max_workspace_size": str(GIB),
-        # Half precision changes answers: whoever wants it says so, and the golden vectors judge it.
-        "trt_fp16_enable": "0",
-    },
-    "openvino": {"device_type": "CPU"},
-    "coreml": {"ModelFormat": "MLProgram", "MLComputeUnits": "ALL"},
-    "dml": {"device_id": "0", "performance_preference": "default"},
-}
-CACHE_PATHS: dict[str, tuple[str, ...]] = {
-    "tensorrt": ("trt_engine_cache_path", "trt_timing_cache_path"),
-    "openvino": ("cache_dir",),
-    "coreml": ("ModelCacheDirectory",),
-}
-"""Options that take a folder for what the provider compiles."""
+OPTIONS = {name: row.options for name, row in PROVIDERS.items()}
+DEFAULTS = {name: row.defaults for name, row in PROVIDERS.items() if row.defaults}
 
 
 def encode_options(provider: str, options: Mapping[str, Value]) -> dict[str, str]:
@@ -248,13 +306,12 @@ def complete_options(
         threads: intra-op threads, for providers that run on the processor.
         cache: a folder of this release's own for what the provider compiles, or None for none.
     """
-    found = dict(DEFAULTS.get(provider, {}))
-    if provider == "openvino":
-        found["num_of_threads"] = str(threads)
-    for name in CACHE_PATHS.get(provider, ()):
-        if cache is not None:
-            found[name] = str(cache)
-    if provider == "tensorrt" and cache is None and "trt_engine_cache_path" not in options:
-        # Without a path the runtime would write engines into the working directory.
-        found |= {"trt_engine_cache_enable": "0", "trt_timing_cache_enable": "0"}
+    row = PROVIDERS[provider]
+    found = dict(row.defaults)
+    if row.threads_option:
+        found[row.threads_option] = str(threads)
+    if cache is not None:
+        found |= dict.fromkeys(row.cache_paths, str(cache))
+    elif not any(name in options for name in row.cache_paths[:1]):
+        found |= row.without_cache
     return {**found, **options}

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from edge_agent.config import InferenceConfig
+from edge_agent.config.provider_options import PROVIDERS
 from edge_agent.exceptions import InferenceError, ProviderError
 from edge_agent.inference.libraries import preload_cuda
 from edge_agent.inference.providers import (
     CPU,
     DISABLE_FALLBACK,
-    NAMES,
     RECORD_ASSIGNMENT,
     SHORT,
     Fallback,
@@ -28,7 +28,8 @@ from edge_agent.inference.providers import (
 from edge_agent.releases.trust import Manifest
 
 logger = logging.getLogger(__name__)
-NVIDIA = {NAMES["cuda"], NAMES["tensorrt"]}
+NVIDIA = {row.runtime_name for row in PROVIDERS.values() if row.needs_nvidia_libraries}
+WITHOUT_PATTERN = {row.runtime_name for row in PROVIDERS.values() if not row.has_memory_pattern}
 
 
 def open_session(
@@ -161,8 +162,7 @@ def create(
         options.add_session_config_entry(RECORD_ASSIGNMENT, "1")
     if config.strict and CPU not in names:
         options.add_session_config_entry(DISABLE_FALLBACK, "1")
-    if NAMES["dml"] in names:
-        # DirectML supports no memory pattern (its page of the runtime's documentation).
+    if WITHOUT_PATTERN.intersection(names):
         options.enable_mem_pattern = False
     if is_optimised:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL

@@ -11,20 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from edge_agent.config import InferenceConfig
-from edge_agent.config.provider_options import complete_options
+from edge_agent.config.provider_options import PROVIDERS, complete_options
 from edge_agent.exceptions import ProviderError
 from edge_agent.inference.libraries import explain_failure, find_provider_library
 
-NAMES = {
-    "cpu": "CPUExecutionProvider",
-    "cuda": "CUDAExecutionProvider",
-    "tensorrt": "TensorrtExecutionProvider",
-    "openvino": "OpenVINOExecutionProvider",
-    "nnapi": "NnapiExecutionProvider",
-    "coreml": "CoreMLExecutionProvider",
-    "dml": "DmlExecutionProvider",
-    "rockchip": "RknpuExecutionProvider",
-}
+NAMES = {name: row.runtime_name for name, row in PROVIDERS.items()}
 SHORT = {long: short for short, long in NAMES.items()}
 CPU = NAMES["cpu"]
 RECORD_ASSIGNMENT = "session.record_ep_graph_assignment_info"

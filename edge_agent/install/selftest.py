@@ -10,14 +10,12 @@ import sys
 from pathlib import Path
 
 from edge_agent.config import Config, InferenceConfig, InstallConfig, SandboxConfig
+from edge_agent.config.provider_options import PROVIDERS
 from edge_agent.files import FileLayer
 from edge_agent.install.decisions import SelfTestResult
 from edge_agent.releases.bundles import place_files
 from edge_agent.releases.state import Layout
 from edge_agent.releases.trust import Manifest
-
-ENGINE_BUILD_FACTOR = 5
-"""How much longer a first load may take with TensorRT, which builds an engine for minutes."""
 
 
 def examine_release(
@@ -74,8 +72,7 @@ def run_self_test(
         "sandbox": dataclasses.asdict(sandbox or SandboxConfig()),
     }
     timeout_s = install.selftest_timeout_s
-    if "tensorrt" in inference.providers:
-        timeout_s *= ENGINE_BUILD_FACTOR
+    timeout_s *= max(PROVIDERS[name].first_load_factor for name in inference.providers)
     # With the first release: a device that waits for it stays small.
     import subprocess
 
