@@ -6,10 +6,32 @@ import logging
 from collections.abc import Callable
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.urls import reverse
 
 from config.api import STORE_FAILURES, UNAVAILABLE, error_body
+from registry.quotas import QuotaError, caller_address, take_quota
 
 logger = logging.getLogger(__name__)
+
+
+class SignInQuotaMiddleware:
+    """Bounds how often one address tries to sign in: each try costs a password's hash."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self._get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        if request.method == "POST" and request.path == reverse("admin:login"):
+            try:
+                take_quota("login", caller_address(request.META))
+            except QuotaError as error:
+                return HttpResponse(
+                    error.message,
+                    status=429,
+                    content_type="text/plain",
+                    headers={"Retry-After": str(error.retry_after_s)},
+                )
+        return self._get_response(request)
 
 
 class StoreFailureMiddleware:

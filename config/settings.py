@@ -40,6 +40,16 @@ AVIARY_JOB_LOST_SECONDS = env_int("AVIARY_JOB_LOST_SECONDS", 60, minimum=2)
 AVIARY_JOB_SWEEP_SECONDS = env_int("AVIARY_JOB_SWEEP_SECONDS", 30, minimum=1)
 AVIARY_BODY_SECONDS = env_int("AVIARY_BODY_SECONDS", 15, minimum=1)
 AVIARY_DATABASE_SECONDS = env_int("AVIARY_DATABASE_SECONDS", 60, minimum=1)
+#: Calls in a minute, by device or, for what has none yet, by address; 0 is no limit.
+AVIARY_QUOTAS = {
+    "enrol": env_int("AVIARY_QUOTA_ENROL", 300),
+    "login": env_int("AVIARY_QUOTA_LOGIN", 30),
+    "ingest": env_int("AVIARY_QUOTA_INGEST", 600),
+    "telemetry": env_int("AVIARY_QUOTA_TELEMETRY", 120),
+    "events": env_int("AVIARY_QUOTA_EVENTS", 600),
+    "samples": env_int("AVIARY_QUOTA_SAMPLES", 120),
+}
+AVIARY_TRUSTED_PROXIES = env_int("AVIARY_TRUSTED_PROXIES", 0)
 AVIARY_MAX_UPLOAD_BYTES = env_int("AVIARY_MAX_UPLOAD_BYTES", 2 * 1024**3, minimum=1)
 AVIARY_DELTA_MAX_BYTES = env_int("AVIARY_DELTA_MAX_BYTES", 128 * 1024**2, minimum=0)
 AVIARY_INGEST_MAX_BYTES = env_int("AVIARY_INGEST_MAX_BYTES", 1024**2, minimum=1024)
@@ -77,6 +87,8 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "config.middleware.StoreFailureMiddleware",
+    "config.queries.QueryMiddleware",
+    "config.middleware.SignInQuotaMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -152,10 +164,21 @@ CELERY_TASK_SOFT_TIME_LIMIT = 120
 CELERY_TASK_TIME_LIMIT = 180
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_TASK_DEFAULT_QUEUE = "default"
+# What waits in one queue holds up no other; `docs/operations.md` says who works on which.
 CELERY_TASK_ROUTES = {
+    "fleet.tasks.tick_rollouts": {"queue": "ticks"},
+    "fleet.tasks.flush_polls": {"queue": "ticks"},
+    "ingest.tasks.push_evidence": {"queue": "ticks"},
+    "ingest.tasks.evaluate_drift": {"queue": "drift"},
     "ingest.tasks.*": {"queue": "ingest"},
+    "fleet.tasks.build_calibration": {"queue": "samples"},
     "compression.tasks.run_job": {"queue": "compression"},
 }
+# A broker that hangs costs a call seconds, once; what was not sent, a sweep sends.
+CELERY_BROKER_TRANSPORT_OPTIONS = (
+    {"socket_connect_timeout": 2, "socket_timeout": 10} if REDIS_URL else {}
+)
+CELERY_TASK_PUBLISH_RETRY = False
 CELERY_TASK_CREATE_MISSING_QUEUES = True
 CELERY_TIMEZONE = "UTC"
 # A tick that could not run before the next one is due is worth nothing: it expires.
@@ -164,6 +187,7 @@ CELERY_BEAT_SCHEDULE = {
     "tick-rollouts": {"task": "fleet.tasks.tick_rollouts", **_EVERY_TICK},
     "flush-polls": {"task": "fleet.tasks.flush_polls", **_EVERY_TICK},
     "aggregate-inbox": {"task": "ingest.tasks.aggregate_inbox", **_EVERY_TICK},
+    "push-evidence": {"task": "ingest.tasks.push_evidence", **_EVERY_TICK},
     "evaluate-drift": {"task": "ingest.tasks.evaluate_drift", **_EVERY_TICK},
     "sweep-versions": {"task": "registry.tasks.sweep_versions", "schedule": 30},
     "sweep-samples": {"task": "fleet.tasks.sweep_samples", "schedule": 60},
@@ -241,6 +265,7 @@ REST_FRAMEWORK = {
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "DEFAULT_FILTER_BACKENDS": ["django_filters.rest_framework.DjangoFilterBackend"],
     "DEFAULT_PAGINATION_CLASS": "config.pagination.KeysetPagination",
+    "DEFAULT_PARSER_CLASSES": ["registry.api.parsers.CheckedJSONParser"],
     "EXCEPTION_HANDLER": "config.api.exception_handler",
     "PAGE_SIZE": 50,
 }
@@ -288,7 +313,14 @@ LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"plain": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "plain"}},
+    "filters": {"storms": {"()": "config.logs.StormFilter"}},
+    "handlers": {
+        "stderr": {
+            "class": "logging.StreamHandler",
+            "formatter": "plain",
+            "filters": ["storms"],
+        }
+    },
     "root": {"handlers": ["stderr"], "level": env_str("LOG_LEVEL", "INFO")},
 }
 

@@ -87,7 +87,8 @@ class Stack:
         )  # fmt: skip
         self._run(
             "worker", environment, sys.executable, "-m", "celery", "-A", "config", "worker", "-B",
-            "-P", "threads", "-c", "4", "-Q", "default,ingest,compression", "--loglevel", "INFO",
+            "-P", "threads", "-c", "4",
+            "-Q", "ticks,default,ingest,drift,samples,compression", "--loglevel", "INFO",
             "--without-gossip", "--without-mingle", "--schedule", str(self.home / "beat"),
         )  # fmt: skip
         web.wait_until(self._is_healthy)

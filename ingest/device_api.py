@@ -14,6 +14,7 @@ from fleet.authentication import DeviceAuthentication, IsAcceptedDevice
 from fleet.models import Device
 from ingest.exceptions import BatchTooLargeError, MalformedBatchError, UnsupportedEncodingError
 from ingest.services.intake import receive_batch
+from registry.quotas import take_quota
 
 
 def read_body(request: HttpRequest, max_bytes: int) -> bytes:
@@ -51,11 +52,11 @@ class IngestView(APIView):
             raise UnsupportedEncodingError(
                 f"Content-Type {content_type!r}; expected application/json."
             )
+        assert isinstance(request.user, Device)  # `IsAcceptedDevice` lets nobody else in.
+        take_quota("ingest", request.user.pk)
         body = read_body(request._request, settings.AVIARY_INGEST_MAX_BYTES)
-        device = request.user
-        assert isinstance(device, Device)  # `IsAcceptedDevice` lets nobody else in.
         answer = receive_batch(
-            device=device,
+            device=request.user,
             body=body,
             encoding=request.META.get("HTTP_CONTENT_ENCODING", ""),
             received_at=timezone.now(),

@@ -1,11 +1,9 @@
 """Compression in the admin: the list, a page per job with live progress, start and cancel."""
 
-from functools import partial
 from typing import Any
 from uuid import UUID
 
 from django.contrib import admin, messages
-from django.db import transaction
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
@@ -30,6 +28,7 @@ from compression.states import MEASURED_STATES, JobState
 from compression.worker.progress import describe_progress
 from registry.admin.base import ListAdmin, csv_response
 from registry.admin.columns import ago, state_column, time_column
+from registry.enqueue import enqueue_after_commit
 from registry.models import Version
 
 _COLOURS: dict[str, str] = {
@@ -188,7 +187,7 @@ class JobAdmin(ListAdmin):
         except CompressionError as error:
             messages.error(request, error.message)
             return redirect(original.get_absolute_url())
-        transaction.on_commit(partial(tasks.send_job, job.pk), robust=True)
+        enqueue_after_commit(tasks.send_job, job.pk)
         return redirect(job.get_absolute_url())
 
     def candidates_csv(self, request: HttpRequest, pk: UUID) -> HttpResponseBase:

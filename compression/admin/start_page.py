@@ -1,10 +1,8 @@
 """The page that starts a job: the version first, then what its model's data sets allow."""
 
-from functools import partial
 from typing import Any
 
 from django.contrib import messages
-from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from unfold.admin import ModelAdmin
@@ -14,6 +12,7 @@ from compression.admin.base import render_page
 from compression.admin.forms import JobForm, VersionForm
 from compression.exceptions import CompressionError
 from compression.services import jobs
+from registry.enqueue import enqueue_after_commit
 from registry.models import Version
 
 
@@ -44,5 +43,5 @@ def start_page(model_admin: ModelAdmin, request: HttpRequest) -> HttpResponse:
 def _start(request: HttpRequest, version: Version, order: dict[str, Any]) -> jobs.Submission:
     submission = jobs.submit_job(version=version, actor=request.user.get_username(), **order)
     if not submission.is_known:
-        transaction.on_commit(partial(tasks.send_job, submission.job.pk), robust=True)
+        enqueue_after_commit(tasks.send_job, submission.job.pk)
     return submission

@@ -1,9 +1,7 @@
 """Jobs: the list, one of them, start, cancel and run again."""
 
-from functools import partial
 from uuid import UUID
 
-from django.db import transaction
 from django.db.models import QuerySet
 from drf_spectacular.utils import extend_schema
 from rest_framework import generics, status
@@ -22,6 +20,7 @@ from compression.api.serializers import (
 )
 from compression.models import Job
 from compression.services import jobs
+from registry.enqueue import enqueue_after_commit
 
 
 class NewestFirst(CursorPagination):
@@ -58,7 +57,7 @@ class JobList(generics.ListAPIView[Job]):
         submission = jobs.submit_job(actor=request.user.get_username(), **form.validated_data)
         job = submission.job
         if not submission.is_known:
-            transaction.on_commit(partial(tasks.send_job, job.pk), robust=True)
+            enqueue_after_commit(tasks.send_job, job.pk)
         body = {**JobSerializer(job).data, "is_answered_from_cache": submission.is_answered}
         code = status.HTTP_200_OK if submission.is_known else status.HTTP_201_CREATED
         return Response(body, status=code)
@@ -104,5 +103,5 @@ class JobRerun(generics.GenericAPIView[Job]):
     def post(self, request: Request, pk: UUID) -> Response:
         """The new job; its `report.rerun` says whether the bytes are the same again."""
         job = jobs.rerun_job(original=self.get_object(), actor=request.user.get_username())
-        transaction.on_commit(partial(tasks.send_job, job.pk), robust=True)
+        enqueue_after_commit(tasks.send_job, job.pk)
         return Response(JobSerializer(job).data, status=status.HTTP_201_CREATED)

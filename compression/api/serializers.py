@@ -11,6 +11,7 @@ from compression.models import Job
 from compression.recipe.presets import PRESETS
 from compression.states import JobState
 from compression.worker.progress import Progress, describe_progress
+from registry.api.fields import CheckedJSONField
 from registry.api.strict import KnownFieldsOnly
 from registry.models import DataSet, Variant, Version
 
@@ -96,7 +97,7 @@ class JobOrderSerializer(KnownFieldsOnly, serializers.Serializer[Any]):
 
     version = serializers.PrimaryKeyRelatedField(queryset=Version.objects.select_related("model"))
     preset = serializers.ChoiceField(choices=list(PRESETS), required=False)
-    recipe = serializers.JSONField(required=False)
+    recipe = CheckedJSONField(required=False)
     calibration_dataset = serializers.PrimaryKeyRelatedField(
         queryset=DataSet.objects.select_related("model"), required=False, allow_null=True
     )

@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from django.conf import settings
-from django.db import transaction
+from django.db import InterfaceError, OperationalError, transaction
 from django.db.models import F
 from django.utils import timezone
 
@@ -24,7 +24,7 @@ from compression.worker.progress import StepClock
 from compression.worker.scratch import make_scratch, remove_scratch
 from compression.worker.step_cache import load_steps, save_step
 from compression.worker.supervisor import Outcome, supervise
-from registry.exceptions import AviaryError
+from registry.exceptions import AviaryError, UnavailableError
 from registry.models import FileRole
 from registry.services.audit import record_event
 from registry.services.blobs import copy_blob
@@ -73,6 +73,18 @@ def run_job(*, job_id: UUID, slot: int = 0) -> Job:
         run = _Run(job, claim, scratch, slot)
         outcome = run.execute()
         return _finish(job, claim, scratch, outcome)
+    except (UnavailableError, OperationalError, InterfaceError) as error:
+        # The store's trouble and not the job's: it waits for its turn again, as an attempt less.
+        logger.warning("job %s is queued again: %s", job.pk, error)
+        Job.objects.filter(pk=job.pk, claim=claim).update(
+            state=JobState.QUEUED,
+            claim=None,
+            sent_at=None,
+            progress={},
+            attempts=F("attempts") - 1,
+        )
+        job.refresh_from_db()
+        return job
     except AviaryError as error:
         logger.warning("job %s failed: %s", job.pk, error)
         return _close(job, claim, JobState.FAILED, error=f"{error.code}: {error}")

@@ -8,12 +8,15 @@ from typing import Any
 
 from botocore.config import Config
 from botocore.exceptions import (
+    ClientError,
     ConnectionClosedError,
     ConnectTimeoutError,
     EndpointConnectionError,
+    IncompleteReadError,
     ReadTimeoutError,
+    ResponseStreamingError,
 )
-from storages.backends.s3 import S3Storage
+from storages.backends.s3 import S3File, S3Storage
 
 from registry.breaker import Breaker
 from registry.exceptions import UnavailableError
@@ -22,11 +25,28 @@ CONNECT_SECONDS = 2
 #: Between two pieces of an answer, however large it is.
 ANSWER_SECONDS = 10
 
-_SILENT = (ConnectTimeoutError, ReadTimeoutError, EndpointConnectionError, ConnectionClosedError)
+_SILENT = (
+    ConnectTimeoutError,
+    ReadTimeoutError,
+    EndpointConnectionError,
+    ConnectionClosedError,
+    ResponseStreamingError,
+    IncompleteReadError,
+)
 
 breaker = Breaker(
     "The object store", trips_on=(UnavailableError,), refuses_with=UnavailableError, open_seconds=5
 )
+
+
+class _GuardedFile(S3File):
+    """Its bytes come with the first read."""
+
+    def _get_file(self) -> Any:
+        with _guarded():
+            return super()._get_file()
+
+    file = property(_get_file, S3File._set_file)
 
 
 class GuardedS3Storage(S3Storage):
@@ -43,7 +63,9 @@ class GuardedS3Storage(S3Storage):
 
     def _open(self, name: str, mode: str = "rb") -> Any:
         with _guarded():
-            return super()._open(name, mode)
+            opened = super()._open(name, mode)
+        opened.__class__ = _GuardedFile
+        return opened
 
     def _save(self, name: str, content: Any) -> Any:
         with _guarded():
@@ -71,3 +93,7 @@ def _guarded() -> Iterator[None]:
             yield
         except _SILENT as error:
             raise UnavailableError(f"The object store does not answer: {error}") from error
+        except ClientError as error:
+            if error.response["ResponseMetadata"].get("HTTPStatusCode", 0) < 500:
+                raise
+            raise UnavailableError(f"The object store failed: {error}") from error

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 from django import forms
 from django.contrib import admin
-from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.html import format_html
@@ -27,6 +25,7 @@ from fleet.models.samples import MIN_CALIBRATION_ROWS
 from fleet.services.samples import KEPT, request_calibration
 from registry.admin.base import ReadOnlyAdmin, form_page
 from registry.admin.columns import size_column, time_column
+from registry.enqueue import enqueue_after_commit
 from registry.models import DataSet, DataSetKind, Model
 from registry.stratification import MAX_ROWS
 
@@ -144,7 +143,7 @@ class CalibrationBuildAdmin(ReadOnlyAdmin):
 
     def _order(self, request: HttpRequest, given: dict[str, Any]) -> CalibrationBuild:
         build = request_calibration(actor=actor_of(request), **given)
-        transaction.on_commit(partial(tasks.build_calibration.delay, build.pk), robust=True)
+        enqueue_after_commit(tasks.build_calibration.delay, build.pk)
         return build
 
 

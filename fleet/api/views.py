@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from functools import partial
 from typing import Any
 
-from django.db import transaction
 from drf_spectacular.utils import extend_schema
 from rest_framework import mixins, serializers, status, viewsets
 from rest_framework.decorators import action
@@ -31,6 +29,7 @@ from fleet.selectors import prefetch_firing, stage_powers
 from fleet.services import deployments, devices, enrolment, rollouts, samples
 from fleet.services.evidence import push_own_evidence
 from registry.api.strict import KnownFieldsOnly
+from registry.enqueue import enqueue_after_commit
 
 
 class ModelPermissions(DjangoModelPermissions):
@@ -215,7 +214,7 @@ class CalibrationBuildViewSet(
         build = samples.request_calibration(
             actor=request.user.get_username(), **body.validated_data
         )
-        transaction.on_commit(partial(tasks.build_calibration.delay, build.pk), robust=True)
+        enqueue_after_commit(tasks.build_calibration.delay, build.pk)
         return Response(self.get_serializer(build).data, status=status.HTTP_201_CREATED)
 
 

@@ -35,6 +35,8 @@ from fleet.services import enrolment, telemetry
 from fleet.services.installations import MAX_EVENTS, check_still_wanted, record_events
 from fleet.services.poll_notes import flush_polls
 from registry.keys import trust_keys
+from registry.manifest import is_sha256
+from registry.quotas import caller_address, take_quota
 from registry.services import trust
 
 logger = logging.getLogger(__name__)
@@ -60,6 +62,7 @@ class EnrolView(APIView):
 
     @extend_schema(request=EnrolSerializer, responses={201: dict, 202: dict})
     def post(self, request: Request) -> Response:
+        take_quota("enrol", caller_address(request.META))
         body = EnrolSerializer(data=request.data)
         body.is_valid(raise_exception=True)
         device, token = enrolment.enrol_device(**body.validated_data)
@@ -107,6 +110,7 @@ class LatestView(DeviceView):
         device, now = self.device(), timezone.now()
         wanted = request.query_params.get("model")
         running = request.headers.get("X-Running-Digest", "")[:64]
+        running = running if is_sha256(running) else ""
         agent_version = request.headers.get("X-Agent-Version", "")[:64]
         is_rememberable = has_shared_cache() and wanted is not None
         # Read before the decision: a change that comes in between makes the memory worthless.
@@ -206,6 +210,7 @@ class EventsView(DeviceView):
 
     @extend_schema(request=dict, responses={200: dict})
     def post(self, request: Request, assignment_id: str) -> Response:
+        take_quota("events", self.device().pk)
         body = self.check_body(request)
         events = body if isinstance(body, list) else [body]
         if len(events) > MAX_EVENTS:
@@ -224,6 +229,7 @@ class TelemetryView(DeviceView):
 
     @extend_schema(request=dict, responses={200: dict})
     def post(self, request: Request) -> Response:
+        take_quota("telemetry", self.device().pk)
         body = self.check_body(request)
         if not isinstance(body, dict):
             raise InvalidFleetInputError("Telemetry is an object")

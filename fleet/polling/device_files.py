@@ -19,6 +19,7 @@ from fleet.models import AgentWheel, Device
 from fleet.polling.device_api import DeviceView
 from fleet.selectors import desired_assignments
 from fleet.services.samples import MAX_BATCH_BYTES, receive_samples, require_sampling
+from registry.quotas import take_quota
 from registry.services.blobs import open_blob
 
 
@@ -41,6 +42,7 @@ class SamplesView(DeviceView):
         device = self.device()
         # Before the body is read: what may not be sent costs the server nothing.
         require_sampling(device)
+        take_quota("samples", device.pk)
         stream: Any = request.data
         batch, is_new = receive_samples(
             device=device,

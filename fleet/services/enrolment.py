@@ -17,6 +17,7 @@ from fleet.exceptions import (
     JoinTokenError,
 )
 from fleet.models import Device, DeviceCredential, JoinToken
+from fleet.rules.facts import check_capabilities
 from fleet.services.devices import DEVICE_ID, check_labels, touch_device
 from registry.services.audit import record_event
 
@@ -108,7 +109,7 @@ def enrol_device(
         )
     reported = {
         "attributes": check_labels(attributes or {}),
-        "capabilities": dict(capabilities or {}),
+        "capabilities": check_capabilities(capabilities or {}),
         "agent_version": str((capabilities or {}).get("agent_version", ""))[:64],
         "last_seen_at": now,
     }

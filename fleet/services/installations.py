@@ -28,6 +28,8 @@ logger = logging.getLogger(__name__)
 
 QUARANTINE_AFTER = 3
 MAX_EVENTS = 200
+KEPT_EVENTS = 1000
+"""Of one installation; later ones are acted on and not kept."""
 State = Installation.State
 
 
@@ -44,9 +46,7 @@ def record_events(
     device = lock_device(device.device_id)
     installation = _find_or_offer(device, assignment_id)
     known = set(
-        InstallationEvent.objects.filter(
-            installation=installation, seq__in=[report["seq"] for report in reports]
-        ).values_list("seq", flat=True)
+        InstallationEvent.objects.filter(installation=installation).values_list("seq", flat=True)
     )
     accepted = 0
     for report in sorted(reports, key=lambda item: item["seq"]):
@@ -54,7 +54,8 @@ def record_events(
             continue
         known.add(report["seq"])
         accepted += 1
-        InstallationEvent.objects.create(installation=installation, **report)
+        if len(known) <= KEPT_EVENTS:
+            InstallationEvent.objects.create(installation=installation, **report)
         _apply(device, installation, report)
     if accepted:
         installation.updated_at = timezone.now()
@@ -141,7 +142,8 @@ def _find_or_offer(device: Device, assignment_id: str) -> Installation:
         return found
     # The offer may still be in the poll buffer; it is computed again rather than believed.
     parts = assignment_id.rsplit(".", 2)
-    if len(parts) != 3 or not parts[1].isdigit():
+    number = parts[1] if len(parts) == 3 else ""
+    if not (number.isascii() and number.isdigit() and len(number) <= 18):
         raise AssignmentUnknownError("No such assignment")
     model, counter, prefix = parts[0], int(parts[1]), parts[2]
     desired = desired_assignment(device, model)
@@ -201,7 +203,7 @@ def _checked(event: Mapping[str, Any]) -> dict[str, Any]:
     seq, state = event.get("seq"), event.get("state")
     if not isinstance(seq, int) or isinstance(seq, bool) or not 0 <= seq < 2**62:
         raise InvalidFleetInputError("seq is a whole number from 0")
-    if state not in REPORTABLE:
+    if not isinstance(state, str) or state not in REPORTABLE:
         raise InvalidFleetInputError(
             f"state is one of {', '.join(sorted(REPORTABLE))}; got {state!r}"[:300]
         )

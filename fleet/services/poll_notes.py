@@ -11,6 +11,7 @@ from django.db import transaction
 from fleet.models import Device, Installation
 from fleet.polling.poll_notes import take_polls
 from fleet.rules.assignment import Assignment
+from fleet.rules.facts import MAX_NAME, merge_running
 from fleet.services.installations import record_offer
 from registry.services.deltas import queue_deltas
 
@@ -45,7 +46,7 @@ def _flush_chunk(notes: dict[int, list[dict[str, Any]]]) -> None:
             model, digest = note["model"], note["running"]
             if model and digest and running.get(model) != digest:
                 _mark_regressed(device, model, digest, at)
-                running[model] = digest
+                running = merge_running(running, {model[:MAX_NAME]: digest})
             if note["offer"] is not None:
                 offer = Assignment(**note["offer"])
                 record_offer(device=device, assignment=offer, at=at)

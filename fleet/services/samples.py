@@ -18,7 +18,7 @@ from fleet.models.samples import MIN_CALIBRATION_ROWS
 from fleet.rules.assignment import matches
 from fleet.services.deployments import check_selector
 from fleet.services.devices import lock_device
-from registry.exceptions import AviaryError, ConflictError
+from registry.exceptions import AviaryError, ConflictError, UnavailableError
 from registry.models import DataSet, DataSetKind, Model
 from registry.services.audit import record_event
 from registry.services.blobs import discard_blob, store_blob
@@ -221,6 +221,9 @@ def build_calibration(*, build_id: int) -> CalibrationBuild:
     ours = CalibrationBuild.objects.filter(pk=build_id, state="running", started_at=now)
     try:
         dataset = _compose(build)
+    except UnavailableError as error:
+        logger.warning("calibration set %s is queued again: %s", build, error)
+        ours.update(state="queued", started_at=None)
     except (AviaryError, OSError) as error:
         logger.warning("calibration set %s failed: %s", build, error)
         ours.update(state="failed", error=str(error)[:2000], finished_at=timezone.now())

@@ -12,18 +12,21 @@ from fleet.exceptions import (
     InvalidFleetInputError,
 )
 from fleet.models import Device, Telemetry
+from fleet.rules.facts import check_running, merge_running
 from fleet.services.devices import lock_device, touch_device
 from fleet.services.incidents import follow_incidents
 
 KEPT_TELEMETRY = 200
 """Reports kept of one device: over three hours at the agent's usual pace."""
 TELEMETRY_EVENTS = 200
+TELEMETRY_PART_KEYS = 256
 TELEMETRY_PART_BYTES = 64 * 1024
 
 
 @transaction.atomic
 def record_telemetry(*, device: Device, report: Mapping[str, Any]) -> Telemetry:
     """The stored report; what it says of the device itself becomes the device's state."""
+    running = check_running(report.get("running"))
     row = Telemetry.objects.create(
         device=device,
         resources=_bounded(report, "resources"),
@@ -34,14 +37,9 @@ def record_telemetry(*, device: Device, report: Mapping[str, Any]) -> Telemetry:
         sampling=_bounded(report, "sampling"),
         events=_events(report.get("events")),
     )
-    running = {
-        str(model): str(digest)
-        for model, digest in _mapping(report.get("running")).items()
-        if isinstance(digest, str)
-    }
     locked = lock_device(device.device_id)
     locked.agent_version = str(report.get("agent_version") or locked.agent_version)[:64]
-    locked.running = {**locked.running, **running}
+    locked.running = merge_running(locked.running, running)
     locked.last_seen_at = row.received_at
     locked.save(update_fields=["agent_version", "running", "last_seen_at"])
     isa = _instruction_sets(report)
@@ -64,6 +62,10 @@ def _bounded(report: Mapping[str, Any], name: str) -> dict[str, Any]:
         InvalidFleetInputError: larger than anything an agent has to say.
     """
     value = _mapping(report.get(name))
+    if len(value) > TELEMETRY_PART_KEYS:
+        raise InvalidFleetInputError(
+            f"Telemetry: {name} has {len(value)} keys; at most {TELEMETRY_PART_KEYS} are taken"
+        )
     size = len(json.dumps(value))
     if size > TELEMETRY_PART_BYTES:
         raise InvalidFleetInputError(

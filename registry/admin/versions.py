@@ -6,7 +6,6 @@ from typing import Any
 from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
-from django.db import transaction
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
@@ -25,6 +24,7 @@ from registry.admin.base import STATE_COLOURS, ListAdmin, form_page
 from registry.admin.columns import state_column, time_column
 from registry.admin.version_page import VERBS, build_page, describe_consequences, facts_of
 from registry.comparison import compare_versions
+from registry.enqueue import enqueue_after_commit
 from registry.models import DataSet, Model, Version, VersionState
 from registry.services.versions import edit_version, transition_version, upload_version
 
@@ -133,7 +133,7 @@ class VersionAdmin(ListAdmin):
             metadata={"notes": given["notes"]},
             actor=request.user.get_username(),
         )
-        transaction.on_commit(partial(tasks.validate_version.delay, version.pk), robust=True)
+        enqueue_after_commit(tasks.validate_version.delay, version.pk)
         return version
 
     def transition_view(self, request: HttpRequest, pk: int, to: str) -> HttpResponse:

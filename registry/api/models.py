@@ -5,13 +5,12 @@ from typing import Any
 from django.db.models import QuerySet
 from drf_spectacular.utils import extend_schema
 from rest_framework import generics, status
-from rest_framework.parsers import FormParser
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from registry import selectors
 from registry.api.nested import NestedListAPIView
-from registry.api.parsers import WholeMultiPartParser
+from registry.api.parsers import CheckedFormParser, WholeMultiPartParser
 from registry.api.permissions import RegistryPermissions
 from registry.api.serializers import (
     AliasMoveSerializer,
@@ -61,7 +60,7 @@ class DataSetList(NestedListAPIView):
     queryset = DataSet.objects.none()
     serializer_class = DataSetSerializer
     permission_classes = [RegistryPermissions]
-    parser_classes = [WholeMultiPartParser, FormParser]
+    parser_classes = [WholeMultiPartParser, CheckedFormParser]
     filterset_fields = ["kind"]
 
     def get_queryset(self) -> QuerySet[DataSet]:

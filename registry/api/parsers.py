@@ -1,4 +1,4 @@
-"""Multipart bodies that must arrive whole."""
+"""Bodies: JSON that can be stored, and forms with files that arrived whole."""
 
 from __future__ import annotations
 
@@ -6,8 +6,16 @@ from collections.abc import Mapping
 from typing import IO, Any
 
 from django.conf import settings
-from rest_framework.parsers import DataAndFiles, MultiPartParser
+from rest_framework.exceptions import ValidationError
+from rest_framework.parsers import (
+    BaseParser,
+    DataAndFiles,
+    FormParser,
+    MultiPartParser,
+)
+from rest_framework.renderers import JSONRenderer
 
+from registry.decoded import UnstorableValueError, check_decoded, decode_json
 from registry.exceptions import UploadIncompleteError, UploadTooLargeError
 
 _FORM_OVERHEAD_BYTES = 1024 * 1024
@@ -24,6 +32,47 @@ class _CountingStream:
         data: bytes = self.stream.read(*args)
         self.read_bytes += len(data)
         return data
+
+
+def refuse(error: UnstorableValueError) -> ValidationError:
+    """The 400 that names the path of what cannot be kept."""
+    return ValidationError({error.path: [error.problem]}, code="unstorable")
+
+
+class CheckedJSONParser(BaseParser):
+    """JSON in UTF-8, whatever charset the header names, checked by `registry.decoded`."""
+
+    media_type = "application/json"
+    renderer_class = JSONRenderer
+
+    def parse(
+        self,
+        stream: IO[Any],
+        media_type: str | None = None,
+        parser_context: Mapping[str, Any] | None = None,
+    ) -> Any:
+        try:
+            return decode_json(stream.read())
+        except UnstorableValueError as error:
+            raise refuse(error) from error
+
+
+def check_fields(fields: Any) -> None:
+    """Refuses fields of a form that cannot be kept."""
+    for name, values in fields.lists():
+        try:
+            check_decoded({name: values})
+        except UnstorableValueError as error:
+            raise refuse(error) from error
+
+
+class CheckedFormParser(FormParser):
+    """A form without files, checked."""
+
+    def parse(self, stream: Any, media_type: Any = None, parser_context: Any = None) -> Any:
+        fields: Any = super().parse(stream, media_type, parser_context)
+        check_fields(fields)
+        return fields
 
 
 class WholeMultiPartParser(MultiPartParser):
@@ -54,4 +103,5 @@ class WholeMultiPartParser(MultiPartParser):
                 f"{announced} bytes were announced and {counting.read_bytes} arrived",
                 {"announced": announced, "arrived": counting.read_bytes},
             )
+        check_fields(parsed.data)
         return parsed

@@ -4,6 +4,7 @@ from typing import Any
 
 from rest_framework import serializers
 
+from registry.api.fields import CheckedJSONField
 from registry.api.strict import KnownFieldsOnly
 from registry.models import Alias, AuditEvent, Baseline, DataSet, Model, Variant, Version
 from registry.models.artifacts import VariantFile
@@ -103,10 +104,10 @@ class VersionUploadSerializer(KnownFieldsOnly, serializers.Serializer[Any]):
     files = serializers.ListField(
         child=serializers.FileField(allow_empty_file=True), required=False
     )
-    metadata = serializers.JSONField(required=False)
+    metadata = CheckedJSONField(required=False)
     dataset = serializers.IntegerField(required=False, help_text="Id of an evaluation set.")
     sha256 = serializers.CharField(required=False, help_text="What `file` must hash to.")
-    digests = serializers.JSONField(required=False, help_text="Path to SHA-256, for `files`.")
+    digests = CheckedJSONField(required=False, help_text="Path to SHA-256, for `files`.")
 
     def validate_metadata(self, value: Any) -> dict[str, Any]:
         return _object(value, "metadata")

@@ -1,19 +1,16 @@
 """Versions, their variants and baselines, and the audit log."""
 
-from functools import partial
 from typing import Any
 
-from django.db import transaction
 from django.db.models import QuerySet
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import generics, status
-from rest_framework.parsers import FormParser, JSONParser
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from registry import selectors, tasks
 from registry.api.nested import NestedListAPIView
-from registry.api.parsers import WholeMultiPartParser
+from registry.api.parsers import CheckedFormParser, CheckedJSONParser, WholeMultiPartParser
 from registry.api.permissions import ChangePermissions, RegistryPermissions
 from registry.api.serializers import (
     AuditEventSerializer,
@@ -24,6 +21,7 @@ from registry.api.serializers import (
     VersionSerializer,
     VersionUploadSerializer,
 )
+from registry.enqueue import enqueue_after_commit
 from registry.exceptions import InvalidFieldError, NotFoundError
 from registry.models import AuditEvent, Baseline, DataSet, Variant, Version
 from registry.services import versions
@@ -44,7 +42,7 @@ class VersionList(NestedListAPIView):
     queryset = Version.objects.none()
     serializer_class = VersionSerializer
     permission_classes = [RegistryPermissions]
-    parser_classes = [WholeMultiPartParser, FormParser]
+    parser_classes = [WholeMultiPartParser, CheckedFormParser]
     filterset_fields = ["state"]
 
     def get_queryset(self) -> QuerySet[Version]:
@@ -81,7 +79,7 @@ class VersionList(NestedListAPIView):
         if request.query_params.get("wait") in ("1", "true"):
             versions.validate_version(version_id=version.pk)
         else:
-            transaction.on_commit(partial(tasks.validate_version.delay, version.pk), robust=True)
+            enqueue_after_commit(tasks.validate_version.delay, version.pk)
         return Response(_answer(version.pk), status=status.HTTP_201_CREATED)
 
     def _find_dataset(self, dataset_id: int | None) -> DataSet | None:
@@ -99,7 +97,7 @@ class VersionDetail(generics.GenericAPIView[Version]):
     queryset = Version.objects.none()
     serializer_class = VersionSerializer
     permission_classes = [RegistryPermissions]
-    parser_classes = [JSONParser]
+    parser_classes = [CheckedJSONParser]
 
     def get(self, request: Request, slug: str, version: str) -> Response:
         return Response(_answer(selectors.get_version(slug, version).pk))

@@ -9,7 +9,7 @@ from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
 
-from registry.exceptions import AviaryError, InvalidFieldError, StateError
+from registry.exceptions import AviaryError, InvalidFieldError, StateError, UnavailableError
 from registry.models import Variant, Version, VersionState
 from registry.services.audit import record_event
 from registry.services.blobs import discard_blob
@@ -89,6 +89,13 @@ def validate_version(*, version_id: int) -> Version:
                 details={"manifest_sha256": variant.manifest_sha256},
             )
             return version
+    except UnavailableError as error:
+        # Nothing is wrong with the version: the sweep has it validated again.
+        logger.warning("%s was not validated now: %s", version, error)
+        Version.objects.filter(pk=version_id, state=VersionState.VALIDATING).update(
+            validation_started_at=None
+        )
+        return version
     except AviaryError as error:
         return _reject(version, error.message)
 

@@ -121,7 +121,10 @@ def test_a_person_accepts_labels_and_suspends_a_device(api: APIClient) -> None:
         "site": "x"
     }
     assert api.patch(path, {"labels": {"site": 3}}, format="json").status_code == 400
-    assert api.post(f"{path}suspend/", {"reason": "odd"}).json()["status"] == "suspended"
+    assert (
+        api.post(f"{path}suspend/", {"reason": "odd"}, format="json").json()["status"]
+        == "suspended"
+    )
     assert api.post(f"{path}reject/").status_code == 409
     assert Device.objects.get().generation == 3
 

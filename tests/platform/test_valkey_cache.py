@@ -2,15 +2,20 @@
 
 import os
 import pickle
+import re
+from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 import redis
 from django.conf import settings
 from django.core.cache import cache
 from django.test import Client
+from kombu import Connection
 
+from config.stores.valkey_cache import ValkeyCache
 from fleet.authentication import digest_of
 from fleet.polling.poll_notes import answer_key
+from tests.platform.test_compose import ROOT
 
 pytestmark = pytest.mark.skipif(not os.environ.get("REDIS_URL"), reason="needs Redis or Valkey")
 
@@ -42,3 +47,34 @@ def test_values_come_back_as_they_were():
     cache.add("number", 41)
     assert cache.incr("number") == 42 and cache.get("number") == 42
     assert cache.get_many(["value", "number"]) == {"value": value, "number": 42}
+
+
+def test_the_user_of_the_container_file_may_do_its_work_and_no_operator_s():
+    """The rule is read from where operators copy it from."""
+    text = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    rule = re.search(r"user aviary (on >%s [^\\]+)", text)
+    assert rule
+    words = rule[1].replace("%s", "pass-1").split()
+    name = "aviary-test"
+    location = settings.CACHES["default"]["LOCATION"]
+    server = redis.from_url(location)
+    server.execute_command("ACL", "SETUSER", name, "reset", *words)
+    try:
+        parts = urlsplit(location)
+        address = urlunsplit(
+            parts._replace(netloc=f"{name}:pass-1@{parts.hostname}:{parts.port}", path="/54")
+        )
+        theirs = ValkeyCache(address, {})
+        theirs.set("a", {"b": 1})
+        theirs.add("n", 1)
+        assert (theirs.incr("n"), theirs.get_many(["a"])) == (2, {"a": {"b": 1}})
+        with Connection(address) as broker, broker.SimpleQueue("acl-test") as queue:
+            queue.put({"x": 1})
+            assert queue.get(timeout=10).payload == {"x": 1}
+            queue.clear()
+        plain = redis.from_url(address)
+        for command in (["CONFIG", "GET", "*"], ["SHUTDOWN"], ["ACL", "LIST"], ["FLUSHALL"]):
+            with pytest.raises(redis.exceptions.NoPermissionError):
+                plain.execute_command(*command)
+    finally:
+        server.execute_command("ACL", "DELUSER", name)

@@ -193,7 +193,19 @@ def test_notes_change_and_files_do_not(api: APIClient) -> None:
     assert (body["notes"], body["signature"]) == ("n", version.signature)
 
 
-@pytest.mark.parametrize("name", ["kinds", "\udcff", "x" * 5000])
+@pytest.mark.parametrize("name", ["\udcff", "a\0", "x" * 5000])
+def test_a_name_that_no_store_keeps_is_refused_with_its_path(api: APIClient, name: str) -> None:
+    version = make_version()
+    url = f"/api/v1/models/{version.model.slug}/aliases/champion/"
+    body = json.dumps({"version": version.version, name: 1})
+    refused = api.put(url, body, content_type="application/json")
+    assert refused.status_code == 400
+    ((path, (message,)),) = refused.json()["details"].items()
+    assert path.startswith("$.") and message["code"] == "unstorable"
+    assert not version.model.aliases.exists()
+
+
+@pytest.mark.parametrize("name", ["kinds", "é" * 200])
 def test_a_misspelt_field_is_named_beside_those_there_are(api: APIClient, name: str) -> None:
     version = make_version()
     url = f"/api/v1/models/{version.model.slug}/aliases/champion/"
