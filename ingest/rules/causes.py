@@ -56,7 +56,9 @@ def name_cause(
     def devices(names: Sequence[str]) -> set[int]:
         return {device for name in names for device in members.get(name, ())}
 
-    for names in sorted(candidates, key=lambda names: (len(devices(names)), len(names))):
+    for names in sorted(
+        candidates, key=lambda names: (len(devices(names)), len(names), names[0] != "all")
+    ):
         inside = devices(names)
         if len(names) > 1 and 2 * len(inside) > everyone:
             continue
@@ -127,7 +129,8 @@ def describe_breach(
     if kind == "nonfinite_rate":
         return f"{who} computes numbers that are none in {100 * shown:.1f} % of its inferences"
     if kind == "changed_devices":
-        return f"{who} has {details.get('changed', 0)} devices that differ from their own past"
+        changed = details.get("changed", 0)
+        return f"{who} has {changed} devices that differ from their own past"
     if kind == "feature_psi":
         feature = metric.partition(":")[2]
         sigma = details.get("wasserstein_sigma")

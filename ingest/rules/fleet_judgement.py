@@ -29,6 +29,7 @@ from ingest.rules.windows import WindowCounts, sum_counts
 
 __all__ = ["Judgement", "Policy", "judge_psi", "judge_slice", "settle_levels"]
 MIN_RATE_SAMPLES = 50
+FEWEST_CHANGED = 2
 
 
 def judge_slice(
@@ -261,8 +262,12 @@ def judge_changed_devices(changes: Sequence[DeviceChange], policy: Policy) -> Ju
     is_enough = tested >= policy.min_devices
     if not is_enough:
         base.details["reason"] = missing_evidence(tested, tested, 0, policy)
-    laws = (
+    laws: tuple[Law, Law] = (
         ShareLaw(tested, policy.warning_changed_devices),
         ShareLaw(tested, policy.critical_changed_devices),
     )
+    if changed < FEWEST_CHANGED and policy.min_devices > 1:
+        # What one device meets is told by its own alarms; the fleet has not changed.
+        shown = FEWEST_CHANGED / tested
+        laws = (OtherLaw(laws[0], 0.0, shown), OtherLaw(laws[1], 0.0, shown))
     return replace(base, status="tested", value=changed / tested, laws=laws, is_enough=is_enough)

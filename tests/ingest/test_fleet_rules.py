@@ -244,3 +244,11 @@ def test_devices_without_a_past_are_only_tested_for_failures():
     assert [c.is_changed for c in changes] == [i < 3 for i in range(30)]
     assert changes_of([]) == []
     assert judge_changed_devices([DeviceChange()], Policy()).details["reason"]
+
+
+def test_one_changed_device_is_no_change_of_the_fleet():
+    one = DeviceChange(1e-9, True, ("prediction_psi",))
+    few = settle_levels([judge_changed_devices([one], Policy(min_devices=3))])[0]
+    assert few.status == "insufficient" and few.value == 1.0
+    two = settle_levels([judge_changed_devices([one, one, DeviceChange(0.5)], POLICY)])[0]
+    assert two.status in ("warning", "critical")
