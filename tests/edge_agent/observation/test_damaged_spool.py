@@ -2,6 +2,8 @@
 
 import json
 import sqlite3
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,10 @@ import pytest
 from edge_agent.config import SpoolConfig
 from edge_agent.observation.spool import Row, Spool, open_spool
 from edge_agent.observation.spool_salvage import PAGE_BYTES, salvage
+from tests.edge_agent.publisher import Server, make_model
+from tests.edge_agent.test_run import all_records, call, start, toml, wait_for
 
+__all__ = ["start", "toml"]
 ROWS = 3000
 DAMAGE = {
     "zeros": bytes(PAGE_BYTES),
@@ -157,3 +162,28 @@ def test_nothing_at_all_can_be_read_and_it_starts_anew(tmp_path: Path) -> None:
         spool.close()
         for old in tmp_path.iterdir():
             old.unlink()
+
+
+@pytest.mark.parametrize("pages", [(3, 4, 5), (20,)])
+def test_an_agent_that_starts_on_damaged_pages_uploads_and_every_command_answers(
+    server: Server,
+    toml: Path,
+    start: Callable[[], subprocess.Popen[bytes]],
+    whole: bytes,
+    pages: tuple[int, ...],
+) -> None:
+    server.publish(make_model())
+    assert call(toml, "sync", "--once").returncode == 0
+    path = toml.parent / "home" / "spool.db"
+    for old in path.parent.glob("spool.db*"):
+        old.unlink()
+    path.write_bytes(damage(whole, *pages))
+    process = start()
+    wait_for(lambda: len(all_records(server)) > 1500, 60.0)
+    wait_for(lambda: any("provider" in record for record in all_records(server)), 60.0)
+    status = call(toml, "status", "--json")
+    assert status.returncode == 0 and json.loads(status.stdout)["spool"]["damaged_pages"] >= 1
+    doctor = json.loads(call(toml, "doctor", "--json").stdout)
+    (check,) = [row for row in doctor if row["name"] == "spool"]
+    assert not check["is_ok"] and "damaged" in check["detail"]
+    assert process.poll() is None
