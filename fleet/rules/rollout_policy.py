@@ -44,6 +44,8 @@ class GateReading:
     verdict: Verdict
     action: str
     is_dry_run: bool = False
+    #: What would decide it, in words, while it is open.
+    advice: str = ""
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,8 @@ def find_missing(facts: RolloutFacts, now: datetime) -> list[str]:
         )
     for gate in facts.gates:
         if not gate.is_dry_run and gate.verdict != Verdict.PASS:
-            missing.append(f"gate {gate.metric} says {gate.verdict.value.replace('_', ' ')}")
+            said = f"gate {gate.metric} says {gate.verdict.value.replace('_', ' ')}"
+            missing.append(f"{said}: {gate.advice}" if gate.advice else said)
     return missing
 
 

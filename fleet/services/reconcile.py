@@ -15,6 +15,7 @@ from fleet.polling.plans import rollout_plan
 from fleet.rules.assignment import BUCKETS, CANARY, buckets_of_percent, cohort_of
 from fleet.rules.failure_rate import E_VALUE_LIMIT, failure_e_value
 from fleet.rules.gate_metrics import INSTALLS
+from fleet.rules.gates import Verdict
 from fleet.rules.rollout_policy import Action, Decision, GateReading, RolloutFacts, decide_rollout
 from fleet.selectors import count_states, latest_installations, matching_devices
 from fleet.services import rollouts as steps
@@ -80,7 +81,15 @@ def rollout_facts(rollout: Rollout, now: datetime) -> tuple[RolloutFacts, dict[s
     readings, shown = [], []
     for gate in rollout.gates.all():
         verdict, latest = read_gate(gate, rollout.current_stage, now)
-        readings.append(GateReading(gate.metric, verdict, gate.action, is_dry_run=gate.is_dry_run))
+        said = ""
+        if latest is not None and verdict is not Verdict.PASS:
+            # Where there is no value, the words say why.
+            said = latest.details.get("words" if latest.value is None else "advice") or ""
+        readings.append(
+            GateReading(
+                gate.metric, verdict, gate.action, is_dry_run=gate.is_dry_run, advice=str(said)
+            )
+        )
         shown.append(
             {
                 "metric": gate.metric,

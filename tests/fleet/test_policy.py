@@ -117,6 +117,17 @@ def test_rule(name: str) -> None:
     assert decide_rollout(make_facts(**over), NOW).action == expected
 
 
+def test_a_stage_that_pauses_for_an_open_gate_says_what_would_decide_it() -> None:
+    open_gate = GateReading(
+        "error_rate", Verdict.INCONCLUSIVE, "abort", advice="about 4 more devices would decide"
+    )
+    decision = decide_rollout(make_facts(gates=(open_gate,), stage_started_at=LONG_AGO), NOW)
+    assert (decision.action, decision.pause_kind) == (Action.PAUSE, "no_evidence")
+    assert decision.reason == (
+        "gate error_rate says inconclusive: about 4 more devices would decide"
+    )
+
+
 @given(
     st.integers(0, 50),
     st.integers(0, 50),
