@@ -10,9 +10,11 @@ import pytest
 from edge_agent.cli.doctor import examine_device
 from edge_agent.config import SpoolConfig, load_config
 from edge_agent.observation.spool import Row, Spool
+from servers.kept import Kept
+from servers.patience import wait_for
 from tests.edge_agent.install.test_full_disk import home, toml
 from tests.edge_agent.publisher import MODEL, Server, make_model
-from tests.edge_agent.test_run import all_records, call, start, wait_for
+from tests.edge_agent.test_run import all_records, call, start
 
 __all__ = ["home", "start", "toml"]
 
@@ -34,7 +36,7 @@ def test_a_device_that_starts_on_a_read_only_disk_serves_uploads_and_says_so(
     home: Path,
     toml: Path,
     installed: str,
-    start: Callable[[], subprocess.Popen[bytes]],
+    start: Callable[[], Kept],
 ) -> None:
     remount(home, "ro")
     once = call(toml, "infer", str(toml.parent / "inputs.npz"), "--limit", "1")
