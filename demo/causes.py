@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 #: What is wrong with the bad version. Every other gate speaks of the device or of the machine.
-PREDICTION_METRICS = frozenset({"prediction_psi", "confidence_drop", "class_share"})
+PREDICTION_METRICS = frozenset({"prediction_psi", "class_share_change", "confidence_drop"})
 PREDICTIONS = "its predictions"
 #: States of an installation in which a device refused the release or took it back by itself.
 UNDONE_STATES = frozenset({"failed", "rolled_back", "timed_out", "regressed", "incompatible"})

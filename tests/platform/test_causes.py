@@ -4,7 +4,14 @@ from typing import Any
 
 import pytest
 
-from demo.causes import PREDICTIONS, find_stop_causes, find_weak_steps, list_undone
+from demo.causes import (
+    PREDICTION_METRICS,
+    PREDICTIONS,
+    find_stop_causes,
+    find_weak_steps,
+    list_undone,
+)
+from fleet.rules.gate_metrics import METRICS as METRICS_OF_GATES
 
 METRICS = ("prediction_psi", "confidence_drop", "error_rate", "install_failure_rate")
 
@@ -77,6 +84,10 @@ STOPS = {
 def test_the_cause_is_what_the_decision_names(case: str) -> None:
     event, causes = STOPS[case]
     assert find_stop_causes(make_rollout(event)) == causes
+
+
+def test_the_metrics_of_predictions_are_metrics_of_gates() -> None:
+    assert set(METRICS_OF_GATES) >= PREDICTION_METRICS
 
 
 def test_steps_on_full_evidence_are_sound() -> None:
