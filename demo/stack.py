@@ -1,11 +1,14 @@
 """The server side: Valkey, web server and Celery worker, for the story and for `make run`."""
 
+import fcntl
 import os
 import secrets
 import sys
+import tempfile
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
+from typing import IO
 
 import urllib3
 
@@ -40,6 +43,27 @@ if not users.objects.filter(username=name).exists():
 """
 
 
+def claim_port(port: int) -> IO[str] | None:
+    """A claim on a port that nobody uses, for as long as the file is open; else None.
+
+    That nobody listens is not enough: two stacks that start together would both find it free, and
+    the web server shares a port without a word.
+    """
+    try:
+        claim = (Path(tempfile.gettempdir()) / f"aviary-port-{port}.lock").open("a")
+    except OSError:  # another user's
+        return None
+    try:
+        fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        claim.close()
+        return None
+    if is_listening(port):
+        claim.close()
+        return None
+    return claim
+
+
 class Stack:
     """Everything but the devices. `start` brings it up, `stop` ends what was started."""
 
@@ -63,8 +87,10 @@ class Stack:
         self._services = dict(services or {})
         self._intervals = dict(intervals)
         self.logs = home / "logs"
+        self._claim: IO[str] | None = None
         if port is None:
-            port = free_port() if is_listening(PREFERRED_PORT) else PREFERRED_PORT
+            self._claim = claim_port(PREFERRED_PORT)
+            port = free_port() if self._claim is None else PREFERRED_PORT
         self.port = port
         self.url = f"http://127.0.0.1:{self.port}"
         self.password = ""
@@ -103,6 +129,8 @@ class Stack:
             process.stop()
         if self._valkey is not None:
             self._valkey.stop()
+        if self._claim is not None:
+            self._claim.close()
 
     def dead_processes(self) -> list[str]:
         return [process.name for process in self._processes if not process.is_running()]
