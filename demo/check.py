@@ -125,9 +125,12 @@ def _drift(story: Story) -> list[Outcome]:
     ]
     newest = incidents[0] if incidents else {}
     above = bool(newest) and newest["value"] > newest["threshold"]
+    # One cause, one incident; those of 1.2.0 ended when no device ran it any more.
+    still_open = [row["slice"] for row in story.api.list("incidents/", model=MODEL, open="true")]
     return [
         Outcome(f"incident of {DISTURBED_SITE}", "firing", newest.get("status")),
         Outcome("its PSI is above the limit", True, above),
+        Outcome("incidents still open", [f"site={DISTURBED_SITE}"], still_open),
     ]
 
 
