@@ -84,6 +84,7 @@ class Reporter:
             "capabilities": {"isa": self.instruction_sets},
             "running": self.running(),
             "events": events,
+            "trouble": dict(self.agent.trouble),
             "spool": self.agent.spool.stat(),
             "drift": observer.drift_state(self.sessions()),
             "incidents": observer.incidents.rows(),

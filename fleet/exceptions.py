@@ -96,6 +96,20 @@ class InvalidFleetInputError(AviaryError):
     http_status = 400
 
 
+class ReasonRequiredError(AviaryError):
+    """What is asked for has gone wrong before, so it needs a reason."""
+
+    code = "reason_required"
+    http_status = 400
+
+
+class ConfirmationRequiredError(AviaryError):
+    """The act moves devices at once; its details say how many, from what, to what."""
+
+    code = "confirmation_required"
+    http_status = 409
+
+
 class PayloadTooLargeError(AviaryError):
     """The body is larger than allowed."""
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from django.db.models import Count, Exists, Max, OuterRef, Prefetch, QuerySet
+from django.db.models import Count, Exists, Max, OuterRef, Prefetch, Q, QuerySet
+from django.db.models.fields.json import KeyTransform
 
-from fleet.models import Device, DeviceIncident, Installation, ModelCounter, Rollout
-from fleet.polling.plans import rollout_plan
+from fleet.models import Deployment, Device, DeviceIncident, Installation, ModelCounter, Rollout
+from fleet.polling.plans import build_release, cohort_terms, offered_variants, rollout_plan
 from fleet.rules.assignment import (
     CANARY,
     STABLE,
@@ -18,11 +19,13 @@ from fleet.rules.assignment import (
     DeviceFacts,
     assign,
     cohort_of,
+    is_same,
     matches,
+    pick_deployment,
     pick_variant,
 )
 from fleet.rules.plan_power import StagePower, find_stage_power
-from registry.models import Model
+from registry.models import Model, Variant, Version
 
 
 class ActiveRollout(NamedTuple):
@@ -43,6 +46,8 @@ class ActiveRollout(NamedTuple):
     gates: Mapping[str, float] = MappingProxyType({})
     #: Metric of one's own to the PromQL query that measures it.
     queries: Mapping[str, str] = MappingProxyType({})
+    #: The variants that the rollout brings, where it stays at the version; empty otherwise.
+    new_variant_ids: tuple[int, ...] = ()
 
 
 def with_firing(devices: QuerySet[Device], *kinds: str) -> QuerySet[Device]:
@@ -99,7 +104,7 @@ def active_rollouts() -> list[ActiveRollout]:
     rollouts = (
         Rollout.objects.filter(state__in=Rollout.LIVE_STATES)
         .select_related("deployment__model")
-        .prefetch_related("stages", "gates")
+        .prefetch_related("stages", "gates", "variants", "previous_variants")
         .order_by("id")
     )
     found = []
@@ -119,9 +124,18 @@ def active_rollouts() -> list[ActiveRollout]:
                 deployment_id=rollout.deployment_id,
                 gates={gate.metric: gate.threshold for gate in rollout.gates.all()},
                 queries={g.metric: g.query for g in rollout.gates.all() if g.query},
+                new_variant_ids=new_variants(rollout),
             )
         )
     return found
+
+
+def new_variants(rollout: Rollout) -> tuple[int, ...]:
+    """Keys of the variants that a rollout within one version brings; empty for another version."""
+    if rollout.target_version_id != rollout.previous_version_id:
+        return ()
+    before = {variant.pk for variant in rollout.previous_variants.all()}
+    return tuple(variant.pk for variant in rollout.variants.all() if variant.pk not in before)
 
 
 def cohort_of_device(device: Device, model: Model | str, at: datetime) -> str:
@@ -134,7 +148,7 @@ def cohort_of_device(device: Device, model: Model | str, at: datetime) -> str:
     rollouts = (
         Rollout.objects.filter(deployment__model__slug=slug, started_at__lte=at)
         .exclude(finished_at__lte=at)
-        .select_related("deployment", "target_version")
+        .select_related("deployment")
         .prefetch_related("stages")
         .order_by("-deployment__priority", "-deployment_id", "-id")
     )
@@ -147,13 +161,9 @@ def cohort_of_device(device: Device, model: Model | str, at: datetime) -> str:
             return STABLE
         index = max(begun)
         at_stage = None if index == rollout.current_stage else index
-        return cohort_of(cohort_terms(rollout, at_stage), device.device_id, labels)
+        terms = cohort_terms(rollout, stage_index=at_stage)
+        return cohort_of(terms, device.device_id, labels)
     return STABLE
-
-
-def cohort_terms(rollout: Rollout, stage_index: int | None = None) -> dict[str, Any]:
-    """What `cohort_of` reads of a rollout at a stage."""
-    return rollout_plan(rollout, stage_index=stage_index)
 
 
 def latest_installations(rollout: Rollout) -> Any:
@@ -174,18 +184,52 @@ def count_states(rollout: Rollout) -> dict[str, int]:
     return {row["state"]: row["n"] for row in rows}
 
 
-def matching_devices(selector: dict[str, Sequence[str]]) -> list[Device]:
-    """Accepted devices that a selector takes in."""
+def devices_of(deployment: Deployment) -> list[Device]:
+    """Accepted devices whose release of the model this deployment decides.
+
+    Devices that a deployment of higher priority takes are not among them.
+    """
+    rivals = [
+        {"id": pk, "selector": selector, "priority": priority}
+        for pk, selector, priority in Deployment.objects.filter(
+            model_id=deployment.model_id, state=Deployment.State.ACTIVE
+        ).values_list("pk", "selector", "priority")
+    ]
     devices = Device.objects.filter(status=Device.Status.ACCEPTED).only(
-        "device_id", "labels", "attributes", "capabilities", "quarantined", "running"
+        "device_id", "labels", "attributes", "capabilities", "generation", "quarantined", "pins",
+        "running",
+    )  # fmt: skip
+    return [
+        device
+        for device in devices.iterator()
+        if matches(deployment.selector, device.selectable)
+        and (winner := pick_deployment(rivals, device.selectable)) is not None
+        and winner["id"] == deployment.pk
+    ]
+
+
+def count_running(version: Version) -> int:
+    """Accepted devices that last reported running a variant of the version."""
+    signed = Variant.objects.filter(version=version, manifest_sha256__isnull=False)
+    digests = [str(digest) for digest in signed.values_list("manifest_sha256", flat=True)]
+    devices = Device.objects.filter(status=Device.Status.ACCEPTED).annotate(
+        digest=KeyTransform(version.model.slug, "running")
     )
-    return [device for device in devices.iterator() if matches(selector, device.selectable)]
+    wanted = Q()
+    for digest in digests:
+        wanted |= Q(digest=digest)
+    return devices.filter(wanted).count() if digests else 0
 
 
 def preview_stages(rollout: Rollout) -> list[dict[str, Any]]:
-    """For each stage: how many devices it reaches in all, and how many of them it cannot fit."""
-    devices = matching_devices(rollout.deployment.selector)
-    model = rollout.deployment.model.slug
+    """For each stage: how many devices it reaches in all, how many of them it cannot fit, and
+    for how many nothing changes because they are to run the same variant already."""
+    deployment = rollout.deployment
+    devices = devices_of(deployment)
+    model = deployment.model.slug
+    stable = build_release(
+        deployment.stable_version, offered_variants().filter(pk__in=deployment.variants.all())
+    )
     previews = []
     for stage in rollout.stages.all():
         terms = rollout_plan(rollout, stage_index=stage.index)
@@ -194,15 +238,19 @@ def preview_stages(rollout: Rollout) -> list[dict[str, Any]]:
             for device in devices
             if cohort_of(terms, device.device_id, device.selectable) == CANARY
         ]
-        fitting = sum(
-            pick_variant(terms["target"], device_facts(device, model)) is not None
-            for device in reached
-        )
+        incompatible = unchanged = 0
+        for device in reached:
+            facts = device_facts(device, model)
+            offered = pick_variant(terms["target"], facts)
+            kept = pick_variant(stable, facts)
+            incompatible += offered is None
+            unchanged += offered is not None and kept is not None and is_same(offered, kept)
         previews.append(
             {
                 "stage": stage,
                 "devices": len(reached),
-                "incompatible": len(reached) - fitting,
+                "incompatible": incompatible,
+                "unchanged": unchanged,
                 "of": len(devices),
             }
         )
@@ -213,7 +261,7 @@ def stage_powers(rollout: Rollout) -> list[StagePower]:
     """For each stage: what it can notice with the devices it reaches and fits."""
     return [
         find_stage_power(
-            row["devices"] - row["incompatible"],
+            row["devices"] - row["incompatible"] - row["unchanged"],
             rollout.max_failure_rate,
             row["stage"].success_threshold,
         )

@@ -63,6 +63,13 @@ class StateError(RegistryError):
     http_status = 409
 
 
+class AliasProtectedError(RegistryError):
+    """The alias is protected and the caller may not move it."""
+
+    code = "alias_protected"
+    http_status = 403
+
+
 class InvalidFieldError(RegistryError):
     """A value is missing or outside its range."""
 

@@ -1,6 +1,7 @@
 """What stands in the way of this device doing its work, and what a person can do about it."""
 
 import errno
+import json
 import os
 import socket
 import sqlite3
@@ -38,6 +39,16 @@ class Check:
     detail: str
     advice: str = ""
     """What to do when it is not ok."""
+
+
+#: Code of a trouble to what to do about it.
+TROUBLE_ADVICE = {
+    "counter_replayed": (
+        "the server offers what is older than what this device has acted on: most likely its "
+        "database was restored from a backup. On the server run: manage.py raise_counters. "
+        "Nothing on this device needs to be changed; what it runs goes on running"
+    ),
+}
 
 
 def examine_device(config: Config) -> list[Check]:
@@ -285,7 +296,22 @@ def check_state(config: Config) -> list[Check]:
             detail = "nothing is installed"
             advice = "aviary-agent status says why; aviary-agent sync tries now"
             checks.append(Check(f"model {slug}", False, detail, advice))
+    checks += check_trouble(layout)
     return checks or [Check("state", True, f"{len(state.models) if state else 0} models")]
+
+
+def check_trouble(layout: Layout) -> list[Check]:
+    """What the running agent last wrote that stands in its way, each with what to do."""
+    try:
+        trouble = json.loads(DiskFiles().read(layout.runtime) or b"{}").get("trouble", {})
+    except (ValueError, OSError, AttributeError):
+        return []  # it is being written in place; the next look finds it
+    checks = []
+    for name, words in trouble.items() if isinstance(trouble, dict) else ():
+        code = str(words).split(":")[0]
+        advice = TROUBLE_ADVICE.get(code, "aviary-agent status and the log say more")
+        checks.append(Check(str(name), False, str(words), advice))
+    return checks
 
 
 def _open_release_store(config: Config, layout: Layout) -> ReleaseStore | None:

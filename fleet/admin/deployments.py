@@ -5,10 +5,10 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.db import transaction
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -16,7 +16,11 @@ from unfold.decorators import display
 
 from fleet.admin.base import STATE_COLOURS, actor_of, call_service, selector_words
 from fleet.admin.forms import DeploymentForm
+from fleet.foresight import check_confirmed, foresee
 from fleet.models import Deployment
+from fleet.notices import deployment_notices
+from fleet.services.deployments import create_deployment, update_deployment
+from fleet.services.releases import change_release
 from registry.admin.base import ListAdmin
 from registry.admin.columns import state_column, time_column
 from registry.exceptions import AviaryError
@@ -44,7 +48,7 @@ class DeploymentAdmin(ListAdmin):
     empty_hint = "What parts of the fleet run: a model, a selector and a stable version. Add one."
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Deployment]:
-        return super().get_queryset(request).prefetch_related("rollouts")
+        return super().get_queryset(request).prefetch_related("rollouts", "variants")
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
         return ["model"] if obj else []
@@ -55,7 +59,12 @@ class DeploymentAdmin(ListAdmin):
 
     @display(description="Stable version", ordering="stable_version")
     def stable(self, row: Deployment) -> str:
-        return row.stable_version.version if row.stable_version else "none"
+        if row.stable_version is None:
+            return "none"
+        names = ", ".join(variant.name for variant in row.variants.all()) or "no variant"
+        state = row.stable_version.state
+        words = "" if state == "approved" else f", {row.stable_version.get_state_display().lower()}"
+        return f"{row.stable_version.version} ({names}{words})"
 
     state_label = state_column("State", "state", STATE_COLOURS)
 
@@ -85,14 +94,78 @@ class DeploymentAdmin(ListAdmin):
             return super().changeform_view(request, *args, **kwargs)
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
-        from fleet.services.deployments import create_deployment, update_deployment
+        """The services' work; the form's own object is never saved."""
+        given = dict(form.cleaned_data)
+        options = {name: given.pop(name) for name in ("is_at_once", "confirmed_devices", "reason")}
+        if not change:
+            self._create(request, obj, given, options)
+            return
+        changes = {name: given[name] for name in form.changed_data if name in given}
+        release = {
+            name: changes.pop(name) for name in ("stable_version", "variant_names")
+            if name in changes
+        }  # fmt: skip
+        if changes:
+            self._update(request, obj, changes, options)
+        if release:
+            request.proposed_rollout = change_release(  # type: ignore[attr-defined]
+                deployment_id=obj.pk,
+                version=release.get("stable_version", given["stable_version"]),
+                variants=release.get("variant_names"),
+                actor=actor_of(request),
+                created_by=request.user,
+                **options,
+            )
 
-        if change:
-            changes = {name: form.cleaned_data[name] for name in form.changed_data}
-            if changes:
-                update_deployment(deployment_id=obj.pk, actor=actor_of(request), **changes)
-        else:
-            obj.pk = create_deployment(**form.cleaned_data, actor=actor_of(request)).pk
+    def _create(
+        self, request: HttpRequest, obj: Any, given: dict[str, Any], options: dict[str, Any]
+    ) -> None:
+        fields = {
+            **given,
+            "variants": given["variant_names"],
+            "reason": options["reason"],
+            "actor": actor_of(request),
+        }
+        del fields["variant_names"]
+        effect = foresee(given["model"].pk, lambda: create_deployment(**fields))
+        # Devices that had nothing are what a new deployment is for; taking some away is asked.
+        check_confirmed(effect.without_newcomers(), options["confirmed_devices"])
+        obj.pk = create_deployment(**fields).pk
+        messages.info(request, effect.words())
+
+    def _update(
+        self, request: HttpRequest, obj: Any, changes: dict[str, Any], options: dict[str, Any]
+    ) -> None:
+        fields = {
+            "deployment_id": obj.pk,
+            "actor": actor_of(request),
+            "reason": options["reason"],
+            **changes,
+        }
+        effect = foresee(obj.model_id, lambda: update_deployment(**fields))
+        check_confirmed(effect, options["confirmed_devices"])
+        update_deployment(**fields)
+
+    def response_change(self, request: HttpRequest, obj: Any) -> HttpResponse:
+        """The draft of the rollout that the change has made, or the list."""
+        rollout = getattr(request, "proposed_rollout", None)
+        if rollout is None:
+            return super().response_change(request, obj)
+        messages.success(
+            request,
+            f"{rollout} to {rollout.target_version} is a draft: look it over and start it.",
+        )
+        return HttpResponseRedirect(reverse("admin:fleet_rollout_change", args=[rollout.pk]))
+
+    def render_change_form(
+        self, request: HttpRequest, context: Any, *args: Any, **kwargs: Any
+    ) -> HttpResponse:
+        """The form below what should be known of the deployment."""
+        obj = kwargs.get("obj")
+        if obj is not None and request.method == "GET":
+            for line in deployment_notices(obj):
+                messages.warning(request, line)
+        return super().render_change_form(request, context, *args, **kwargs)
 
     @admin.action(description="Retire", permissions=["change"])
     def retire_selected(self, request: HttpRequest, queryset: QuerySet[Deployment]) -> None:
@@ -105,8 +178,6 @@ class DeploymentAdmin(ListAdmin):
     def _set_state(
         self, request: HttpRequest, queryset: QuerySet[Deployment], state: Deployment.State
     ) -> None:
-        from fleet.services.deployments import update_deployment
-
         for row in queryset:
             call_service(
                 request,

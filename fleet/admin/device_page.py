@@ -60,6 +60,7 @@ def page_context(device: Device) -> dict[str, Any]:
     ]
     return {
         "device": device,
+        "is_ahead": any("counter_replayed" in str(words) for words in device.trouble.values()),
         "now": timezone.now(),
         "is_fresh": bool(device.last_seen_at and timezone.now() - device.last_seen_at < FRESH),
         "releases": [

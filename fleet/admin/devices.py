@@ -264,6 +264,7 @@ class DeviceAdmin(ListAdmin):
         acts: dict[str, Callable[[], HttpResponse | None]] = {
             "clear_quarantine": lambda: self._clear(request, device, reason),
             "rotate": lambda: self._rotate(request, device),
+            "let_in_again": lambda: self._let_in_again(request, device, reason),
             "labels": lambda: self._label(request, device),
             "pin": lambda: self._pin(request, device, reason),
             "allow_sampling": lambda: self._set_sampling(request, device, True, reason),
@@ -297,6 +298,18 @@ class DeviceAdmin(ListAdmin):
             done=f"now {status}",
         )
         return None
+
+    def _let_in_again(self, request: HttpRequest, device: Device, reason: str) -> None:
+        from fleet.services.devices import let_in_again
+
+        call_service(
+            request,
+            lambda: let_in_again(
+                device_id=device.device_id, actor=actor_of(request), reason=reason
+            ),
+            subject=device.device_id,
+            done="may enrol again with a join token within seven days",
+        )
 
     def _rotate(self, request: HttpRequest, device: Device) -> HttpResponse | None:
         from fleet.services.devices import rotate_credential

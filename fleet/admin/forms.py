@@ -11,11 +11,16 @@ from django.core.exceptions import ValidationError
 from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
-from unfold.widgets import UnfoldAdminTextInputWidget
+from unfold.widgets import (
+    UnfoldAdminSelectWidget,
+    UnfoldAdminTextInputWidget,
+    UnfoldBooleanSwitchWidget,
+)
 
 from fleet.models import Deployment, Gate, JoinToken, Rollout, RolloutStage
 from fleet.rules.gate_metrics import METRICS, is_gate_metric
-from registry.models import Version
+from registry.admin.fields import VersionChoiceField
+from registry.models import Alias, Variant, Version
 
 _SEPARATOR = re.compile(r"[,\n]")
 
@@ -103,10 +108,28 @@ class JoinTokenForm(forms.ModelForm):
         self.initial.setdefault("expires_at", timezone.now() + JOIN_TOKEN_LIFE)
 
 
+class VariantNamesField(forms.CharField):
+    """Names of variants, separated by commas; None when empty."""
+
+    widget = UnfoldAdminTextInputWidget
+
+    def to_python(self, value: Any) -> Any:
+        text = super().to_python(value) or ""
+        return [name for name in (part.strip() for part in text.split(",")) if name] or None
+
+
 class DeploymentForm(forms.ModelForm):
-    """Which devices run which version."""
+    """Which devices run which version; another version makes a rollout unless it is at once."""
 
     service_error: str | None = None
+
+    stable_version = VersionChoiceField(required=False)
+    variant_names = VariantNamesField(
+        required=False,
+        label="Variants",
+        help_text="Of the stable version, as fp32, int8. Empty names all it can offer now; one "
+        "that is attached later waits for a rollout.",
+    )
 
     selector = SelectorField(
         required=False,
@@ -115,7 +138,46 @@ class DeploymentForm(forms.ModelForm):
 
     class Meta:
         model = Deployment
-        fields = ["name", "model", "selector", "priority", "stable_version", "floor_sequence"]
+        fields = [
+            "name", "model", "selector", "priority", "stable_version", "follows", "floor_sequence",
+        ]  # fmt: skip
+
+    is_at_once = forms.BooleanField(
+        required=False,
+        label="At once",
+        widget=UnfoldBooleanSwitchWidget,
+        help_text="Move all devices to the new version or variants now. Without this they move "
+        "by a rollout, whose draft you are shown.",
+    )
+    confirmed_devices = forms.IntegerField(
+        required=False,
+        min_value=0,
+        widget=UnfoldAdminTextInputWidget,
+        help_text="How many devices may move at once; you are told the number and asked to type "
+        "it here.",
+    )
+    reason = forms.CharField(
+        required=False,
+        max_length=500,
+        widget=UnfoldAdminTextInputWidget,
+        help_text="Kept in the audit log; needed at once, and for a version that was taken back.",
+    )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        own = self.instance
+        versions = Version.objects.deployable()
+        if own.pk:
+            self.initial["variant_names"] = ", ".join(v.name for v in own.variants.all())
+            # A withdrawn version stays shown where it is the stable one.
+            versions = versions | Version.objects.filter(pk=own.stable_version_id or 0)
+            versions = versions.filter(model=own.model_id)
+            follows = self.fields.get("follows")
+            if isinstance(follows, forms.ModelChoiceField):
+                follows.queryset = Alias.objects.filter(model=own.model_id)
+        field = self.fields.get("stable_version")
+        if isinstance(field, forms.ModelChoiceField):
+            field.queryset = versions.select_related("model").order_by("model__slug", "-sequence")
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}
@@ -133,6 +195,21 @@ class RolloutForm(forms.ModelForm):
 
     service_error: str | None = None
 
+    target_version = VersionChoiceField(
+        help_text="Approved versions only. The stable version itself, to offer other variants."
+    )
+    variant_names = VariantNamesField(
+        required=False,
+        label="Variants",
+        help_text="Of the target, as fp32, int8. Empty names all it can offer now.",
+    )
+    reason = forms.CharField(
+        required=False,
+        max_length=500,
+        widget=UnfoldAdminTextInputWidget,
+        help_text="Kept in the timeline; needed for a version that was taken back.",
+    )
+
     class Meta:
         model = Rollout
         fields = [
@@ -144,8 +221,11 @@ class RolloutForm(forms.ModelForm):
         super().__init__(*args, **kwargs)
         field = self.fields.get("target_version")
         if isinstance(field, forms.ModelChoiceField):
-            field.queryset = Version.objects.deployable().select_related("model")
-            field.help_text = "Ready and approved versions only."
+            field.queryset = (
+                Version.objects.deployable()
+                .select_related("model")
+                .order_by("model__slug", "-sequence")
+            )
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}
@@ -157,6 +237,45 @@ class RolloutForm(forms.ModelForm):
         if self.service_error:
             raise ValidationError(self.service_error)
         return cleaned
+
+
+class VariantRolloutForm(forms.Form):
+    """Which deployment is to offer one more variant."""
+
+    deployment = forms.ModelChoiceField(Deployment.objects.none(), widget=UnfoldAdminSelectWidget())
+    reason = forms.CharField(
+        required=False, max_length=500, widget=UnfoldAdminTextInputWidget(), help_text="Kept."
+    )
+
+    def __init__(self, *args: Any, variant: Variant, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.variant = variant
+        self.deployments = (
+            Deployment.objects.filter(
+                model_id=variant.version.model_id, state=Deployment.State.ACTIVE
+            )
+            .select_related("stable_version")
+            .prefetch_related("variants")
+        )
+        field = self.fields["deployment"]
+        assert isinstance(field, forms.ModelChoiceField)
+        field.queryset = self.deployments
+        if len(self.deployments) == 1:
+            self.initial["deployment"] = self.deployments[0]
+
+    def describe(self) -> list[str]:
+        """What each deployment offers now and would offer then."""
+        lines = []
+        for row in self.deployments:
+            now = [variant.name for variant in row.variants.all()]
+            stable = row.stable_version.version if row.stable_version else "nothing"
+            is_same = row.stable_version_id == self.variant.version_id
+            then = ", ".join([*now, self.variant.name] if is_same else [self.variant.name])
+            lines.append(
+                f"“{row.name}” offers {stable} ({', '.join(now) or 'no variant'}); then "
+                f"{self.variant.version.version} ({then})."
+            )
+        return lines or ["No active deployment has this model."]
 
 
 class StageForm(forms.ModelForm):

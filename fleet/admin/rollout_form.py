@@ -120,6 +120,7 @@ class RolloutFormMixin:
         rollout = create_rollout(
             deployment_id=options.pop("deployment").pk,
             target_version=options.pop("target_version"),
+            variants=options.pop("variant_names"),
             stages=rows[RolloutStage],
             gates=rows[Gate],
             actor=actor_of(request),

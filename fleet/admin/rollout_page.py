@@ -12,6 +12,7 @@ from fleet import selectors
 from fleet.admin.base import selector_words
 from fleet.admin.sparklines import sparkline
 from fleet.models import Gate, GateEvaluation, Installation, Rollout, RolloutStage
+from fleet.notices import PREVIEW_SECONDS, rollout_notices, stage_previews
 from fleet.rules import gate_metrics
 from fleet.rules.gate_metrics import INSTALLS
 from fleet.rules.plan_power import find_stage_power
@@ -20,11 +21,6 @@ from fleet.rules.rollout_policy import Action, decide_rollout
 TREND_ROWS = 20
 TIMELINE_ROWS = 60
 FAILURE_ROWS = 20
-#: How long the devices counted per stage are kept: counting walks the whole deployment.
-PREVIEW_SECONDS = 120
-NOT_STARTED = frozenset(
-    {Rollout.State.DRAFT, Rollout.State.AWAITING_APPROVAL, Rollout.State.SCHEDULED}
-)
 #: The order in which device states are told.
 STATE_ORDER = (
     "committed", "trial", "verified", "downloading", "offered", "failed", "rolled_back",
@@ -42,7 +38,7 @@ def find_rollout(pk: int) -> Rollout | None:
             "created_by",
             "approved_by",
         )
-        .prefetch_related("stages", "gates")
+        .prefetch_related("stages", "gates", "variants")
         .filter(pk=pk)
         .first()
     )
@@ -74,21 +70,10 @@ def page_context(rollout: Rollout) -> dict[str, Any]:
         "timeline": timeline(rollout),
         "selector": selector_words(rollout.deployment.selector),
         "is_previewed": not has_begun,
-        "sites": site_rows(rollout) if rollout.state in NOT_STARTED else [],
+        "variants": ", ".join(variant.name for variant in rollout.variants.all()) or "no variant",
+        "notices": rollout_notices(rollout),
+        "sites": site_rows(rollout) if rollout.state in Rollout.NOT_STARTED_STATES else [],
     }
-
-
-def stage_previews(rollout: Rollout) -> list[dict[str, Any]]:
-    """Devices each stage reaches, counted now or within the last minutes."""
-    key = f"fleet:rollout-preview:{rollout.pk}:{rollout.revision}"
-    found = cache.get(key)
-    if found is None:
-        found = [
-            {name: row[name] for name in ("devices", "incompatible", "of")}
-            for row in selectors.preview_stages(rollout)
-        ]
-        cache.set(key, found, PREVIEW_SECONDS)
-    return list(found)
 
 
 def site_rows(rollout: Rollout, limit: int = 12) -> list[dict[str, Any]]:
@@ -98,7 +83,7 @@ def site_rows(rollout: Rollout, limit: int = 12) -> list[dict[str, Any]]:
     if found is not None:
         return list(found)
     counts: dict[tuple[str, str], int] = {}
-    for device in selectors.matching_devices(rollout.deployment.selector):
+    for device in selectors.devices_of(rollout.deployment):
         labels = device.selectable
         where = (labels.get("site", "–"), labels.get("hardware_class", labels.get("arch", "–")))
         counts[where] = counts.get(where, 0) + 1
@@ -124,7 +109,7 @@ def _stage_row(
     now: datetime,
 ) -> dict[str, Any]:
     is_current = (
-        rollout.state not in NOT_STARTED
+        rollout.state not in Rollout.NOT_STARTED_STATES
         and stage.index == rollout.current_stage
         and stage.finished_at is None
     )
@@ -136,6 +121,7 @@ def _stage_row(
         "stage": stage,
         "devices": preview["devices"],
         "incompatible": preview["incompatible"],
+        "unchanged": preview["unchanged"],
         "bake": _minutes(stage.bake_seconds),
         "baked": None,
         "percent": 100 if position == "done" else 0,
@@ -281,7 +267,8 @@ def _unreached(
 ) -> int | None:
     if reached is None or rollout.state not in Rollout.LIVE_STATES:
         return None
-    return int(max(reached["devices"] - reached["incompatible"] - sum(counts.values()), 0))
+    changed = reached["devices"] - reached["incompatible"] - reached["unchanged"]
+    return int(max(changed - sum(counts.values()), 0))
 
 
 def _failures(rollout: Rollout) -> Any:

@@ -8,17 +8,21 @@ from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import get_object_or_404
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from unfold.decorators import display
 
 from fleet.admin.base import STATE_COLOURS, actor_of, call_service
+from fleet.admin.forms import VariantRolloutForm
 from fleet.admin.rollout_form import RolloutFormMixin
 from fleet.admin.rollout_page import effect_words, find_rollout, page_context
 from fleet.models import Rollout
 from fleet.rules.transitions import is_allowed
-from registry.admin.base import ListAdmin, csv_response
+from fleet.services.releases import roll_out_variant
+from registry.admin.base import ListAdmin, csv_response, form_page
 from registry.admin.columns import state_column, time_column
+from registry.models import Variant
 
 #: The steps a person may take, in the order of the buttons, with what is said when one is done.
 STEPS = {
@@ -30,7 +34,10 @@ STEPS = {
     "abort": "aborted; offers have stopped",
 }
 #: Steps that are shown with what they touch, and asked for once more.
-CONFIRMED_STEPS = frozenset({"advance", "abort"})
+CONFIRMED_STEPS = frozenset({"advance"})
+#: What stops things is done at once, whatever has changed meanwhile; a reason can be added later.
+URGENT_STEPS = frozenset({"pause", "abort"})
+NOTE = "note"
 
 
 @admin.register(Rollout)
@@ -122,7 +129,9 @@ class RolloutAdmin(RolloutFormMixin, ListAdmin):
             row for pk in queryset.values_list("pk", flat=True) if (row := find_rollout(pk))
         ]
         reason = request.POST.get("reason", "").strip()[:500]
-        if "confirmed" in request.POST and reason:
+        # Several aborts are shown first, since a list is easily ticked wrongly; never asked why.
+        is_confirmed = "confirmed" in request.POST and (reason or step in URGENT_STEPS)
+        if step == "pause" or is_confirmed:
             for rollout in rollouts:
                 self._take(request, rollout, step, reason, None)
             return None
@@ -141,6 +150,7 @@ class RolloutAdmin(RolloutFormMixin, ListAdmin):
             "title": f"{step.capitalize()}?",
             "opts": self.opts,
             "step": step,
+            "is_reason_optional": step in URGENT_STEPS,
             "rows": [
                 {
                     "rollout": row,
@@ -160,18 +170,26 @@ class RolloutAdmin(RolloutFormMixin, ListAdmin):
         from fleet.services import rollouts as services
 
         options: dict[str, Any] = {"approved_by": request.user} if step == "approve" else {}
+        if step not in URGENT_STEPS:
+            options["revision"] = revision
         service = getattr(services, f"{step}_rollout")
         call_service(
             request,
             lambda: service(
-                rollout_id=rollout.pk,
-                actor=actor_of(request),
-                reason=reason,
-                revision=revision,
-                **options,
+                rollout_id=rollout.pk, actor=actor_of(request), reason=reason, **options
             ),
             subject=str(rollout),
-            done=STEPS[step],
+            done=STEPS[step] if reason else f"{STEPS[step]}; a reason can be added below",
+        )
+
+    def _add_reason(self, request: HttpRequest, rollout: Rollout, reason: str) -> None:
+        from fleet.services.rollouts import add_reason
+
+        call_service(
+            request,
+            lambda: add_reason(rollout_id=rollout.pk, actor=actor_of(request), reason=reason),
+            subject=str(rollout),
+            done="the reason is in the timeline",
         )
 
     # --- the page -----------------------------------------------------------------------------
@@ -181,6 +199,7 @@ class RolloutAdmin(RolloutFormMixin, ListAdmin):
         return [
             path("<int:pk>/live/", view(self.live_view), name="fleet_rollout_live"),
             path("<int:pk>/step/<str:step>/", view(self.step_view), name="fleet_rollout_step"),
+            path("variant/<int:pk>/", view(self.variant_view), name="fleet_rollout_variant"),
             path("<path:object_id>/change/", view(self.change_view), name="fleet_rollout_page"),
             *super().get_urls(),
         ]
@@ -220,9 +239,12 @@ class RolloutAdmin(RolloutFormMixin, ListAdmin):
             "opts": self.opts,
             "versions": versions_words(rollout),
             "is_over": rollout.state in Rollout.TERMINAL_STATES,
+            "note_url": reverse("admin:fleet_rollout_step", args=[rollout.pk, NOTE]),
+            "can_note": self.has_step_permission(request, NOTE),
             "steps": [
                 {
                     "name": step,
+                    "effect": effect_words(rollout, step) if step == "abort" else "",
                     "url": reverse("admin:fleet_rollout_step", args=[rollout.pk, step]),
                     "is_confirmed": step in CONFIRMED_STEPS,
                 }
@@ -232,21 +254,33 @@ class RolloutAdmin(RolloutFormMixin, ListAdmin):
         }
 
     def step_view(self, request: HttpRequest, pk: int, step: str) -> HttpResponse:
-        """Takes one step on POST; steps that touch devices are first shown and asked again."""
-        if step not in STEPS:
+        """Takes one step on POST; steps that reach further are first shown and asked again.
+
+        Pause and abort are taken at once, at any revision and without a reason.
+        """
+        if step not in STEPS and step != NOTE:
             raise Http404(f"No step {step}")
         rollout = self._find(request, str(pk))
         if not self.has_step_permission(request, step):
             raise PermissionDenied
         reason = request.POST.get("reason", "").strip()[:500]
         revision = request.POST.get("revision", "")
+        back = HttpResponseRedirect(reverse("admin:fleet_rollout_change", args=[pk]))
+        if request.method == "POST" and step == NOTE:
+            self._add_reason(request, rollout, reason)
+            return back
+        if request.method == "POST" and step in URGENT_STEPS:
+            self._take(request, rollout, step, reason, None)
+            return back
+        if step == NOTE:
+            return back
         is_asked = request.method == "POST" and (
             step not in CONFIRMED_STEPS or "confirmed" in request.POST
         )
         if is_asked and reason:
             seen = int(revision) if revision.isdecimal() else None
             self._take(request, rollout, step, reason, seen)
-            return HttpResponseRedirect(reverse("admin:fleet_rollout_change", args=[pk]))
+            return back
         if is_asked:
             messages.error(request, f"Say why you {step} it; the reason is kept in its timeline.")
         return self._confirm(
@@ -259,6 +293,34 @@ class RolloutAdmin(RolloutFormMixin, ListAdmin):
                 # The revision the person saw, so that a step never acts on a changed rollout.
                 "revision": revision or rollout.revision,
             },
+        )
+
+    def variant_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """Asks which deployment is to offer the variant; POST makes the draft of a rollout."""
+        if not request.user.has_perm("fleet.add_rollout"):
+            raise PermissionDenied
+        variant = get_object_or_404(Variant.objects.select_related("version__model"), pk=pk)
+        form = VariantRolloutForm(request.POST or None, variant=variant)
+        return form_page(
+            self,
+            request,
+            form=form,
+            act=lambda given: roll_out_variant(
+                deployment_id=given["deployment"].pk,
+                variant=variant,
+                actor=actor_of(request),
+                reason=given["reason"],
+                created_by=request.user,
+            ),
+            title=f"Roll out {variant}",
+            button="Make the draft",
+            back=reverse("admin:registry_version_change", args=[variant.version_id]),
+            done=lambda rollout: (
+                f"{rollout} is a draft: look it over and start it.",
+                reverse("admin:fleet_rollout_change", args=[rollout.pk]),
+            ),
+            intro="It reaches a device only by a rollout: with stages and gates, like a version.",
+            consequences=form.describe(),
         )
 
 

@@ -21,9 +21,10 @@ from fleet.models import (
     RolloutEvent,
     RolloutStage,
 )
+from fleet.notices import deployment_notices, rollout_notices, stage_previews
 from fleet.selectors import count_states
 from registry.api.strict import KnownFieldsOnly
-from registry.models import DataSet, Model, Version
+from registry.models import Alias, DataSet, Model, Version
 
 
 class FiniteField(serializers.FloatField):
@@ -107,13 +108,36 @@ class DeviceSerializer(KnownFieldsOnly, serializers.ModelSerializer[Device]):
         model = Device
         fields = [
             "id", "device_id", "status", "labels", "attributes", "capabilities", "agent_version",
-            "running", "quarantined", "pins", "is_sampling_allowed", "poll_count", "last_seen_at",
-            "created_at", "firing",
+            "running", "quarantined", "pins", "trouble", "readmitted_until", "is_sampling_allowed",
+            "poll_count", "last_seen_at", "created_at", "firing",
         ]  # fmt: skip
         read_only_fields = [
             "status", "attributes", "capabilities", "agent_version", "running", "quarantined",
-            "pins", "poll_count", "last_seen_at", "created_at",
+            "pins", "trouble", "readmitted_until", "poll_count", "last_seen_at", "created_at",
         ]  # fmt: skip
+
+
+class VariantNames(serializers.ListField):
+    """The chosen variants of a version, by name; left out in a request, all it can offer now."""
+
+    child = serializers.CharField(max_length=64)
+
+    def to_representation(self, data: Any) -> list[str]:
+        return [variant.name for variant in data.all()]
+
+
+class AliasField(serializers.RelatedField[Any, Any, Any]):
+    """An alias of the model by its name."""
+
+    def to_representation(self, value: Any) -> Any:
+        return value.name
+
+    def to_internal_value(self, data: Any) -> Any:
+        model = self.context.get("model")
+        alias = Alias.objects.filter(model=model, name=str(data)).first()
+        if alias is None:
+            raise serializers.ValidationError(f"{model or 'The model'} has no alias {data!r}")
+        return alias
 
 
 class DeploymentSerializer(KnownFieldsOnly, serializers.ModelSerializer[Deployment]):
@@ -121,14 +145,62 @@ class DeploymentSerializer(KnownFieldsOnly, serializers.ModelSerializer[Deployme
     stable_version = VersionField(
         queryset=Version.objects.select_related("model"), allow_null=True, required=False
     )
+    variants = VariantNames(required=False)
+    follows = extend_schema_field(serializers.CharField(allow_null=True))(AliasField)(
+        queryset=Alias.objects.all(), allow_null=True, required=False
+    )
+    notices = serializers.SerializerMethodField(help_text="What a person should know, in words.")
+    reason = serializers.CharField(
+        max_length=500,
+        required=False,
+        write_only=True,
+        help_text="Why; needed for a change at once, and for a version that was taken back.",
+    )
+    is_at_once = serializers.BooleanField(
+        required=False,
+        write_only=True,
+        help_text="Change version or variants of all devices at once, not by a rollout.",
+    )
+    confirmed_devices = serializers.IntegerField(
+        min_value=0,
+        required=False,
+        write_only=True,
+        help_text="With is_at_once: how many devices may move; the refusal without it says.",
+    )
+
+    @extend_schema_field(serializers.ListField(child=serializers.CharField()))
+    def get_notices(self, deployment: Deployment) -> list[str]:
+        return deployment_notices(deployment)
 
     class Meta:
         model = Deployment
         fields = [
-            "id", "name", "model", "selector", "priority", "stable_version", "state",
-            "floor_sequence", "created_at",
+            "id", "name", "model", "selector", "priority", "stable_version", "variants",
+            "follows", "state", "floor_sequence", "created_at", "notices", "reason", "is_at_once",
+            "confirmed_devices",
         ]  # fmt: skip
         read_only_fields = ["created_at"]
+
+
+class DeploymentChangeSerializer(DeploymentSerializer):
+    """A changed deployment, with the draft that a change of its version has made."""
+
+    proposed_rollout = serializers.IntegerField(
+        read_only=True, allow_null=True, help_text="The draft that the change has made, if any."
+    )
+
+    class Meta(DeploymentSerializer.Meta):
+        fields = [*DeploymentSerializer.Meta.fields, "proposed_rollout"]
+
+
+class VariantRolloutSerializer(KnownFieldsOnly, serializers.Serializer[Any]):
+    """Which variant is to be rolled out to a deployment."""
+
+    variant = serializers.CharField(max_length=64)
+    version = serializers.CharField(
+        max_length=64, required=False, help_text="Left out: the deployment's stable version."
+    )
+    reason = serializers.CharField(max_length=500, required=False, default="", allow_blank=True)
 
 
 class StageSerializer(KnownFieldsOnly, serializers.ModelSerializer[RolloutStage]):
@@ -140,6 +212,16 @@ class StageSerializer(KnownFieldsOnly, serializers.ModelSerializer[RolloutStage]
             "finished_at",
         ]  # fmt: skip
         read_only_fields = ["index", "started_at", "finished_at"]
+
+
+class StagePreviewSerializer(serializers.Serializer[Any]):
+    """How many accepted devices a stage reaches, counted before the start."""
+
+    number = serializers.IntegerField()
+    devices = serializers.IntegerField(help_text="Reached in all, earlier stages included.")
+    incompatible = serializers.IntegerField(help_text="Of these, no variant fits.")
+    unchanged = serializers.IntegerField(help_text="Of these, to run the same variant already.")
+    of = serializers.IntegerField(help_text="Devices of the deployment.")
 
 
 class GateSerializer(KnownFieldsOnly, serializers.ModelSerializer[Gate]):
@@ -187,19 +269,20 @@ class RolloutSerializer(KnownFieldsOnly, serializers.ModelSerializer[Rollout]):
 
     target_version = VersionField(queryset=Version.objects.select_related("model"))
     previous_version = VersionField(read_only=True)
+    variants = VariantNames(required=False)
     model = serializers.CharField(source="deployment.model.slug", read_only=True)
 
     class Meta:
         model = Rollout
         fields = [
-            "id", "deployment", "model", "target_version", "previous_version", "state",
+            "id", "deployment", "model", "target_version", "variants", "previous_version", "state",
             "pause_kind", "reason", "revision", "current_stage", "is_approval_required",
             "max_failures", "max_failure_rate", "max_in_flight",
             "offers_per_minute", "scheduled_at", "started_at", "finished_at", "created_at",
         ]  # fmt: skip
         read_only_fields = [
-            "state", "pause_kind", "reason", "revision", "current_stage", "started_at",
-            "finished_at", "created_at",
+            "state", "pause_kind", "revision", "current_stage", "started_at", "finished_at",
+            "created_at",
         ]  # fmt: skip
 
 
@@ -211,8 +294,24 @@ class RolloutDetailSerializer(RolloutSerializer):
     devices = serializers.SerializerMethodField()
     events = RolloutEventSerializer(many=True, read_only=True)
 
+    preview = serializers.SerializerMethodField(
+        help_text="Before the start: devices that each stage reaches."
+    )
+    notices = serializers.SerializerMethodField(help_text="What a person should know, in words.")
+
     class Meta(RolloutSerializer.Meta):
-        fields = [*RolloutSerializer.Meta.fields, "stages", "gates", "devices", "events"]
+        fields = [
+            *RolloutSerializer.Meta.fields, "stages", "gates", "devices", "events", "preview",
+            "notices",
+        ]  # fmt: skip
+
+    @extend_schema_field(StagePreviewSerializer(many=True))
+    def get_preview(self, rollout: Rollout) -> Any:
+        return stage_previews(rollout) if rollout.state in Rollout.NOT_STARTED_STATES else []
+
+    @extend_schema_field(serializers.ListField(child=serializers.CharField()))
+    def get_notices(self, rollout: Rollout) -> list[str]:
+        return rollout_notices(rollout)
 
     @extend_schema_field(serializers.DictField(child=serializers.IntegerField()))
     def get_devices(self, rollout: Rollout) -> dict[str, int]:

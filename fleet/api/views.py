@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
+from django.db import transaction
 from drf_spectacular.utils import extend_schema
 from rest_framework import mixins, serializers, status, viewsets
 from rest_framework.decorators import action
@@ -26,10 +27,11 @@ from fleet.models import (
     Rollout,
 )
 from fleet.selectors import prefetch_firing, stage_powers
-from fleet.services import deployments, devices, enrolment, rollouts, samples
+from fleet.services import deployments, devices, enrolment, releases, rollouts, samples
 from fleet.services.evidence import push_own_evidence
 from registry.api.strict import KnownFieldsOnly
 from registry.enqueue import enqueue_after_commit
+from registry.models import Variant, Version
 
 
 class ModelPermissions(DjangoModelPermissions):
@@ -147,6 +149,19 @@ class DeviceViewSet(mixins.CreateModelMixin, viewsets.ReadOnlyModelViewSet[Devic
     def decommission(self, request: Request, device_id: str) -> Response:
         return self._set_status(request, Device.Status.DECOMMISSIONED)
 
+    @extend_schema(request=ReasonSerializer)
+    @action(detail=True, methods=["post"], url_path="let-in-again")
+    def let_in_again(self, request: Request, device_id: str) -> Response:
+        """Lets a join token enrol this id once more within seven days; needs a reason."""
+        body = ReasonSerializer(data=request.data)
+        body.is_valid(raise_exception=True)
+        device = devices.let_in_again(
+            device_id=self.get_object().device_id,
+            actor=request.user.get_username(),
+            reason=body.validated_data["reason"],
+        )
+        return Response(self.get_serializer(device).data)
+
     @extend_schema(request=None, responses=dict)
     @action(detail=True, methods=["post"], url_path="rotate-credential")
     def rotate_credential(self, request: Request, device_id: str) -> Response:
@@ -221,7 +236,9 @@ class CalibrationBuildViewSet(
 class DeploymentViewSet(mixins.CreateModelMixin, viewsets.ReadOnlyModelViewSet[Deployment]):
     """What parts of the fleet run."""
 
-    queryset = Deployment.objects.select_related("model", "stable_version")
+    queryset = Deployment.objects.select_related(
+        "model", "stable_version__model", "follows__version"
+    ).prefetch_related("variants")
     serializer_class = shapes.DeploymentSerializer
     permission_classes = PERMISSIONS
     filterset_fields = ["name", "state", "model__slug"]
@@ -229,19 +246,81 @@ class DeploymentViewSet(mixins.CreateModelMixin, viewsets.ReadOnlyModelViewSet[D
     def create(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         body = self._serializer(request)
         body.is_valid(raise_exception=True)
-        values = {k: v for k, v in body.validated_data.items() if k != "state"}
+        ignored = {"state", "is_at_once", "confirmed_devices"}
+        values = {k: v for k, v in body.validated_data.items() if k not in ignored}
         deployment = deployments.create_deployment(actor=request.user.get_username(), **values)
         return Response(self.get_serializer(deployment).data, status=status.HTTP_201_CREATED)
 
+    @extend_schema(responses=shapes.DeploymentChangeSerializer)
+    @transaction.atomic
     def partial_update(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Changes fields; another `stable_version` or other `variants` make a draft of a rollout.
+
+        With `is_at_once` all devices are moved at once: `reason` and `confirmed_devices` are
+        needed, and the refusal `confirmation_required` says how many move, from what to what.
+        """
         deployment = self.get_object()
         body = self._serializer(request, deployment)
         body.is_valid(raise_exception=True)
         values = {k: v for k, v in body.validated_data.items() if k != "model"}
-        changed = deployments.update_deployment(
-            deployment_id=deployment.pk, actor=request.user.get_username(), **values
+        options = {
+            name: values.pop(name)
+            for name in ("is_at_once", "confirmed_devices", "reason")
+            if name in values
+        }
+        release = {
+            name: values.pop(name) for name in ("stable_version", "variants") if name in values
+        }
+        actor = request.user.get_username()
+        if values:
+            deployments.update_deployment(
+                deployment_id=deployment.pk,
+                actor=actor,
+                reason=options.get("reason", ""),
+                **values,
+            )
+        rollout = None
+        if release:
+            rollout = releases.change_release(
+                deployment_id=deployment.pk,
+                version=release.get("stable_version", deployment.stable_version),
+                variants=release.get("variants"),
+                actor=actor,
+                created_by=request.user,
+                **options,
+            )
+        changed: Any = self.get_queryset().get(pk=deployment.pk)
+        changed.proposed_rollout = rollout.pk if rollout else None
+        shape = shapes.DeploymentChangeSerializer(changed, context=self.get_serializer_context())
+        return Response(shape.data)
+
+    @extend_schema(
+        request=shapes.VariantRolloutSerializer, responses={201: shapes.RolloutDetailSerializer}
+    )
+    @action(detail=True, methods=["post"], url_path="roll-out-variant")
+    def roll_out_variant(self, request: Request, pk: str) -> Response:
+        """A draft that offers one more variant, with the proposed stages."""
+        deployment = self.get_object()
+        body = shapes.VariantRolloutSerializer(data=request.data)
+        body.is_valid(raise_exception=True)
+        given = body.validated_data
+        versions = Version.objects.filter(model=deployment.model)
+        if "version" in given:
+            versions = versions.filter(version=given["version"])
+        else:
+            versions = versions.filter(pk=deployment.stable_version_id or 0)
+        variant = Variant.objects.filter(version__in=versions, name=given["variant"]).first()
+        if variant is None:
+            raise serializers.ValidationError({"variant": [f"No variant {given['variant']!r}"]})
+        rollout = releases.roll_out_variant(
+            deployment_id=deployment.pk,
+            variant=variant,
+            actor=request.user.get_username(),
+            reason=given["reason"],
+            created_by=request.user,
         )
-        return Response(self.get_serializer(changed).data)
+        shape = shapes.RolloutDetailSerializer(rollout, context=self.get_serializer_context())
+        return Response(shape.data, status=status.HTTP_201_CREATED)
 
     def _serializer(self, request: Request, deployment: Deployment | None = None) -> Any:
         """A serializer that looks versions up among those of the deployment's model."""
@@ -261,7 +340,7 @@ class RolloutViewSet(mixins.CreateModelMixin, viewsets.ReadOnlyModelViewSet[Roll
 
     queryset = Rollout.objects.select_related(
         "deployment__model", "target_version", "previous_version"
-    )
+    ).prefetch_related("variants")
     permission_classes = PERMISSIONS
     filterset_fields = ["state", "deployment"]
 
@@ -315,6 +394,19 @@ class RolloutViewSet(mixins.CreateModelMixin, viewsets.ReadOnlyModelViewSet[Roll
     @action(detail=True, methods=["post"])
     def advance(self, request: Request, pk: str) -> Response:
         return self._step(request, rollouts.advance_rollout)
+
+    @extend_schema(request=ReasonSerializer)
+    @action(detail=True, methods=["post"], url_path="add-reason")
+    def add_reason(self, request: Request, pk: str) -> Response:
+        """Adds a reason to the timeline, for what was done in a hurry."""
+        body = ReasonSerializer(data=request.data)
+        body.is_valid(raise_exception=True)
+        rollout = rollouts.add_reason(
+            rollout_id=self.get_object().pk,
+            actor=request.user.get_username(),
+            reason=body.validated_data["reason"],
+        )
+        return self._answer(rollout)
 
     @extend_schema(request=ReasonSerializer)
     @action(detail=True, methods=["post"])

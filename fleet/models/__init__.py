@@ -5,6 +5,7 @@ from fleet.models.deployments import Deployment, ModelCounter
 from fleet.models.devices import Device, DeviceCredential, JoinToken, Quarantine, Telemetry
 from fleet.models.incidents import DeviceIncident
 from fleet.models.installations import Installation, InstallationEvent
+from fleet.models.presence import ServerPresence
 from fleet.models.rollouts import Gate, GateEvaluation, Rollout, RolloutEvent, RolloutStage
 from fleet.models.samples import CalibrationBuild, SampleBatch
 
@@ -26,5 +27,6 @@ __all__ = [
     "RolloutEvent",
     "RolloutStage",
     "SampleBatch",
+    "ServerPresence",
     "Telemetry",
 ]

@@ -24,6 +24,20 @@ class Deployment(models.Model):
     stable_version = models.ForeignKey(
         "registry.Version", null=True, blank=True, on_delete=models.PROTECT, related_name="+"
     )
+    variants = models.ManyToManyField(
+        "registry.Variant",
+        blank=True,
+        related_name="+",
+        help_text="Variants of the stable version that devices are offered.",
+    )
+    follows = models.ForeignKey(
+        "registry.Alias",
+        null=True,
+        blank=True,
+        on_delete=models.PROTECT,
+        related_name="followers",
+        help_text="Moving this alias starts a rollout to the version that it then names.",
+    )
     state = models.CharField(max_length=16, choices=State, default=State.ACTIVE)
     floor_sequence = models.PositiveBigIntegerField(
         default=0, help_text="Devices refuse versions whose sequence is below this."

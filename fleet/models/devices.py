@@ -50,6 +50,12 @@ class Device(models.Model):
     running = models.JSONField(
         default=dict, blank=True, help_text="Model slug to the manifest digest last reported."
     )
+    trouble = models.JSONField(
+        default=dict, blank=True, help_text="What the agent last said stands in its way."
+    )
+    readmitted_until = models.DateTimeField(
+        null=True, blank=True, help_text="Until then a join token may enrol this id again."
+    )
     poll_count = models.PositiveBigIntegerField(default=0)
     last_seen_at = models.DateTimeField(null=True, blank=True, db_index=True)
     created_at = models.DateTimeField(auto_now_add=True)

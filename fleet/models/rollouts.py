@@ -28,6 +28,8 @@ class Rollout(models.Model):
     TERMINAL_STATES = frozenset(
         {State.COMPLETED, State.ABORTED, State.ROLLED_BACK, State.SUPERSEDED}
     )
+    #: No device has been offered the target.
+    NOT_STARTED_STATES = frozenset({State.DRAFT, State.AWAITING_APPROVAL, State.SCHEDULED})
     #: Some devices may be on, or on their way to, the target.
     LIVE_STATES = frozenset({State.RUNNING, State.PAUSED})
 
@@ -45,6 +47,18 @@ class Rollout(models.Model):
     )
     previous_version = models.ForeignKey(
         "registry.Version", null=True, blank=True, on_delete=models.PROTECT, related_name="+"
+    )
+    variants = models.ManyToManyField(
+        "registry.Variant",
+        blank=True,
+        related_name="+",
+        help_text="Variants of the target version that devices are offered.",
+    )
+    previous_variants = models.ManyToManyField(
+        "registry.Variant",
+        blank=True,
+        related_name="+",
+        help_text="Variants of the previous version that the deployment offered.",
     )
     salt = models.CharField(max_length=32)
     state = models.CharField(max_length=20, choices=State, default=State.DRAFT)

@@ -32,7 +32,12 @@ from fleet.polling.poll_notes import (
 from fleet.rules.assignment import RENEWAL, Assignment, assign, etag_of, issue_period
 from fleet.selectors import desired_assignments, device_facts, read_plans
 from fleet.services import enrolment, telemetry
-from fleet.services.installations import MAX_EVENTS, check_still_wanted, record_events
+from fleet.services.installations import (
+    MAX_EVENTS,
+    check_still_wanted,
+    offer_release,
+    record_events,
+)
 from fleet.services.poll_notes import flush_polls
 from registry.keys import trust_keys
 from registry.manifest import is_sha256
@@ -100,7 +105,7 @@ class DeviceView(APIView):
 
 
 class LatestView(DeviceView):
-    """What the device should run; writes nothing to the database."""
+    """What the device should run; only a new offer is written to the database."""
 
     @extend_schema(
         parameters=[OpenApiParameter("device_id", str), OpenApiParameter("model", str)],
@@ -118,12 +123,12 @@ class LatestView(DeviceView):
         assignment = self._decide(device, wanted)
         answer: HttpResponse
         if assignment is None:
-            self._note(device, wanted, running, agent_version, None)
+            self._note(device, wanted, running, agent_version)
             return Response(status=status.HTTP_204_NO_CONTENT)
         issued_at = issue_period(device.device_id, now)
         etag = etag_of(assignment, issued_at)
         if _matches(request.headers.get("If-None-Match", ""), etag):
-            self._note(device, assignment.model, running, agent_version, None)
+            self._note(device, assignment.model, running, agent_version)
             answer = HttpResponse(status=status.HTTP_304_NOT_MODIFIED)
             if epochs and request.headers.get("If-None-Match") == etag:
                 remember_answer(
@@ -138,16 +143,23 @@ class LatestView(DeviceView):
                     good_for_s=(issued_at + RENEWAL - now).total_seconds(),
                 )
         else:
-            is_running = running == assignment.manifest_sha256
-            offer = None if is_running else assignment
-            self._note(device, assignment.model, running, agent_version, offer)
+            is_offer = running != assignment.manifest_sha256
+            if is_offer:
+                offer_release(device=device, assignment=assignment, at=now)
+            self._note(
+                device,
+                assignment.model,
+                running,
+                agent_version,
+                offered=assignment.manifest_sha256 if is_offer else "",
+            )
             answer = Response(
                 make_answer(
                     assignment,
                     device.device_id,
                     now,
                     request.build_absolute_uri("/"),
-                    delta_from=running if offer and device.has_delta_support else "",
+                    delta_from=running if is_offer and device.has_delta_support else "",
                 )
             )
         answer["ETag"] = etag
@@ -174,9 +186,10 @@ class LatestView(DeviceView):
         model: str | None,
         running: str,
         agent_version: str,
-        offer: Assignment | None,
+        *,
+        offered: str = "",
     ) -> None:
-        note_poll(device, model or "", running, agent_version, offer)
+        note_poll(device, model or "", running, agent_version, offered=offered)
 
 
 class DesiredView(DeviceView):
@@ -189,19 +202,22 @@ class DesiredView(DeviceView):
         answers = []
         for assignment in desired_assignments(device):
             running = device.running.get(assignment.model, "")
-            offer = None if running == assignment.manifest_sha256 else assignment
-            note_poll(device, assignment.model, "", agent_version, offer)
+            is_offer = running != assignment.manifest_sha256
+            if is_offer:
+                offer_release(device=device, assignment=assignment, at=now)
+            offered = assignment.manifest_sha256 if is_offer else ""
+            note_poll(device, assignment.model, "", agent_version, offered=offered)
             answers.append(
                 make_answer(
                     assignment,
                     device.device_id,
                     now,
                     request.build_absolute_uri("/"),
-                    delta_from=running if offer and device.has_delta_support else "",
+                    delta_from=running if is_offer and device.has_delta_support else "",
                 )
             )
         if not answers:
-            note_poll(device, "", "", agent_version, None)
+            note_poll(device, "", "", agent_version)
         return Response({"assignments": answers, "poll_after_s": poll_after_s()})
 
 
@@ -240,7 +256,7 @@ class TelemetryView(DeviceView):
 
 
 def note_poll(
-    device: Device, model: str, running: str, agent_version: str, offer: Assignment | None
+    device: Device, model: str, running: str, agent_version: str, *, offered: str = ""
 ) -> None:
     """Buffers a poll; an embedded server flushes its own buffer now and then."""
     buffer_poll(
@@ -250,7 +266,7 @@ def note_poll(
             "model": model,
             "running": running,
             "agent_version": agent_version,
-            "offer": offer.__dict__ if offer is not None else None,
+            "offered": offered,
         }
     )
     if is_local_flush_due():

@@ -16,6 +16,7 @@ from typing import Any
 from django.core.cache import cache
 
 from fleet.authentication import bearer_token, digest_of
+from fleet.polling.heard import note_heard
 from fleet.polling.poll_notes import answer_key, buffer_poll, has_shared_cache
 
 logger = logging.getLogger(__name__)
@@ -28,6 +29,7 @@ def wrap(application: Application) -> Application:
     """The application behind the fast lane."""
 
     def serve(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        note_heard()
         if environ.get("PATH_INFO") == PATH and environ.get("REQUEST_METHOD") == "GET":
             etag = _find_unchanged(environ)
             if etag is not None:
@@ -66,7 +68,6 @@ def _find_unchanged(environ: dict[str, Any]) -> str | None:
             "model": entry["model"],
             "running": running,
             "agent_version": agent_version,
-            "offer": None,
         }
     )
     return str(asked)

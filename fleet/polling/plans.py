@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from django.db.models import Prefetch, Q, Sum
+from django.db.models import Prefetch, Q, QuerySet, Sum
 
 from fleet.models import Deployment, Rollout, RolloutStage
 from fleet.rules.assignment import buckets_of_percent
@@ -18,6 +18,7 @@ def build_plan(*, model_id: int) -> dict[str, Any]:
     deployments = (
         Deployment.objects.filter(model_id=model_id, state=Deployment.State.ACTIVE)
         .select_related("stable_version")
+        .prefetch_related(Prefetch("variants", offered_variants()))
         .order_by("id")
     )
     live = {
@@ -26,7 +27,10 @@ def build_plan(*, model_id: int) -> dict[str, Any]:
             deployment__model_id=model_id, state__in=Rollout.LIVE_STATES
         )
         .select_related("target_version")
-        .prefetch_related(Prefetch("stages", RolloutStage.objects.order_by("index")))
+        .prefetch_related(
+            Prefetch("stages", RolloutStage.objects.order_by("index")),
+            Prefetch("variants", offered_variants()),
+        )
     }
     return {
         "model": Model.objects.values_list("slug", flat=True).get(pk=model_id),
@@ -36,7 +40,7 @@ def build_plan(*, model_id: int) -> dict[str, Any]:
                 "selector": deployment.selector,
                 "priority": deployment.priority,
                 "floor_sequence": deployment.floor_sequence,
-                "stable": _release(deployment.stable_version),
+                "stable": build_release(deployment.stable_version, deployment.variants.all()),
                 "rollout": rollout_plan(live[deployment.pk]) if deployment.pk in live else None,
             }
             for deployment in deployments
@@ -46,35 +50,46 @@ def build_plan(*, model_id: int) -> dict[str, Any]:
 
 def rollout_plan(rollout: Rollout, *, stage_index: int | None = None) -> dict[str, Any]:
     """A rollout's part of the plan, now or as if it stood fully exposed at another stage."""
+    return {
+        "id": rollout.pk,
+        **cohort_terms(rollout, stage_index=stage_index),
+        "target": build_release(rollout.target_version, rollout.variants.all()),
+    }
+
+
+def cohort_terms(rollout: Rollout, *, stage_index: int | None = None) -> dict[str, Any]:
+    """What `cohort_of` reads of a rollout, now or fully exposed at another stage."""
     index = rollout.current_stage if stage_index is None else stage_index
     stages = [stage for stage in rollout.stages.all() if stage.index <= index]
     reach = max((buckets_of_percent(stage.percent) for stage in stages), default=0)
     return {
-        "id": rollout.pk,
         "salt": rollout.salt,
         "stage": index,
         "exposed": rollout.exposed_buckets if stage_index is None else reach,
         "reach": reach,
         "canaries": [stage.canary_selector for stage in stages if stage.canary_selector],
-        "target": _release(rollout.target_version),
     }
 
 
-def _release(version: Version | None) -> dict[str, Any] | None:
-    """A version with the variants a device may be given; None when it may not be deployed."""
-    if version is None or version.state not in DEPLOYABLE_STATES:
-        return None
-    variants = (
-        Variant.objects.filter(version=version, is_promotable=True, manifest_sha256__isnull=False)
-        .annotate(
-            code_bytes=Sum(
-                "files__blob__size_bytes",
-                filter=Q(files__role__in=[FileRole.MODEL, FileRole.EXTERNAL_DATA]),
-            )
-        )
+def offered_variants() -> QuerySet[Variant]:
+    """Signed variants with the size of their code, in the order in which they were made."""
+    weights = Q(files__role__in=[FileRole.MODEL, FileRole.EXTERNAL_DATA])
+    return (
+        Variant.objects.filter(manifest_sha256__isnull=False)
+        .annotate(code_bytes=Sum("files__blob__size_bytes", filter=weights))
         .order_by("pk")
     )
-    known = {variant.pk: variant for variant in variants}
+
+
+def build_release(version: Version | None, variants: Iterable[Variant]) -> dict[str, Any] | None:
+    """A version with the variants that were chosen; None when it may not be deployed.
+
+    Only named variants count: one that is attached later reaches nobody by itself.
+    """
+    if version is None or version.state not in DEPLOYABLE_STATES:
+        return None
+    named = [variant for variant in variants if variant.version_id == version.pk]
+    known = {variant.pk: variant for variant in version.variants.all()}
     return {
         "version": version.version,
         "sequence": version.sequence,
@@ -83,10 +98,10 @@ def _release(version: Version | None) -> dict[str, Any] | None:
                 "name": variant.name,
                 "manifest_sha256": variant.manifest_sha256,
                 "requirements": variant.requirements,
-                "size_bytes": variant.code_bytes or 0,
+                "size_bytes": getattr(variant, "code_bytes", None) or 0,
                 **_measure_chain(variant, known),
             }
-            for variant in known.values()
+            for variant in named
         ],
     }
 

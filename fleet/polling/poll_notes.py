@@ -1,9 +1,11 @@
 """What a poll leaves behind, kept in the cache until it is written in bulk.
 
 A poll takes a number from one rising counter and stores its note under it; the flush reads the
-numbers it has not seen. Losing notes costs a late "last seen", never a fact: what a device did
-arrives as events. The cache also holds *epochs*: short-lived random values that every change of
-a plan or a device replaces, so that a remembered 304 can be told to be out of date.
+numbers it has not seen and confirms them once they are written. Losing notes costs a late "last
+seen", never a fact: an offer is on record before it is answered, what a device did arrives as
+events, and what it runs is said again with the next poll. The cache also holds *epochs*:
+short-lived random values that every change of a plan or a device replaces, so that a remembered
+304 can be told to be out of date.
 """
 
 from __future__ import annotations
@@ -12,7 +14,8 @@ import hashlib
 import logging
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from django.conf import settings
@@ -26,6 +29,9 @@ EPOCH_SECONDS_SHARED = 3600
 EPOCH_SECONDS_LOCAL = 30
 LOCAL_FLUSH_SECONDS = 10
 
+LOCK_SECONDS = 60
+
+_LOCK = "fleet:poll:lock"
 _TAIL = "fleet:poll:tail"
 _HEAD = "fleet:poll:head"
 
@@ -36,7 +42,8 @@ def has_shared_cache() -> bool:
 
 
 def buffer_poll(note: dict[str, Any]) -> None:
-    """Keeps one poll's note: `device` (primary key), `at`, `running`, `agent_version`, `offer`.
+    """Keeps one poll's note: `device` (primary key), `at`, `model`, `running`, `agent_version`, and
+    `offered`, the digest of what was offered, by which deltas are learnt.
 
     A cache that is down loses the note and nothing else.
     """
@@ -51,20 +58,32 @@ def buffer_poll(note: dict[str, Any]) -> None:
         logger.warning("A poll could not be buffered", exc_info=True)
 
 
-def take_polls(limit: int = 10_000) -> list[dict[str, Any]]:
-    """The notes since the last call, oldest first; each is given out once."""
-    tail = cache.get(_TAIL, 0)
-    head = cache.get(_HEAD, 0)
-    if head > tail:
-        head = 0
-    last = min(tail, head + limit)
-    if last <= head:
-        return []
-    keys = [f"fleet:poll:{number}" for number in range(head + 1, last + 1)]
-    found = cache.get_many(keys)
-    cache.set(_HEAD, last, None)
-    cache.delete_many(keys)
-    return [found[key] for key in keys if key in found]
+@contextmanager
+def taken_polls(limit: int = 10_000) -> Iterator[list[dict[str, Any]]]:
+    """The oldest notes that are not written yet; forgotten when the block ends well.
+
+    A block that fails leaves them for the next one. While one block is open, others get none, so
+    no note is given out twice; a holder that died lets go after a minute.
+    """
+    holder = secrets.token_hex(8)
+    if not cache.add(_LOCK, holder, LOCK_SECONDS):
+        yield []
+        return
+    try:
+        tail = cache.get(_TAIL, 0)
+        head = cache.get(_HEAD, 0)
+        if head > tail:
+            head = 0
+        last = min(tail, head + limit)
+        keys = [f"fleet:poll:{number}" for number in range(head + 1, last + 1)]
+        found = cache.get_many(keys) if keys else {}
+        yield [found[key] for key in keys if key in found]
+        if keys:
+            cache.set(_HEAD, last, None)
+            cache.delete_many(keys)
+    finally:
+        if cache.get(_LOCK) == holder:
+            cache.delete(_LOCK)
 
 
 def is_local_flush_due() -> bool:

@@ -138,6 +138,11 @@ def pick_variant(
     return None if best is None else release["variants"][best.key]
 
 
+def is_same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """True when two variants are the same release."""
+    return bool(one["manifest_sha256"] == other["manifest_sha256"])
+
+
 def assign(plan: Mapping[str, Any], counter: int, device: DeviceFacts) -> Assignment | None:
     """What the device should run of the plan's model; None when nothing is assigned.
 
@@ -157,8 +162,10 @@ def assign(plan: Mapping[str, Any], counter: int, device: DeviceFacts) -> Assign
         cohort = cohort_of(rollout, device.device_id, device.labels)
         if cohort == CANARY:
             variant = pick_variant(rollout["target"], device)
-            if variant is None:
-                cohort = STABLE
+            kept = pick_variant(release, device)
+            if variant is None or (kept is not None and is_same(variant, kept)):
+                # Nothing changes for it: the target does not fit, or is what it runs anyway.
+                cohort, variant = STABLE, None
             else:
                 release, is_target = rollout["target"], True
     if device.pin:

@@ -57,6 +57,7 @@ class RolloutFacts:
         pause_kind: `person`, `gate` or `no_evidence` while paused.
         succeeded, failed: devices that finished; silent ones past their time are failed.
         is_exposed: the whole stage has been offered; False while a throttle holds it back.
+        reached: accepted devices for which the stage changes something; None where not counted.
     """
 
     state: str
@@ -73,6 +74,7 @@ class RolloutFacts:
     max_failures: int | None
     max_failure_rate: float
     is_exposed: bool = True
+    reached: int | None = None
     gates: Sequence[GateReading] = field(default_factory=tuple)
 
 
@@ -102,6 +104,8 @@ def find_abort_reason(facts: RolloutFacts) -> str | None:
 def find_missing(facts: RolloutFacts, now: datetime) -> list[str]:
     """What a stage still lacks before it may end, in words; empty when nothing."""
     missing = []
+    if facts.reached == 0:
+        missing.append("the stage reaches no device")
     baked_at = facts.stage_started_at + facts.bake
     if now < baked_at:
         missing.append(f"bake ends in {math.ceil((baked_at - now).total_seconds())} s")

@@ -7,9 +7,25 @@ ALLOWED: dict[str, frozenset[str]] = {
     "start": frozenset({"draft", "scheduled"}),
     "approve": frozenset({"awaiting_approval"}),
     "advance": frozenset({"running"}),
-    "pause": frozenset({"running"}),
+    "pause": frozenset({"running", "paused"}),
     "resume": frozenset({"paused"}),
-    "abort": frozenset({"draft", "awaiting_approval", "scheduled", "running", "paused"}),
+    "abort": frozenset(
+        {"draft", "awaiting_approval", "scheduled", "running", "paused", "aborting"}
+    ),
+    "note": frozenset(
+        {
+            "draft",
+            "awaiting_approval",
+            "scheduled",
+            "running",
+            "paused",
+            "aborting",
+            "completed",
+            "aborted",
+            "rolled_back",
+            "superseded",
+        }
+    ),
     "finish_abort": frozenset({"aborting"}),
     "supersede": frozenset({"draft", "awaiting_approval", "scheduled"}),
 }

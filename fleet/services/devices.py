@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 
 from django.db import transaction
@@ -14,10 +15,14 @@ from fleet.exceptions import (
     DeviceExistsError,
     InvalidFleetInputError,
     InvalidTransitionError,
+    ReasonRequiredError,
 )
 from fleet.models import Device, DeviceCredential, Quarantine
 from fleet.polling.poll_notes import bump_epoch
 from registry.services.audit import record_event
+
+#: How long a device that is let in again has to come.
+READMISSION = timedelta(days=7)
 
 DEVICE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 
@@ -65,6 +70,31 @@ def set_device_status(*, device_id: str, status: str, actor: str, reason: str = 
         obj=device,
         summary=f"{device_id}: {before} → {status}",
         details={"reason": reason},
+    )
+    return device
+
+
+@transaction.atomic
+def let_in_again(*, device_id: str, actor: str, reason: str) -> Device:
+    """The device, whose id a join token may enrol once more within seven days.
+
+    For a card that was rewritten, a lost credential, and a device that was decommissioned or
+    rejected. What it holds now works until then; it is revoked by the enrolment.
+
+    Raises:
+        ReasonRequiredError: there is no reason.
+    """
+    if not reason.strip():
+        raise ReasonRequiredError("Letting a device in again needs a reason")
+    device = lock_device(device_id)
+    device.readmitted_until = timezone.now() + READMISSION
+    device.save(update_fields=["readmitted_until", "updated_at"])
+    record_event(
+        actor=actor,
+        action="device.let_in_again",
+        obj=device,
+        summary=f"{device_id} may enrol again until {device.readmitted_until:%Y-%m-%d %H:%M} UTC",
+        details={"reason": reason, "status": device.status},
     )
     return device
 

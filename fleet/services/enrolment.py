@@ -77,8 +77,9 @@ def enrol_device(
 ) -> tuple[Device, str]:
     """The enrolled device and its token, which is shown this once.
 
-    A device that a person registered beforehand, without credentials, is taken over with the
-    status it was given.
+    A device that a person registered beforehand is taken over by a token with auto-accept alone:
+    another one lets nobody in without a person. One that a person let in again is taken over by
+    any token, and waits for a person when that has no auto-accept.
 
     Args:
         enrolment_nonce: a secret the device keeps until it holds its token. Who brings the same
@@ -123,14 +124,31 @@ def enrol_device(
                 )
         except IntegrityError as error:
             raise DeviceExistsError(f"The device id {device_id} is taken") from error
-    elif device.credentials.exists() or device.status in Device.TERMINAL_STATUSES:
-        raise DeviceExistsError(f"The device id {device_id} is taken")
     else:
+        is_readmitted = device.readmitted_until is not None and device.readmitted_until > now
+        is_over = device.status in Device.TERMINAL_STATUSES
+        if (device.credentials.exists() or is_over) and not is_readmitted:
+            raise DeviceExistsError(
+                f"The device id {device_id} is taken; a person can let it in again"
+            )
+        if not is_readmitted and not token.is_auto_accept:
+            raise DeviceExistsError(
+                f"The device id {device_id} is registered; it needs a token with auto-accept, or a "
+                "person to let it in again"
+            )
         for name, value in reported.items():
             setattr(device, name, value)
+        if is_readmitted:
+            if token.is_auto_accept:
+                is_open = is_over or device.status == Device.Status.PENDING
+                device.status = Device.Status.ACCEPTED if is_open else device.status
+            elif device.status != Device.Status.SUSPENDED:
+                device.status = Device.Status.PENDING
+            device.credentials.filter(revoked_at__isnull=True).update(revoked_at=now)
+            device.readmitted_until = None
+            device.running, device.trouble = {}, {}
         device.labels = {**token.labels, **device.labels}
-        device.generation += 1
-        device.save()
+        touch_device(device)
     secret, secret_digest = new_secret("avd")
     DeviceCredential.objects.create(device=device, digest=secret_digest, nonce_digest=nonce_digest)
     record_event(

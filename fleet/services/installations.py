@@ -90,6 +90,16 @@ def check_still_wanted(*, device: Device, assignment_id: str) -> None:
     raise AssignmentSupersededError("The device is to run another release by now")
 
 
+def offer_release(*, device: Device, assignment: Assignment, at: datetime) -> None:
+    """Puts an offer on record before it is answered, so that no flush can lose it.
+
+    Repeating it costs one query and writes nothing.
+    """
+    if Installation.objects.filter(device=device, assignment_id=assignment.assignment_id).exists():
+        return
+    record_offer(device=device, assignment=assignment, at=at)
+
+
 @transaction.atomic
 def record_offer(*, device: Device, assignment: Assignment, at: datetime) -> Installation | None:
     """The installation of an assignment that was answered to a device; None when the release
@@ -123,9 +133,16 @@ def record_offer(*, device: Device, assignment: Assignment, at: datetime) -> Ins
     return installation
 
 
-def time_out_silent(*, now: datetime) -> int:
-    """How many devices were offered something and have not been heard of it in time."""
+def time_out_silent(*, now: datetime, counted_from: datetime) -> int:
+    """How many devices were offered something and have not been heard of it in time.
+
+    Args:
+        counted_from: since when the server could be reached without a gap. A device could not
+            report before, so its time starts there at the earliest.
+    """
     limit = now - timedelta(seconds=settings.AVIARY_OFFER_TIMEOUT_SECONDS)
+    if counted_from > limit:
+        return 0
     silent = Installation.objects.filter(
         state__in=Installation.IN_FLIGHT_STATES, updated_at__lt=limit
     )
@@ -140,7 +157,7 @@ def _find_or_offer(device: Device, assignment_id: str) -> Installation:
     )
     if found is not None:
         return found
-    # The offer may still be in the poll buffer; it is computed again rather than believed.
+    # An offer made before a restored backup is on no record; it is computed, not believed.
     parts = assignment_id.rsplit(".", 2)
     number = parts[1] if len(parts) == 3 else ""
     if not (number.isascii() and number.isdigit() and len(number) <= 18):

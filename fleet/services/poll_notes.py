@@ -9,10 +9,8 @@ from typing import Any
 from django.db import transaction
 
 from fleet.models import Device, Installation
-from fleet.polling.poll_notes import take_polls
-from fleet.rules.assignment import Assignment
+from fleet.polling.poll_notes import taken_polls
 from fleet.rules.facts import MAX_NAME, merge_running
-from fleet.services.installations import record_offer
 from registry.services.deltas import queue_deltas
 
 logger = logging.getLogger(__name__)
@@ -21,15 +19,18 @@ CHUNK = 500
 
 
 def flush_polls() -> int:
-    """How many notes were written: last seen, running digest, poll counts and offers."""
-    notes = take_polls()
-    by_device: dict[int, list[dict[str, Any]]] = {}
-    for note in notes:
-        by_device.setdefault(note["device"], []).append(note)
-    keys = sorted(by_device)
-    for start in range(0, len(keys), CHUNK):
-        _flush_chunk({key: by_device[key] for key in keys[start : start + CHUNK]})
-    return len(notes)
+    """How many notes were written: last seen, running digest and poll counts.
+
+    A flush that fails leaves its notes for the next one.
+    """
+    with taken_polls() as notes:
+        by_device: dict[int, list[dict[str, Any]]] = {}
+        for note in notes:
+            by_device.setdefault(note["device"], []).append(note)
+        keys = sorted(by_device)
+        for start in range(0, len(keys), CHUNK):
+            _flush_chunk({key: by_device[key] for key in keys[start : start + CHUNK]})
+        return len(notes)
 
 
 @transaction.atomic
@@ -47,11 +48,8 @@ def _flush_chunk(notes: dict[int, list[dict[str, Any]]]) -> None:
             if model and digest and running.get(model) != digest:
                 _mark_regressed(device, model, digest, at)
                 running = merge_running(running, {model[:MAX_NAME]: digest})
-            if note["offer"] is not None:
-                offer = Assignment(**note["offer"])
-                record_offer(device=device, assignment=offer, at=at)
-                if device.has_delta_support and running.get(model):
-                    replaced.add((running[model], offer.manifest_sha256))
+            if note.get("offered") and device.has_delta_support and running.get(model):
+                replaced.add((running[model], note["offered"]))
         device.running = running
         device.poll_count += len(notes[device.pk])
     if replaced:

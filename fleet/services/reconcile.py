@@ -10,18 +10,20 @@ from django.conf import settings
 from django.utils import timezone
 
 from fleet.exceptions import InvalidTransitionError, StaleRevisionError
-from fleet.models import Installation, Rollout, RolloutStage
-from fleet.polling.plans import rollout_plan
+from fleet.models import Installation, Rollout, RolloutStage, ServerPresence
+from fleet.notices import stage_previews
+from fleet.polling.plans import cohort_terms
 from fleet.rules.assignment import BUCKETS, CANARY, buckets_of_percent, cohort_of
 from fleet.rules.failure_rate import E_VALUE_LIMIT, failure_e_value
 from fleet.rules.gate_metrics import INSTALLS
 from fleet.rules.gates import Verdict
 from fleet.rules.rollout_policy import Action, Decision, GateReading, RolloutFacts, decide_rollout
-from fleet.selectors import count_states, latest_installations, matching_devices
+from fleet.selectors import count_states, devices_of, latest_installations
 from fleet.services import rollouts as steps
 from fleet.services.evidence import read_gate, submit_evidence
 from fleet.services.installations import time_out_silent
 from fleet.services.plans import refresh_all_plans
+from fleet.services.presence import note_presence
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +34,8 @@ def tick_rollouts(*, now: datetime | None = None) -> int:
     """How many rollouts took a step; safe to call at any time and by several workers."""
     now = now or timezone.now()
     refresh_all_plans()
-    time_out_silent(now=now)
+    presence = note_presence(now=now)
+    time_out_silent(now=now, counted_from=presence.counted_from)
     moved = 0
     under_way = [State.SCHEDULED, *Rollout.LIVE_STATES, State.ABORTING]
     for rollout_id in Rollout.objects.filter(state__in=under_way).values_list("pk", flat=True):
@@ -116,9 +119,17 @@ def rollout_facts(rollout: Rollout, now: datetime) -> tuple[RolloutFacts, dict[s
         max_failures=rollout.max_failures,
         max_failure_rate=rollout.max_failure_rate,
         is_exposed=rollout.exposed_buckets >= buckets_of_percent(stage.percent),
+        # Counted only while nothing has answered: it walks all devices of the deployment.
+        reached=None if counts else count_reached(rollout),
         gates=tuple(readings),
     )
     return facts, {"succeeded": succeeded, "failed": failed, "gates": shown}
+
+
+def count_reached(rollout: Rollout) -> int:
+    """Accepted devices for which the current stage changes something."""
+    row = stage_previews(rollout)[rollout.current_stage]
+    return int(row["devices"] - row["incompatible"] - row["unchanged"])
 
 
 def current_stage(rollout: Rollout) -> RolloutStage:
@@ -143,6 +154,8 @@ def _act(rollout: Rollout, decision: Decision, evidence: dict[str, Any]) -> bool
     elif decision.action == Action.RESUME:
         steps.resume_rollout(**step)
     else:
+        # Kept with the event: the version is marked as taken back wherever it can be chosen.
+        step["evidence"] = {**evidence, "is_automatic_undo": True}
         steps.abort_rollout(**step)
     return True
 
@@ -187,10 +200,10 @@ def _expose(rollout: Rollout, now: datetime) -> None:
     reach = buckets_of_percent(current_stage(rollout).percent)
     if rollout.exposed_buckets >= reach:
         return
-    devices = matching_devices(rollout.deployment.selector)
+    devices = devices_of(rollout.deployment)
     if not devices:
         return
-    terms = rollout_plan(rollout)
+    terms = cohort_terms(rollout)
     reached = sum(
         cohort_of(terms, device.device_id, device.selectable) == CANARY for device in devices
     )
@@ -217,6 +230,10 @@ def _finish_abort(rollout: Rollout, now: datetime) -> bool:
     touched = any(row.events.filter(state="committed").exists() for row in rows)
     still_on = [row for row in rows if row.device.running.get(slug) == row.manifest_sha256]
     aborted_at = rollout.events.filter(action="abort").values_list("at", flat=True).first()
+    presence = ServerPresence.objects.first()
+    if aborted_at is not None and presence is not None:
+        # Devices could not hear of the abort while the server was away.
+        aborted_at = max(aborted_at, presence.counted_from)
     limit = timedelta(seconds=settings.AVIARY_OFFER_TIMEOUT_SECONDS)
     if still_on and aborted_at is not None and now - aborted_at < limit:
         return False

@@ -16,10 +16,13 @@ from fleet.exceptions import InvalidFleetInputError, InvalidTransitionError, Sta
 from fleet.models import Deployment, Gate, Rollout, RolloutEvent, RolloutStage
 from fleet.rules.assignment import buckets_of_percent
 from fleet.rules.gate_metrics import METRICS, Unit, is_gate_metric, unit_of
+from fleet.rules.stages import find_stage_fault
 from fleet.rules.transitions import is_allowed
 from fleet.selectors import count_states
 from fleet.services.deployments import check_selector, check_target, queue_step_deltas
 from fleet.services.plans import refresh_plan
+from fleet.services.taken_back import check_reason
+from fleet.services.variants import choose_variants
 from registry.models import Version
 from registry.services.audit import record_event
 
@@ -29,6 +32,7 @@ SYSTEM = "system"
 #: Each may take as long as the server's answer, twice at every look.
 MOST_QUERIES = 5
 State = Rollout.State
+PERSON = Rollout.PauseKind.PERSON
 
 
 @transaction.atomic
@@ -40,23 +44,37 @@ def create_rollout(
     actor: str,
     gates: Sequence[Mapping[str, Any]] = (),
     created_by: Any = None,
+    variants: Sequence[str] | None = None,
+    reason: str = "",
     **options: Any,
 ) -> Rollout:
     """A draft; nothing reaches a device before it is started.
 
     Args:
+        target_version: the deployment's stable version itself, when other variants of it are to
+            be offered.
         stages: fields of `RolloutStage`, in order; percentages never fall and the last is 100.
         gates: fields of `Gate`.
+        variants: names of the target's variants to offer; None for all that may be offered now.
+            One that is attached later waits for a rollout of its own.
+        reason: why; needed for a version that was taken back before.
         options: `is_approval_required`, `max_failures`, `max_failure_rate`, `max_in_flight`,
             `offers_per_minute`, `scheduled_at`.
     """
     deployment = Deployment.objects.select_related("model").get(pk=deployment_id)
     check_target(deployment, target_version)
-    if target_version.pk == deployment.stable_version_id:
-        raise InvalidFleetInputError(f"{target_version} is the stable version already")
-    percents = [float(stage.get("percent", 0)) for stage in stages]
-    if not percents or percents != sorted(percents) or percents[-1] != 100:
-        raise InvalidFleetInputError("Stages rise and end at 100 percent")
+    chosen = choose_variants(target_version, variants)
+    check_reason(target_version, chosen, reason)
+    if target_version.pk == deployment.stable_version_id and {v.pk for v in chosen} == set(
+        deployment.variants.values_list("pk", flat=True)
+    ):
+        names = ", ".join(variant.name for variant in chosen)
+        raise InvalidFleetInputError(
+            f"{target_version} ({names}) is what {deployment.name} offers already"
+        )
+    fault = find_stage_fault(stages)
+    if fault is not None:
+        raise InvalidFleetInputError(fault)
     rollout = Rollout.objects.create(
         deployment=deployment,
         target_version=target_version,
@@ -65,10 +83,10 @@ def create_rollout(
         created_by=created_by,
         **options,
     )
+    rollout.variants.set(chosen)
+    rollout.previous_variants.set(deployment.variants.all())
     for index, stage in enumerate(stages):
         fields = {**stage, "canary_selector": check_selector(stage.get("canary_selector") or {})}
-        if not fields.get("percent") and not fields["canary_selector"]:
-            raise InvalidFleetInputError(f"Stage {index + 1} reaches no device")
         RolloutStage.objects.create(rollout=rollout, index=index, **fields)
     if sum(bool(gate.get("query")) for gate in gates) > MOST_QUERIES:
         raise InvalidFleetInputError(f"At most {MOST_QUERIES} gates of a rollout have a query")
@@ -77,7 +95,9 @@ def create_rollout(
         Gate.objects.create(rollout=rollout, **gate)
     # While it is a draft there is time; the first device that is offered it finds them ready.
     queue_step_deltas(deployment.stable_version, target_version)
-    _record(rollout, "create", "", actor, f"{deployment.name}: to {target_version.version}")
+    offered = ", ".join(variant.name for variant in chosen)
+    words = f"{deployment.name}: to {target_version.version} ({offered})"
+    _record(rollout, "create", "", actor, f"{words}: {reason}" if reason else words)
     return rollout
 
 
@@ -159,6 +179,7 @@ def advance_rollout(
     deployment = Deployment.objects.select_for_update().get(pk=rollout.deployment_id)
     deployment.stable_version_id = rollout.target_version_id
     deployment.save(update_fields=["stable_version", "updated_at"])
+    deployment.variants.set(rollout.variants.all())
     return _record(rollout, "complete", State.RUNNING, actor, reason, evidence)
 
 
@@ -172,11 +193,18 @@ def pause_rollout(
     kind: str = Rollout.PauseKind.PERSON,
     evidence: Mapping[str, Any] | None = None,
 ) -> Rollout:
-    """The rollout held where it is: no further device is reached, nobody is sent back."""
-    rollout = _lock(rollout_id, "pause", revision)
+    """The rollout held where it is: no further device is reached, nobody is sent back.
+
+    A person's pause works whatever revision they saw, and holds a rollout that the server had
+    paused until a person resumes it.
+    """
+    rollout = _lock(rollout_id, "pause", revision if actor == SYSTEM else None)
+    before = rollout.state
+    if before == State.PAUSED and (rollout.pause_kind == PERSON or kind != PERSON):
+        return rollout
     rollout.state = State.PAUSED
     rollout.pause_kind = kind
-    return _record(rollout, "pause", State.RUNNING, actor, reason, evidence)
+    return _record(rollout, "pause", before, actor, reason, evidence)
 
 
 @transaction.atomic
@@ -207,9 +235,14 @@ def abort_rollout(
     evidence: Mapping[str, Any] | None = None,
 ) -> Rollout:
     """The rollout ended: offers stop at once and its devices are offered the stable version
-    again, as a new assignment with a higher counter."""
-    rollout = _lock(rollout_id, "abort", revision)
+    again, as a new assignment with a higher counter.
+
+    A person's abort works whatever revision they saw; once more changes nothing.
+    """
+    rollout = _lock(rollout_id, "abort", revision if actor == SYSTEM else None)
     before = rollout.state
+    if before == State.ABORTING:
+        return rollout
     if before in Rollout.LIVE_STATES:
         rollout.state = State.ABORTING
     else:
@@ -217,6 +250,15 @@ def abort_rollout(
         rollout.finished_at = timezone.now()
     rollout.pause_kind = Rollout.PauseKind.NONE
     return _record(rollout, "abort", before, actor, reason, evidence)
+
+
+@transaction.atomic
+def add_reason(*, rollout_id: int, actor: str, reason: str) -> Rollout:
+    """The rollout with a reason added to its timeline, for what was done in a hurry."""
+    if not reason.strip():
+        raise InvalidFleetInputError("The reason is empty")
+    rollout = _lock(rollout_id, "note", None)
+    return _record(rollout, "note", rollout.state, actor, reason)
 
 
 @transaction.atomic
@@ -261,6 +303,7 @@ def _begin(rollout: Rollout) -> None:
     rollout.state = State.RUNNING
     rollout.started_at = now
     rollout.previous_version_id = rollout.deployment.stable_version_id
+    rollout.previous_variants.set(rollout.deployment.variants.all())
     _enter_stage(rollout, rollout.stages.get(index=0), now)
 
 

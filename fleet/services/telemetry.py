@@ -20,6 +20,7 @@ KEPT_TELEMETRY = 200
 """Reports kept of one device: over three hours at the agent's usual pace."""
 TELEMETRY_EVENTS = 200
 TELEMETRY_PART_KEYS = 256
+TROUBLE_ROWS = 32
 TELEMETRY_PART_BYTES = 64 * 1024
 
 
@@ -41,7 +42,8 @@ def record_telemetry(*, device: Device, report: Mapping[str, Any]) -> Telemetry:
     locked.agent_version = str(report.get("agent_version") or locked.agent_version)[:64]
     locked.running = merge_running(locked.running, running)
     locked.last_seen_at = row.received_at
-    locked.save(update_fields=["agent_version", "running", "last_seen_at"])
+    locked.trouble = _trouble(report.get("trouble"))
+    locked.save(update_fields=["agent_version", "running", "last_seen_at", "trouble"])
     isa = _instruction_sets(report)
     if isa is not None and isa != locked.capabilities.get("isa"):
         # Another variant may fit from now on.
@@ -81,6 +83,12 @@ def _instruction_sets(report: Mapping[str, Any]) -> list[str] | None:
         return None
     names = [name for name in value if isinstance(name, str) and len(name) <= 32]
     return names if len(names) == len(value) else None
+
+
+def _trouble(value: Any) -> dict[str, str]:
+    """At most 32 short texts by what they are about; older agents say nothing."""
+    rows = list(_mapping(value).items())[:TROUBLE_ROWS]
+    return {str(name)[:128]: str(words)[:300].replace("\0", "") for name, words in rows}
 
 
 def _events(value: Any) -> list[dict[str, Any]]:

@@ -3,19 +3,22 @@
 from datetime import timedelta
 from typing import Any
 
+from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import get_object_or_404
 from django.urls import reverse
 from django.utils import timezone
 from unfold.admin import ModelAdmin, TabularInline
 from unfold.decorators import action, display
+from unfold.widgets import UnfoldAdminTextInputWidget
 
 from ingest.models import AlertRule, Incident, IncidentEvent
 from ingest.selectors import incident_page
 from ingest.services.incidents import acknowledge_incident, mute_incident
-from registry.admin.base import ReadOnlyAdmin
+from registry.admin.base import ReadOnlyAdmin, form_page
 from registry.admin.columns import state_column, time_column
 from registry.exceptions import AviaryError
 
@@ -27,6 +30,17 @@ STATUS_COLOURS = {
     "Resolved": "success",
 }
 MUTE_FOR = timedelta(hours=8)
+
+
+class AcknowledgeForm(forms.Form):
+    """What the person who takes an incident over has to say."""
+
+    reason = forms.CharField(
+        required=False,
+        max_length=500,
+        widget=UnfoldAdminTextInputWidget(),
+        help_text="Kept in the incident's history.",
+    )
 
 
 @admin.register(AlertRule)
@@ -159,9 +173,25 @@ class IncidentAdmin(ReadOnlyAdmin):
                 self.message_user(request, error.message, messages.WARNING)
 
     @action(description="Acknowledge", permissions=["acknowledge"], icon="check")
-    def acknowledge_one(self, request: HttpRequest, object_id: int) -> HttpResponseRedirect:
-        self._acknowledge(request, object_id)
-        return HttpResponseRedirect(reverse("admin:ingest_incident_change", args=[object_id]))
+    def acknowledge_one(self, request: HttpRequest, object_id: int) -> HttpResponse:
+        """Asks once more, since a link is opened by more than people; POST acknowledges."""
+        incident = get_object_or_404(Incident, pk=object_id)
+        address = reverse("admin:ingest_incident_change", args=[object_id])
+        return form_page(
+            self,
+            request,
+            form=AcknowledgeForm(request.POST if request.method == "POST" else None),
+            act=lambda given: acknowledge_incident(
+                incident_id=incident.pk,
+                actor=request.user.get_username(),
+                reason=given["reason"],
+                now=timezone.now(),
+            ),
+            title=f"Acknowledge {incident}",
+            button="Acknowledge",
+            back=address,
+            done=lambda _: ("Acknowledged. Rollouts that a gate holds stay held.", address),
+        )
 
     @action(description="Open the judgement", icon="monitoring")
     def open_evaluation(self, request: HttpRequest, object_id: int) -> HttpResponseRedirect:

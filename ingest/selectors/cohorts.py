@@ -36,6 +36,7 @@ def read_cohorts(
     previous_version_id: int | None,
     began: datetime,
     since: datetime,
+    new_variant_ids: Collection[int] = (),
 ) -> Cohorts:
     """Devices with what they did since `since` and, on the release before, before `began`.
 
@@ -46,10 +47,14 @@ def read_cohorts(
     Args:
         began: when the rollout started.
         since: when its stage started.
+        new_variant_ids: what the rollout brings where it stays at the version: canaries count on
+            these alone, beside the other variants of the version.
     """
     rows = Window.objects.filter(version__model_id=model_id)
-    on_target = rows.filter(version_id=target_version_id, cohort="canary", start__gte=since)
-    canaries = _ids(on_target)
+    on_target = Q(version_id=target_version_id, cohort="canary")
+    if new_variant_ids:
+        on_target &= Q(variant_key__in=new_variant_ids)
+    canaries = _ids(rows.filter(on_target, start__gte=since))
     controls: list[int] = []
     staying = rows.none()
     if previous_version_id is not None:
@@ -58,7 +63,7 @@ def read_cohorts(
         controls = _ids(staying.filter(cohort="control"))
         if len(controls) < ENOUGH_CONTROLS:
             controls = _ids(staying)
-    after = Q(version_id=target_version_id, cohort="canary", device_id__in=canaries) | Q(
+    after = (on_target & Q(device_id__in=canaries)) | Q(
         version_id=previous_version_id, device_id__in=controls
     )
     now = _sum(rows.filter(after, start__gte=since))

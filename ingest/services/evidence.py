@@ -47,6 +47,7 @@ def push_evidence(*, rollout: ActiveRollout, now: datetime) -> list[Evidence]:
         previous_version_id=rollout.previous_version_id,
         began=began,
         since=since,
+        new_variant_ids=rollout.new_variant_ids,
     )
     baseline = baseline_of(rollout.target_version_id, None)
     said = latest_details(rollout.rollout_id, rollout.stage_index, ["prediction_psi"])

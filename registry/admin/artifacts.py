@@ -54,6 +54,7 @@ class VariantAdmin(ReadOnlyAdmin):
     ]  # fmt: skip
     readonly_fields = ["promotable", "digest"]
     inlines = [FileInline]
+    change_form_outer_before_template = "registry/variant_intro.html"
 
     @display(
         description="Promotable",

@@ -3,7 +3,7 @@
 from typing import Any
 
 from django import forms
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.db.models import Count, Max, OuterRef, QuerySet, Subquery
 from django.http import HttpRequest, HttpResponse
@@ -19,8 +19,11 @@ from unfold.widgets import (
 
 from registry.admin.base import ListAdmin, form_page
 from registry.admin.columns import ago, time_column
+from registry.admin.fields import VersionChoiceField
+from registry.exceptions import AviaryError
+from registry.hooks import foresee_alias
 from registry.models import Alias, Model, Task, Version
-from registry.services.aliases import move_alias
+from registry.services.aliases import MOVE_PROTECTED, move_alias, protect_alias
 from registry.services.audit import record_event
 from registry.services.models import create_model
 
@@ -150,9 +153,8 @@ class AliasForm(forms.Form):
     name = forms.CharField(
         max_length=50, widget=UnfoldAdminTextInputWidget(), help_text="Such as champion."
     )
-    version = forms.ModelChoiceField(
-        Version.objects.select_related("model").order_by("model__slug", "-sequence"),
-        widget=UnfoldAdminSelectWidget(),
+    version = VersionChoiceField(
+        Version.objects.select_related("model").order_by("model__slug", "-sequence")
     )
     reason = forms.CharField(widget=UnfoldAdminTextareaWidget(attrs={"rows": 3}))
 
@@ -167,6 +169,7 @@ class AliasAdmin(ListAdmin):
     list_select_related = ["model", "version__model"]
     search_fields = ["name", "model__slug", "version__version"]
     csv_fields = ["model__slug", "name", "version__version", "is_protected"]
+    actions = ["protect_selected", "unprotect_selected", "export_csv"]
 
     def add_page(self, request: HttpRequest) -> HttpResponse:
         return self._move_page(request, AliasForm(request.POST or None), "Name a version")
@@ -200,8 +203,10 @@ class AliasAdmin(ListAdmin):
             form,
             f"Move {alias}",
             consequences=[
-                f"{alias.name} names {alias.version} now; deployments and people that ask for "
-                f"{alias} get the other version from then on."
+                f"{alias.name} names {alias.version} now; people that ask for {alias} get the "
+                "other version from then on.",
+                *foresee_alias(alias),
+                *_protection_words(alias),
             ],
             history=[
                 {
@@ -213,6 +218,40 @@ class AliasAdmin(ListAdmin):
             ],
         )
 
+    def _move(self, request: HttpRequest, given: dict[str, Any]) -> Alias:
+        """The alias moved; a protected one only by who may."""
+        return move_alias(
+            **given,
+            actor=request.user.get_username(),
+            may_move_protected=request.user.has_perm(MOVE_PROTECTED),
+        )
+
+    @admin.action(description="Protect", permissions=["protect"])
+    def protect_selected(self, request: HttpRequest, queryset: QuerySet[Alias]) -> None:
+        self._protect(request, queryset, True)
+
+    @admin.action(description="Take the protection away", permissions=["protect"])
+    def unprotect_selected(self, request: HttpRequest, queryset: QuerySet[Alias]) -> None:
+        self._protect(request, queryset, False)
+
+    def has_protect_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm(MOVE_PROTECTED)
+
+    def _protect(self, request: HttpRequest, queryset: QuerySet[Alias], is_protected: bool) -> None:
+        for alias in queryset.select_related("model"):
+            try:
+                protect_alias(
+                    alias_id=alias.pk,
+                    is_protected=is_protected,
+                    actor=request.user.get_username(),
+                    reason="from the list of aliases",
+                )
+            except AviaryError as error:
+                self.message_user(request, f"{alias}: {error.message}", messages.ERROR)
+            else:
+                words = "is protected now" if is_protected else "is no longer protected"
+                self.message_user(request, f"{alias} {words}.", messages.SUCCESS)
+
     def _move_page(
         self, request: HttpRequest, form: AliasForm, title: str, **context: Any
     ) -> HttpResponse:
@@ -221,10 +260,16 @@ class AliasAdmin(ListAdmin):
             self,
             request,
             form=form,
-            act=lambda given: move_alias(**given, actor=request.user.get_username()),
+            act=lambda given: self._move(request, given),
             title=title,
             button="Move" if context else "Name",
             back=back,
             done=lambda alias: (f"{alias} names {alias.version}.", back),
             **context,
         )
+
+
+def _protection_words(alias: Alias) -> list[str]:
+    if not alias.is_protected:
+        return []
+    return ["It is protected: only an approved version, a reason, and a permission of its own."]

@@ -1,14 +1,15 @@
 """What the page of a version shows: facts, variants, lineage, uses and events."""
 
+import math
 from typing import Any
 
 from django.db.models import PROTECT, ForeignObjectRel, Q
 from django.urls import reverse
 
+from registry import hooks
 from registry.admin.base import STATE_COLOURS
 from registry.admin.columns import ago, copyable
 from registry.admin.lineage import Node, draw_lineage
-from registry.intervals import wilson_interval
 from registry.models import (
     AliasMove,
     AuditEvent,
@@ -27,6 +28,7 @@ VERBS = {
     VersionState.YANKED: "Yank",
 }
 EVENTS_SHOWN = 50
+Z_95 = 1.959964
 _OWN_RECORDS = (AliasMove, Baseline, Variant, Version)
 _WEIGHTS = (FileRole.MODEL, FileRole.EXTERNAL_DATA)
 
@@ -48,7 +50,8 @@ def build_page(version: Version, *, may_change: bool) -> dict[str, Any]:
         "variants": _variant_rows(variants),
         "has_measured": any(v.provenance.get("kind") == "compression" for v in variants),
         "lineage": draw_lineage(_lineage_nodes(version, variants)),
-        "uses": count_uses(version),
+        "uses": hooks.notices(version) + count_uses(version),
+        "mark": hooks.marks([version.pk]).get(version.pk, ""),
         "events": _events(version, variants),
     }
 
@@ -103,7 +106,11 @@ def describe_consequences(version: Version, to: str) -> list[str]:
         "Devices that run it are offered what their deployment says instead.",
     }[VersionState(to)]
     uses = count_uses(version)
-    return [first, f"In use by: {', '.join(uses)}." if uses else "Nothing refers to it now."]
+    return [
+        first,
+        *hooks.foresee_version(version, to),
+        f"In use by: {', '.join(uses)}." if uses else "Nothing refers to it now.",
+    ]
 
 
 def facts_of(version: Version) -> dict[str, Any]:
@@ -125,6 +132,15 @@ def facts_of(version: Version) -> dict[str, Any]:
             for variant in version.variants.prefetch_related("files")
         },
     }
+
+
+def wilson_interval(share: float, samples: int) -> tuple[float, float]:
+    """The 95 % score interval of a share of `samples` (Wilson 1927)."""
+    square = Z_95**2
+    centre = (share + square / (2 * samples)) / (1 + square / samples)
+    spread = math.sqrt(share * (1 - share) / samples + square / (4 * samples**2))
+    spread *= Z_95 / (1 + square / samples)
+    return max(0.0, centre - spread), min(1.0, centre + spread)
 
 
 def _state_sentence(version: Version) -> str:
@@ -164,6 +180,7 @@ def _variant_rows(variants: list[Variant]) -> list[dict[str, Any]]:
         rows.append(
             {
                 "name": variant.name,
+                "pk": variant.pk,
                 "url": reverse("admin:registry_variant_change", args=[variant.pk]),
                 "size": write_bytes(size),
                 "ratio": f"{sizes[origin.pk] / size:.2f} ×" if origin and size else "–",
@@ -196,7 +213,7 @@ def _accuracy(variant: Variant, profile: dict[str, Any]) -> str:
     samples = profile.get("n") if measured == profile.get("accuracy") else None
     if not samples:
         return f"{100 * measured:.2f} % (n unknown)"
-    return _percent(measured, *wilson_interval(round(measured * samples), samples), samples)
+    return _percent(measured, *wilson_interval(measured, samples), samples)
 
 
 def _percent(value: float, low: float, high: float, samples: int) -> str:

@@ -11,9 +11,10 @@ from rest_framework.response import Response
 from registry import selectors
 from registry.api.nested import NestedListAPIView
 from registry.api.parsers import CheckedFormParser, WholeMultiPartParser
-from registry.api.permissions import RegistryPermissions
+from registry.api.permissions import ChangePermissions, RegistryPermissions
 from registry.api.serializers import (
     AliasMoveSerializer,
+    AliasProtectionSerializer,
     AliasSerializer,
     DataSetSerializer,
     DataSetSplitSerializer,
@@ -21,7 +22,7 @@ from registry.api.serializers import (
     ModelSerializer,
 )
 from registry.models import Alias, DataSet, Model
-from registry.services.aliases import move_alias
+from registry.services.aliases import MOVE_PROTECTED, move_alias, protect_alias
 from registry.services.composition import split_dataset
 from registry.services.datasets import register_dataset
 from registry.services.models import create_model
@@ -143,5 +144,27 @@ class AliasDetail(generics.GenericAPIView[Alias]):
             name=name,
             reason=form.validated_data["reason"],
             actor=request.user.get_username(),
+            may_move_protected=request.user.has_perm(MOVE_PROTECTED),
+        )
+        return Response(AliasSerializer(alias).data)
+
+
+class AliasProtection(generics.GenericAPIView[Alias]):
+    """POST protects an alias or takes its protection away; both need a permission and a reason."""
+
+    queryset = Alias.objects.none()
+    serializer_class = AliasProtectionSerializer
+    permission_classes = [ChangePermissions]
+
+    @extend_schema(request=AliasProtectionSerializer, responses=AliasSerializer)
+    def post(self, request: Request, slug: str, name: str) -> Response:
+        if not request.user.has_perm(MOVE_PROTECTED):
+            self.permission_denied(request, f"Protecting an alias needs {MOVE_PROTECTED}.")
+        form = AliasProtectionSerializer(data=request.data)
+        form.is_valid(raise_exception=True)
+        alias = protect_alias(
+            alias_id=generics.get_object_or_404(Alias, model__slug=slug, name=name).pk,
+            actor=request.user.get_username(),
+            **form.validated_data,
         )
         return Response(AliasSerializer(alias).data)

@@ -189,6 +189,13 @@ class AliasMoveSerializer(KnownFieldsOnly, serializers.Serializer[Any]):
     reason = serializers.CharField(required=False, allow_blank=True, default="")
 
 
+class AliasProtectionSerializer(KnownFieldsOnly, serializers.Serializer[Any]):
+    """Whether an alias shall be protected, and why that changes."""
+
+    is_protected = serializers.BooleanField()
+    reason = serializers.CharField(max_length=2000)
+
+
 class BaselineSerializer(serializers.ModelSerializer[Baseline]):
     """A reference profile."""
 

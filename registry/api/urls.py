@@ -14,6 +14,11 @@ urlpatterns = [
     path(f"{_MODEL}datasets/<int:pk>/split/", models.DataSetSplit.as_view(), name="dataset-split"),
     path(f"{_MODEL}aliases/", models.AliasList.as_view(), name="alias-list"),
     path(f"{_MODEL}aliases/<str:name>/", models.AliasDetail.as_view(), name="alias-detail"),
+    path(
+        f"{_MODEL}aliases/<str:name>/protection/",
+        models.AliasProtection.as_view(),
+        name="alias-protection",
+    ),
     path(f"{_MODEL}versions/", versions.VersionList.as_view(), name="version-list"),
     path(_VERSION, versions.VersionDetail.as_view(), name="version-detail"),
     path(f"{_VERSION}transition/", versions.VersionTransition.as_view(), name="version-transition"),

@@ -132,6 +132,7 @@ class Alias(models.Model):
     class Meta:
         ordering = ["name"]
         verbose_name_plural = "aliases"
+        permissions = [("move_protected_alias", "Can move and protect a protected alias")]
         constraints = [
             models.UniqueConstraint(fields=["model", "name"], name="alias_name_once_per_model")
         ]

@@ -9,6 +9,7 @@ from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
 
+from registry import hooks
 from registry.exceptions import AviaryError, InvalidFieldError, StateError, UnavailableError
 from registry.models import Variant, Version, VersionState
 from registry.services.audit import record_event
@@ -113,7 +114,7 @@ def versions_to_validate() -> list[int]:
 
 @transaction.atomic
 def transition_version(*, version_id: int, to: str, actor: str, reason: str = "") -> Version:
-    """The version in its new state.
+    """The version in its new state, with all that follows for deployments and rollouts.
 
     Raises:
         StateError: there is no such way. InvalidFieldError: yanking needs a reason.
@@ -132,6 +133,8 @@ def transition_version(*, version_id: int, to: str, actor: str, reason: str = ""
         )
     before, version.state = version.state, to
     version.save(update_fields=["state"])
+    # Before the audit event, whose chain is locked to the end: plans and rollouts come first.
+    hooks.version_moved(version, before, hooks.Change(actor, reason))
     record_event(
         actor=actor,
         action=f"version.{to}",
@@ -167,7 +170,8 @@ def edit_version(
 
 def _lock(version_id: int) -> Version:
     version: Version = (
-        Version.objects.select_for_update(of=("self",))
+        # No key changes, so rows that point here can be written meanwhile.
+        Version.objects.select_for_update(of=("self",), no_key=True)
         .select_related("model", "dataset__blob")
         .get(pk=version_id)
     )

@@ -87,7 +87,15 @@ def test_a_successor_arrives_as_a_patch_and_a_damaged_patch_as_a_whole_file(
         finally:
             agent.stop()
         publish(live, make_successor(tmp_path / f"{version}.onnx", seed=int(version[-1])), version)
-        live.api.patch(f"deployments/{deployment['id']}/", {"stable_version": version})
+        live.api.patch(
+            f"deployments/{deployment['id']}/",
+            {
+                "stable_version": version,
+                "is_at_once": True,
+                "reason": "the next step",
+                "confirmed_devices": 10**6,
+            },
+        )
         answer = wait_for_offer(live, agent)
         delta = answer["delta"]
         assert delta["size_bytes"] < answer["size_bytes"] / 4

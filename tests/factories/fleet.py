@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import io
+from datetime import datetime
 from itertools import count
 from typing import Any
 
+from django.core.cache import cache
 from django.test import Client
+from django.utils import timezone
 
-from fleet.models import Deployment, Device, Rollout
+from fleet.models import Deployment, Device, Rollout, ServerPresence
 from fleet.services.deployments import create_deployment
 from fleet.services.devices import set_device_status
 from fleet.services.enrolment import create_join_token, enrol_device
+from fleet.services.releases import set_release_at_once
 from fleet.services.rollouts import create_rollout
 from registry.models import FileRole, Model, Variant, VariantFile, Version
 from registry.services.blobs import store_blob
@@ -92,6 +96,19 @@ def make_deployment(**over: Any) -> Deployment:
         "actor": "tester",
     }
     return create_deployment(**{**fields, **over})
+
+
+def set_at_once(deployment: Deployment, version: Version, **over: Any) -> Deployment:
+    """The deployment at another version, which a person set for all its devices."""
+    fields: dict[str, Any] = {"actor": "tester", "reason": "test", "confirmed_devices": 10**6}
+    return set_release_at_once(deployment_id=deployment.pk, version=version, **{**fields, **over})
+
+
+def server_was_there(*, since: datetime) -> None:
+    """The server has ticked and answered without a gap from then until now."""
+    now = timezone.now()
+    cache.set("fleet:web:heard", now.timestamp(), None)
+    ServerPresence.objects.update_or_create(id=1, defaults={"seen_at": now, "counted_from": since})
 
 
 def make_rollout(**over: Any) -> Rollout:

@@ -45,7 +45,7 @@ def test_a_rollout_goes_from_draft_to_running_over_the_api(api: APIClient) -> No
     assert started.json()["state"] == "running"
     again = api.post(f"{path}start/", {}, format="json")
     assert (again.status_code, again.json()["code"]) == (409, "invalid_transition")
-    stale = api.post(f"{path}pause/", {"revision": 1}, format="json")
+    stale = api.post(f"{path}advance/", {"revision": 1}, format="json")
     assert (stale.status_code, stale.json()["code"]) == (409, "stale_revision")
     body = api.get(path).json()
     assert [stage["percent"] for stage in body["stages"]] == [10, 100]

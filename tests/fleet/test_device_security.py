@@ -11,6 +11,7 @@ from django.utils import timezone
 
 from fleet.models import Device, DeviceCredential, Installation, JoinToken
 from fleet.services import devices
+from registry.models import AuditEvent
 from tests.factories.fleet import (
     DeviceClient,
     make_client,
@@ -177,10 +178,59 @@ def test_a_taken_id_is_409_and_costs_no_use() -> None:
 
 def test_a_registered_id_is_taken_over_once() -> None:
     devices.register_device(device_id="edge-new", labels={"line": "9"}, actor="tester")
-    secret = make_join_token(is_auto_accept=False, max_uses=2)
+    secret = make_join_token(is_auto_accept=True, max_uses=2)
     response = enrol(join_token=secret)
     assert (response.status_code, response.json()["status"]) == (201, "accepted")
     assert_error(enrol(join_token=secret), 409)
+
+
+def test_a_registered_id_is_not_taken_over_by_a_token_without_auto_accept() -> None:
+    devices.register_device(device_id="edge-new", labels={"line": "9"}, actor="tester")
+    weak = make_join_token(is_auto_accept=False, max_uses=2)
+    assert_error(enrol(join_token=weak), 409, "device_exists")
+    assert not DeviceCredential.objects.exists()
+    assert enrol(join_token=make_join_token()).json()["status"] == "accepted"
+
+
+@pytest.mark.parametrize("status", ["accepted", "suspended", "decommissioned", "rejected"])
+@pytest.mark.parametrize("is_auto_accept", [True, False])
+def test_a_person_lets_a_device_in_again_under_its_id(
+    api: Any, status: str, is_auto_accept: bool
+) -> None:
+    device, old = make_device(device_id="edge-new")
+    Device.objects.update(status=status, running={"m": "a" * 64})
+    secret = make_join_token(is_auto_accept=is_auto_accept, max_uses=5)
+    assert_error(enrol(join_token=secret), 409, "device_exists")
+    path = f"/api/v1/devices/{device.device_id}/let-in-again/"
+    assert api.post(path, {}, format="json").json()["code"] == "reason_required"
+    answer = api.post(path, {"reason": "new card"}, format="json")
+    assert answer.status_code == 200 and answer.json()["readmitted_until"]
+    response = enrol(join_token=secret)
+    suspended = status == "suspended"
+    expected = "suspended" if suspended else "accepted" if is_auto_accept else "pending"
+    assert response.json()["status"] == expected, response.content
+    assert response.json()["token"] != old
+    row = Device.objects.get()
+    assert (row.readmitted_until, row.running) == (None, {})
+    assert row.credentials.filter(revoked_at__isnull=True).count() == 1
+    assert_error(enrol(join_token=secret), 409, "device_exists")
+    assert AuditEvent.objects.filter(action="device.let_in_again", actor="ada").exists()
+
+
+def test_the_permission_to_come_again_ends() -> None:
+    make_device(device_id="edge-new")
+    devices.let_in_again(device_id="edge-new", actor="tester", reason="new card")
+    Device.objects.update(readmitted_until=timezone.now())
+    assert_error(enrol(join_token=make_join_token()), 409, "device_exists")
+
+
+def test_the_page_lets_a_device_in_again(ada: Any) -> None:
+    device, _ = make_device(device_id="edge-new")
+    ada.post(f"/admin/fleet/device/{device.pk}/act/let_in_again/", {"reason": "new card"})
+    assert (
+        "may enrol it again" in ada.get(f"/admin/fleet/device/{device.pk}/change/").content.decode()
+    )
+    assert enrol(join_token=make_join_token()).status_code == 201
 
 
 @pytest.mark.parametrize("bad", ["", "a b", "../x", "x" * 200, "-x"])

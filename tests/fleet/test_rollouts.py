@@ -29,7 +29,7 @@ from fleet.services.poll_notes import flush_polls
 from fleet.services.reconcile import tick_rollouts
 from registry.models import AuditEvent
 from registry.services.audit import verify_chain
-from tests.factories.fleet import make_client, make_deployment, make_rollout
+from tests.factories.fleet import make_client, make_deployment, make_rollout, server_was_there
 
 pytestmark = pytest.mark.django_db
 STEPS = {
@@ -139,6 +139,7 @@ def test_repeated_events_are_no_ops_and_a_late_commit_is_the_truth() -> None:
     answer = device.poll(slug).json()
     flush_polls()
     Installation.objects.update(updated_at=timezone.now() - timedelta(days=1))
+    server_was_there(since=timezone.now() - timedelta(days=2))
     tick_rollouts()
     assert Installation.objects.get().state == "timed_out"
     first = device.report(answer["assignment_id"], "committed", start=3).json()
@@ -270,7 +271,7 @@ def test_a_scheduled_rollout_starts_at_its_time() -> None:
 def test_a_stale_revision_is_refused_and_leaves_no_trace() -> None:
     rollout = begin()
     with pytest.raises(StaleRevisionError):
-        rollouts.pause_rollout(rollout_id=rollout.pk, actor="tester", revision=1)
+        rollouts.advance_rollout(rollout_id=rollout.pk, actor="tester", revision=1)
     assert rollout.events.count() == 2
 
 

@@ -22,7 +22,6 @@ class PassContext:
 
     `original` is the FP32 model the job started from; `calibration` is None where none was given.
     `evaluation` and `gates` are for `search.best` alone, which judges finalists as the job does.
-    `memory_bytes` is what the process may hold, None where nobody watches.
     """
 
     source: Path
@@ -38,7 +37,6 @@ class PassContext:
     scoring: Scoring = field(default_factory=Scoring)
     seed: int = 0
     threads: int = 1
-    memory_bytes: int | None = None
     report_progress: Progress = ignore_progress
 
 
