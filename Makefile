@@ -16,9 +16,9 @@ help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 16
 
 # The demonstration and the server need no more than this.
-$(SERVER_STAMP): requirements.txt
+$(SERVER_STAMP): requirements.txt requirements-demo.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-demo.txt
 	touch $@
 
 $(STAMP): $(SERVER_STAMP) requirements-dev.txt requirements-distill.txt

@@ -5,7 +5,7 @@ from django.urls import include, path, re_path
 from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
-from config import api, health, plotly
+from config import api, health
 
 handler400 = api.bad_request
 handler500 = api.server_error
@@ -14,7 +14,6 @@ urlpatterns = [
     path("", RedirectView.as_view(pattern_name="admin:index"), name="home"),
     path("healthz", health.healthz, name="healthz"),
     path("readyz", health.readyz, name="readyz"),
-    path(f"charts/plotly-{plotly.PLOTLY_VERSION}.js", plotly.plotly_script, name="plotly"),
     path("api/", include("fleet.polling.urls")),
     path("api/", include("ingest.device_urls")),
     path("api/trust/", include("registry.trust_urls")),

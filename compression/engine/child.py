@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from compression.engine.events import write_event
-from compression.engine.limits import describe_failure, limit_process
+from compression.engine.failures import describe_failure
+from registry.limited_process.limits import limit_process
 from registry.processes import end_with_parent
 
 
@@ -21,7 +22,14 @@ def main(order_path: str) -> int:
     """Runs the order and returns the exit status: 0, or 3 with an `error` event."""
     order = json.loads(Path(order_path).read_text())
     end_with_parent(order["parent"])
-    limit_process(order["limits"], slot=order["slot"])
+    limits = order["limits"]
+    limit_process(
+        memory_bytes=limits["memory_bytes"],
+        cpu_seconds=limits["wall_seconds"] * limits["threads"],
+        file_bytes=limits["memory_bytes"],
+        threads=limits["threads"],
+        slot=order["slot"],
+    )
     os.nice(5)
     # A library that prints must not be able to write into the stream of events.
     sys.stdout = sys.stderr

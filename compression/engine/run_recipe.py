@@ -95,6 +95,7 @@ def run_chain(order: dict[str, Any], scratch: Path, emit: Emit) -> dict[str, Any
             scoring=scoring,
             seed=recipe.data.seed,
             threads=recipe.limits.threads,
+            memory_bytes=recipe.limits.memory_bytes,
             report_progress=_Throttle(emit, index, step.name),
         )
         started = time.monotonic()

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Z_95 = 1.959963984540054
+from registry.intervals import wilson_interval
+
 _TINY = 1e-9
 
 
@@ -20,24 +21,14 @@ class Proportion:
     samples: int
 
 
-def wilson_interval(hits: int, samples: int) -> Proportion:
-    """A share with its 95 % score interval (Wilson 1927), which stays inside [0, 1].
+def measure_share(hits: int, samples: int) -> Proportion:
+    """A share of trials with its interval.
 
     Args:
         hits: successes, 0 to `samples`.
         samples: trials, at least 1.
     """
-    share = hits / samples
-    square = Z_95**2
-    centre = (share + square / (2 * samples)) / (1 + square / samples)
-    spread = (
-        Z_95
-        / (1 + square / samples)
-        * math.sqrt(share * (1 - share) / samples + square / (4 * samples**2))
-    )
-    low = 0.0 if hits == 0 else max(0.0, centre - spread)
-    high = 1.0 if hits == samples else min(1.0, centre + spread)
-    return Proportion(share, low, high, samples)
+    return Proportion(hits / samples, *wilson_interval(hits, samples), samples)
 
 
 def to_probabilities(scores: NDArray) -> NDArray[np.float64]:
@@ -64,13 +55,13 @@ def mean_divergence(reference: NDArray, other: NDArray) -> float:
 def accuracy_of(scores: NDArray, labels: NDArray) -> Proportion:
     """How often the highest score is the label."""
     hits = int((np.nan_to_num(scores, nan=-np.inf).argmax(axis=1) == labels).sum())
-    return wilson_interval(hits, len(labels))
+    return measure_share(hits, len(labels))
 
 
 def agreement_of(reference: NDArray, other: NDArray) -> Proportion:
     """How often both give the same class."""
     same = reference.argmax(axis=1) == np.nan_to_num(other, nan=-np.inf).argmax(axis=1)
-    return wilson_interval(int(same.sum()), len(reference))
+    return measure_share(int(same.sum()), len(reference))
 
 
 def near_share(reference: NDArray, other: NDArray, tolerance: float) -> Proportion:
@@ -85,7 +76,7 @@ def near_share(reference: NDArray, other: NDArray, tolerance: float) -> Proporti
     difference = np.nan_to_num(other.astype(np.float64), nan=np.inf) - expected
     with np.errstate(over="ignore"):
         distance = np.sqrt(np.mean((difference / scale) ** 2, axis=1))
-    return wilson_interval(int((distance <= tolerance).sum()), len(reference))
+    return measure_share(int((distance <= tolerance).sum()), len(reference))
 
 
 def relative_error(reference: NDArray, other: NDArray) -> float:

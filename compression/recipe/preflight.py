@@ -18,7 +18,7 @@ MAX_FILE_BYTES = 2 * 1024**3 - 1024**2
 INPUT_TYPES = frozenset(
     {"float32", "float16", "float64", "uint8", "int8", "int32", "int64", "bool"}
 )
-# Python, NumPy, ONNX and ONNX Runtime map this much address space before a model is there.
+# For Python, NumPy, ONNX and ONNX Runtime before a model is there, with room to work.
 BASE_MEMORY_BYTES = 400 * 1024**2
 # A pass holds its input, its output, the two sessions that compare them and protobuf's copies.
 COPIES_OF_WEIGHTS = 6

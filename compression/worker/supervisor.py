@@ -1,7 +1,7 @@
 """Starts the child process, reads its events, and ends its whole process group.
 
 The child gets a scratch directory, a fixed number of threads and an environment without a single
-secret; it limits its own address space and CPU time before it loads a model.
+secret; it limits its own CPU time and files before it loads a model. Its memory is watched here.
 """
 
 import json
@@ -10,7 +10,6 @@ import os
 import queue
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -19,13 +18,18 @@ from pathlib import Path
 from typing import Any
 
 from compression.engine.events import MAX_LINE_BYTES, read_event
+from compression.engine.failures import describe_memory
+from registry.limited_process.parent import (
+    GRACE_SECONDS,
+    MemoryWatch,
+    end_group,
+    read_tail,
+    start_process,
+)
 
 logger = logging.getLogger(__name__)
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 POLL_SECONDS = 0.5
-GRACE_SECONDS = 3.0
-_STDERR_TAIL_BYTES = 8192
 
 
 @dataclass(frozen=True)
@@ -60,21 +64,24 @@ def supervise(
     path = scratch / "order.json"
     order = {**json.loads(path.read_text()), "parent": os.getpid(), "slot": slot}
     path.write_text(json.dumps(order))
+    memory_bytes = order["limits"]["memory_bytes"]
     with (scratch / "stderr.log").open("wb") as errors:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "compression.engine.child", str(path)],
-            cwd=scratch,
-            env=_environment(scratch, threads),
-            stdin=subprocess.DEVNULL,
+        process = start_process(
+            "compression.engine.child",
+            path,
+            folder=scratch,
+            threads=threads,
             stdout=subprocess.PIPE,
             stderr=errors,
-            start_new_session=True,
-            close_fds=True,
         )
         try:
-            return _follow(process, scratch, wall_seconds, on_event, should_stop)
+            with MemoryWatch(process, memory_bytes) as watch:
+                outcome = _follow(process, scratch, wall_seconds, on_event, should_stop)
         finally:
-            _end_group(process)
+            end_group(process)
+    if watch.is_exceeded and outcome.kind == "error":
+        return Outcome("error", code="out_of_memory", message=describe_memory(memory_bytes))
+    return outcome
 
 
 def _follow(
@@ -136,37 +143,5 @@ def _read_lines(process: subprocess.Popen[bytes], lines: "queue.Queue[bytes | No
 
 def _describe_death(status: int, scratch: Path) -> str:
     how = f"signal {-status}" if status < 0 else f"status {status}"
-    tail = (scratch / "stderr.log").read_bytes()[-_STDERR_TAIL_BYTES:]
-    last = tail.decode("utf-8", "replace").strip().splitlines()[-3:]
+    last = read_tail(scratch / "stderr.log").strip().splitlines()[-3:]
     return f"The child process ended with {how}. " + " / ".join(last)
-
-
-def _end_group(process: subprocess.Popen[bytes]) -> None:
-    """Ends the child and everything it started; harmless when it has ended already."""
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        try:
-            os.killpg(process.pid, number)
-        except ProcessLookupError:
-            break
-        try:
-            process.wait(timeout=GRACE_SECONDS)
-        except subprocess.TimeoutExpired:
-            continue
-    process.wait()
-    if process.stdout is not None:
-        process.stdout.close()
-
-
-def _environment(scratch: Path, threads: int) -> dict[str, str]:
-    count = str(threads)
-    return {
-        "PATH": "/usr/bin:/bin",
-        "HOME": str(scratch),
-        "TMPDIR": str(scratch),
-        "LANG": "C.UTF-8",
-        "PYTHONPATH": str(REPOSITORY),
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "OMP_NUM_THREADS": count,
-        "OPENBLAS_NUM_THREADS": count,
-        "MKL_NUM_THREADS": count,
-    }

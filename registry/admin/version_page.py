@@ -1,6 +1,5 @@
 """What the page of a version shows: facts, variants, lineage, uses and events."""
 
-import math
 from typing import Any
 
 from django.db.models import PROTECT, ForeignObjectRel, Q
@@ -10,6 +9,7 @@ from registry import hooks
 from registry.admin.base import STATE_COLOURS
 from registry.admin.columns import ago, copyable
 from registry.admin.lineage import Node, draw_lineage
+from registry.intervals import wilson_interval
 from registry.models import (
     AliasMove,
     AuditEvent,
@@ -28,7 +28,6 @@ VERBS = {
     VersionState.YANKED: "Yank",
 }
 EVENTS_SHOWN = 50
-Z_95 = 1.959964
 _OWN_RECORDS = (AliasMove, Baseline, Variant, Version)
 _WEIGHTS = (FileRole.MODEL, FileRole.EXTERNAL_DATA)
 
@@ -134,15 +133,6 @@ def facts_of(version: Version) -> dict[str, Any]:
     }
 
 
-def wilson_interval(share: float, samples: int) -> tuple[float, float]:
-    """The 95 % score interval of a share of `samples` (Wilson 1927)."""
-    square = Z_95**2
-    centre = (share + square / (2 * samples)) / (1 + square / samples)
-    spread = math.sqrt(share * (1 - share) / samples + square / (4 * samples**2))
-    spread *= Z_95 / (1 + square / samples)
-    return max(0.0, centre - spread), min(1.0, centre + spread)
-
-
 def _state_sentence(version: Version) -> str:
     return {
         VersionState.DRAFT: "The upload has not ended.",
@@ -213,7 +203,7 @@ def _accuracy(variant: Variant, profile: dict[str, Any]) -> str:
     samples = profile.get("n") if measured == profile.get("accuracy") else None
     if not samples:
         return f"{100 * measured:.2f} % (n unknown)"
-    return _percent(measured, *wilson_interval(measured, samples), samples)
+    return _percent(measured, *wilson_interval(round(measured * samples), samples), samples)
 
 
 def _percent(value: float, low: float, high: float, samples: int) -> str:

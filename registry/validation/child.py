@@ -5,36 +5,23 @@ FOLDER holds job.json and fresh copies of the files; the limits are set before a
 
 import json
 import os
-import resource
 import sys
 from pathlib import Path
 from typing import Any
 
+from registry.limited_process.limits import limit_process
 from registry.processes import end_with_parent
 
 MIB = 1024 * 1024
-
-
-def set_limits(memory_bytes: int, cpu_seconds: int) -> None:
-    """Caps of this process: address space, processor time, file size, open files, no core."""
-    for limit, value in (
-        (resource.RLIMIT_AS, memory_bytes),
-        (resource.RLIMIT_CPU, cpu_seconds),
-        (resource.RLIMIT_FSIZE, 512 * MIB),
-        (resource.RLIMIT_NOFILE, 256),
-        (resource.RLIMIT_CORE, 0),
-    ):
-        _, hard = resource.getrlimit(limit)
-        if hard != resource.RLIM_INFINITY:
-            value = min(value, hard)
-        resource.setrlimit(limit, (value, value))
 
 
 def main(folder: Path) -> int:
     """Runs the job; 0 when result.json says how it went, be it well or badly."""
     job: dict[str, Any] = json.loads((folder / "job.json").read_text(encoding="utf-8"))
     end_with_parent(job["parent"])
-    set_limits(job["memory_bytes"], job["cpu_seconds"])
+    limit_process(
+        memory_bytes=job["memory_bytes"], cpu_seconds=job["cpu_seconds"], file_bytes=512 * MIB
+    )
     # Imported under the limits: what they load counts against them.
     from registry.validation.arrays import check_dataset, read_npz
     from registry.validation.composition import compose_dataset, split_dataset
@@ -55,11 +42,16 @@ def main(folder: Path) -> int:
     except RuleError as error:
         answer = {"ok": False, "reason": str(error)}
     except MemoryError:
-        answer = {"ok": False, "reason": f"Needs more than {job['memory_bytes'] // MIB} MiB"}
+        answer = {"ok": False, "reason": describe_memory(job["memory_bytes"])}
     staged = folder / "result.json.part"
     staged.write_text(json.dumps(answer, allow_nan=False), encoding="utf-8")
     os.replace(staged, folder / "result.json")
     return 0
+
+
+def describe_memory(memory_bytes: int) -> str:
+    """The reason for a file that met the memory limit."""
+    return f"Needs more than {memory_bytes // MIB} MiB of memory"
 
 
 if __name__ == "__main__":

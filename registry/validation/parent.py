@@ -5,11 +5,12 @@ import logging
 import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 from registry.exceptions import ChildFailedError
+from registry.limited_process.parent import MemoryWatch, end_group, read_tail, start_process
+from registry.validation.child import describe_memory
 
 logger = logging.getLogger(__name__)
 
@@ -18,7 +19,6 @@ WALL_SECONDS = 90
 CPU_SECONDS = 60
 BASE_MEMORY_BYTES = 3 * 1024 * MIB
 MAX_ARRAY_BYTES = 1024 * MIB
-_PROJECT = Path(__file__).resolve().parent.parent.parent
 
 
 class RejectedError(Exception):
@@ -47,36 +47,27 @@ def run_child(
         **job,
     }
     (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
-    # No secret of the server's environment reaches the child.
-    environment = {
-        "PATH": os.defpath,
-        "HOME": str(folder),
-        "LANG": "C.UTF-8",
-        "OMP_NUM_THREADS": "1",
-        "OPENBLAS_NUM_THREADS": "1",
-        "PYTHONDONTWRITEBYTECODE": "1",
-    }
     with (folder / "stderr.txt").open("wb") as stderr:
-        process = subprocess.Popen(
-            [sys.executable, "-s", "-m", "registry.validation.child", str(folder)],
-            cwd=_PROJECT,
-            env=environment,
-            stdin=subprocess.DEVNULL,
+        process = start_process(
+            "registry.validation.child",
+            folder,
+            folder=folder,
+            threads=1,
             stdout=subprocess.DEVNULL,
             stderr=stderr,
-            start_new_session=True,
         )
-    try:
-        code = process.wait(timeout=wall_seconds)
-    except subprocess.TimeoutExpired as error:
-        raise ChildFailedError(f"Validation took longer than {wall_seconds} s") from error
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        try:
+            with MemoryWatch(process, job["memory_bytes"]) as watch:
+                code = process.wait(timeout=wall_seconds)
+        except subprocess.TimeoutExpired as error:
+            raise ChildFailedError(f"Validation took longer than {wall_seconds} s") from error
+        finally:
+            end_group(process, is_gentle=False)
+    if watch.is_exceeded:
+        raise RejectedError(describe_memory(job["memory_bytes"]))
     answer_path = folder / "result.json"
     if code != 0 or not answer_path.exists():
-        tail = (folder / "stderr.txt").read_bytes()[-2000:].decode("utf-8", "replace")
+        tail = read_tail(folder / "stderr.txt", 2000)
         logger.warning("The validation child ended with %s: %s", code, tail)
         raise ChildFailedError(_describe_end(code))
     answer: dict[str, Any] = json.loads(answer_path.read_text(encoding="utf-8"))

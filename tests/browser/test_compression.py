@@ -73,8 +73,9 @@ def test_a_job_is_started_watched_and_read_in_the_browser(
     assert page.locator("progress").count() == 0
     take_picture("compression-report")
     page.click("text=All variants of this version")
-    page.wait_for_selector(".plot .main-svg")
-    assert page.locator(".plot .point").count() >= 2
+    page.wait_for_selector(".plot[data-drawn] canvas")
+    drawn = "canvas => Chart.getChart(canvas).getDatasetMeta(0).data.length"
+    assert page.locator(".plot canvas").evaluate(drawn) >= 2
     assert page.locator(".comparison .front").count() >= 1
     for width in (1440, 1024):
         page.set_viewport_size({"width": width, "height": 1000})
@@ -86,7 +87,7 @@ def test_a_job_is_started_watched_and_read_in_the_browser(
     page.locator(".comparison .more summary").last.press("Enter")
     take_picture("compression-variants")
     page.goto(f"{live.stack.url}/admin/registry/version/{version['id']}/change/")
-    page.wait_for_selector(".plot .main-svg")
+    page.wait_for_selector(".plot[data-drawn] canvas")
     take_picture("version-with-variants")
     page.goto(f"{live.stack.url}/admin/compression/job/")
     page.wait_for_selector("text=0 running, 0 queued")

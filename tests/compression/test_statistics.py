@@ -9,21 +9,21 @@ from compression.measure.gates import judge_gates, outcome_of
 from compression.measure.statistics import (
     collapse_flags,
     mean_divergence,
+    measure_share,
     to_probabilities,
-    wilson_interval,
 )
 from compression.recipe.recipe import Gates
 
 
 def test_the_interval_matches_a_published_value():
     # Newcombe (1998), table I: 81 of 263, score method without correction.
-    interval = wilson_interval(81, 263)
+    interval = measure_share(81, 263)
     assert (round(interval.low, 4), round(interval.high, 4)) == (0.2553, 0.3662)
 
 
 @given(st.integers(1, 10_000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
 def test_the_interval_holds_the_share_and_stays_between_zero_and_one(pair):
-    interval = wilson_interval(*pair)
+    interval = measure_share(*pair)
     assert 0.0 <= interval.low <= interval.value <= interval.high <= 1.0
 
 

@@ -53,10 +53,11 @@ def test_a_chain_reports_each_step_and_its_result(tmp_path):
     assert outcome.report["variant"]["agreement"]["value"] == 1.0
 
 
-def test_the_address_space_limit_ends_the_child(tmp_path):
-    write_order(tmp_path, memory_bytes=96 * 1024**2)
+def test_the_memory_limit_ends_the_child_and_is_named(tmp_path):
+    write_order(tmp_path, memory_bytes=24 * 1024**2)
     outcome, _ = run(tmp_path)
-    assert outcome.kind == "error"
+    assert (outcome.kind, outcome.code) == ("error", "out_of_memory")
+    assert "25,165,824 bytes of memory that limits.memory_bytes allows" in outcome.message
 
 
 def test_the_wall_limit_ends_the_child(tmp_path):
@@ -108,11 +109,3 @@ def test_memory_asked_for_only_while_running_ends_in_a_reason(tmp_path):
     assert (outcome.kind, outcome.code) == ("error", "model_unsupported"), outcome.message
     assert "does not run on the evaluation samples" in outcome.message
     assert not events
-
-
-def test_the_child_is_given_no_secret(tmp_path, monkeypatch):
-    from compression.worker.supervisor import _environment
-
-    monkeypatch.setenv("SECRET_KEY", "never")
-    monkeypatch.setenv("DATABASE_URL", "never")
-    assert "never" not in _environment(tmp_path, 1).values()

@@ -83,7 +83,7 @@ def test_a_job_of_a_killed_worker_is_taken_over_and_goes_on_from_its_cached_pass
 
 
 def test_a_worker_runs_one_job_at_a_time_in_order_and_outlives_a_memory_bomb(home):
-    version = make_version(content=make_bomb().SerializeToString())
+    version = make_version(content=make_bomb(copies=9000).SerializeToString())
     tight = {"limits": {"memory_bytes": 512 * 1024**2}}
     bomb = make_job(version, recipe=tight, **SHORT)
     gates = {"max_accuracy_drop_points": 100.0}

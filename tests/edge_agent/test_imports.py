@@ -1,4 +1,4 @@
-"""The agent's modules stand in an order: none imports itself by a detour, or for its types."""
+"""The agent's modules stand in an order: none imports itself by a detour, nor for its types."""
 
 from graphlib import TopologicalSorter
 

@@ -22,6 +22,7 @@ class PassContext:
 
     `original` is the FP32 model the job started from; `calibration` is None where none was given.
     `evaluation` and `gates` are for `search.best` alone, which judges finalists as the job does.
+    `memory_bytes` is what the process may hold, None where nobody watches.
     """
 
     source: Path
@@ -37,6 +38,7 @@ class PassContext:
     scoring: Scoring = field(default_factory=Scoring)
     seed: int = 0
     threads: int = 1
+    memory_bytes: int | None = None
     report_progress: Progress = ignore_progress
 
 

@@ -1,6 +1,5 @@
 """The best variant under the recipe's gates, found by trying the other passes."""
 
-import resource
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -127,9 +126,9 @@ def list_constraints(gates: Gates) -> dict[str, float | int]:
 
 
 def _can_train(context: PassContext) -> bool:
-    """Whether training is wanted, an engine is there and the process may map what it needs."""
-    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
-    has_memory = limit == resource.RLIM_INFINITY or limit >= MIN_TRAINING_MEMORY_BYTES
+    """Whether training is wanted, an engine is there and the process may hold what it needs."""
+    limit = context.memory_bytes
+    has_memory = limit is None or limit >= MIN_TRAINING_MEMORY_BYTES
     return bool(context.parameters["train"]) and find_engine() is not None and has_memory
 
 

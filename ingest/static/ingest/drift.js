@@ -1,45 +1,87 @@
-// Draws the charts of one judgement from the JSON that the page carries.
+// Draws the charts of one judgement from the JSON that the page carries. Chart.js comes with the
+// admin's theme.
 (function () {
   "use strict";
   const source = document.getElementById("drift-charts");
-  if (!source || !window.Plotly) return;
+  if (!source) return;
   const data = JSON.parse(source.textContent);
   const isDark = document.documentElement.classList.contains("dark");
   const ink = isDark ? "#e2e8f0" : "#1e293b";
-  const layout = (extra) => Object.assign({
-    margin: { l: 60, r: 20, t: 10, b: 60 },
-    paper_bgcolor: "rgba(0,0,0,0)",
-    plot_bgcolor: "rgba(0,0,0,0)",
-    font: { color: ink },
-    legend: { orientation: "h" },
-  }, extra);
-  const config = { displaylogo: false, responsive: true };
-  const draw = (id, traces, extra) => {
+  const grid = { color: "rgba(148,163,184,0.3)" };
+  const axis = (text, extra) => Object.assign(
+    { grid, ticks: { color: ink }, title: { display: Boolean(text), color: ink, text } }, extra,
+  );
+  const draw = (id, type, labels, datasets, x, y, callbacks, plugins) => {
     const element = document.getElementById(id);
-    if (element) window.Plotly.newPlot(element, traces, layout(extra), config);
+    if (!element) return;
+    const canvas = document.createElement("canvas");
+    element.append(canvas);
+    element.dataset.drawn = "yes";
+    new window.Chart(canvas, {
+      type,
+      data: { labels, datasets },
+      options: {
+        animation: false,
+        maintainAspectRatio: false,
+        scales: { x, y },
+        plugins: {
+          legend: { display: datasets.length > 1, labels: { color: ink } },
+          tooltip: { callbacks: callbacks || {} },
+        },
+      },
+      plugins: plugins || [],
+    });
   };
 
   const names = data.bins.map((bin) => bin.name);
-  draw("chart-overlay", [
-    { type: "bar", name: "Reference", x: names, y: data.bins.map((bin) => bin.reference), marker: { color: "#94a3b8" } },
-    { type: "bar", name: "Now", x: names, y: data.bins.map((bin) => bin.current), marker: { color: "#0d9488" } },
-  ], { barmode: "group", xaxis: { type: "category" }, yaxis: { title: { text: "share of records" }, tickformat: ".0%" } });
-  draw("chart-contributions", [
-    { type: "bar", x: names, y: data.bins.map((bin) => bin.contribution), marker: { color: "#d97706" } },
-  ], { xaxis: { type: "category" }, yaxis: { title: { text: "part of the PSI" } } });
+  const percent = { ticks: { color: ink, callback: (value) => (100 * value).toFixed(0) + " %" } };
+  draw("chart-overlay", "bar", names, [
+    { label: "Reference", data: data.bins.map((bin) => bin.reference), backgroundColor: "#94a3b8" },
+    { label: "Now", data: data.bins.map((bin) => bin.current), backgroundColor: "#0d9488" },
+  ], axis(""), axis("share of records", percent));
+  draw("chart-contributions", "bar", names, [
+    { label: "Part", data: data.bins.map((bin) => bin.contribution), backgroundColor: "#d97706" },
+  ], axis(""), axis("part of the PSI"));
 
-  const at = data.history.map((item) => item.at);
+  const past = data.history;
+  const when = (text) => Date.parse(text);
+  const stamp = (time) => new Date(time).toISOString().slice(0, 16).replace("T", " ");
+  const line = (key) => past.map((item) => ({ x: when(item.at), y: item[key] }));
   // Upright lines: where the incident began, and what rollouts did.
   const marks = (data.markers || []).map((mark) => ({ at: mark.at, words: mark.words, color: "#6366f1" }));
   if (data.onset) marks.push({ at: data.onset, words: "it began", color: "#dc2626" });
-  const shapes = marks.map((mark) => ({ type: "line", x0: mark.at, x1: mark.at, yref: "paper", y0: 0, y1: 1, line: { color: mark.color, width: 1, dash: "dash" } }));
-  const annotations = marks.map((mark, index) => ({ x: mark.at, yref: "paper", y: 1 - (index % 4) * 0.08, text: mark.words, showarrow: false, xanchor: "left", font: { color: mark.color, size: 11 } }));
-  draw("chart-history", [
-    { name: "Warning from", x: at, y: data.history.map((item) => item.threshold), mode: "lines", line: { color: "#d97706", dash: "dot" } },
-    { name: "Critical from", x: at, y: data.history.map((item) => item.critical), mode: "lines", line: { color: "#dc2626", dash: "dot" }, fill: "tonexty", fillcolor: "rgba(217,119,6,0.12)" },
-    {
-      name: data.metric, x: at, y: data.history.map((item) => item.value), mode: "lines+markers",
-      line: { color: "#0d9488" }, text: data.history.map((item) => item.status + ", " + item.n + " records"),
+  const upright = {
+    id: "upright",
+    afterDatasetsDraw(chart) {
+      const { ctx, chartArea, scales } = chart;
+      ctx.save();
+      ctx.font = "11px sans-serif";
+      ctx.setLineDash([5, 4]);
+      marks.forEach((mark, index) => {
+        const x = scales.x.getPixelForValue(when(mark.at));
+        ctx.strokeStyle = ctx.fillStyle = mark.color;
+        ctx.beginPath();
+        ctx.moveTo(x, chartArea.top);
+        ctx.lineTo(x, chartArea.bottom);
+        ctx.stroke();
+        ctx.fillText(mark.words, x + 3, chartArea.top + 12 + (index % 4) * 14);
+      });
+      ctx.restore();
     },
-  ], { shapes, annotations, yaxis: { title: { text: data.metric }, rangemode: "tozero" }, xaxis: { title: { text: "end of the judged windows (UTC)" } } });
+  };
+  const times = [...past.map((item) => item.at), ...marks.map((mark) => mark.at)].map(when);
+  draw("chart-history", "line", undefined, [
+    { label: "Warning from", data: line("threshold"), borderColor: "#d97706", borderDash: [3, 3], pointRadius: 0 },
+    {
+      label: "Critical from", data: line("critical"), borderColor: "#dc2626", borderDash: [3, 3], pointRadius: 0,
+      fill: "-1", backgroundColor: "rgba(217,119,6,0.12)",
+    },
+    { label: data.metric, data: line("value"), borderColor: "#0d9488", backgroundColor: "#0d9488" },
+  ], axis("end of the judged windows (UTC)", {
+    type: "linear", min: Math.min(...times), max: Math.max(...times),
+    ticks: { color: ink, callback: (value) => stamp(value), maxRotation: 0, maxTicksLimit: 6 },
+  }), axis(data.metric, { beginAtZero: true }), {
+    title: (items) => items.slice(0, 1).map((item) => stamp(item.parsed.x)),
+    afterBody: (items) => items.slice(0, 1).map((item) => past[item.dataIndex].status + ", " + past[item.dataIndex].n + " records"),
+  }, [upright]);
 })();

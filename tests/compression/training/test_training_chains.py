@@ -85,7 +85,7 @@ def test_a_job_that_trains_runs_in_the_limited_child_and_is_cached(settings, tmp
         "passes": [{"pass": "distill.student", "steps": 100}, {"pass": "quantize.static"}],
         "data": {"min_calibration": 100},
         "gates": {"max_accuracy_drop_points": 20.0},
-        "limits": {"wall_seconds": 150, "memory_bytes": 2 * 1024**3, "threads": 1},
+        "limits": {"wall_seconds": 150, "memory_bytes": 1024**3, "threads": 1},
     }
     version = make_version()
     job = run_job(job_id=make_job(version, preset="", recipe=recipe).pk)
