@@ -64,6 +64,15 @@ INNER = {
     "registry.services.baselines": {"activate_baseline"},
     "compression.services.results": {"attach_result"},
 }
+#: Keys and signatures: not tried here yet, so nothing is said of them.
+UNTRIED = {
+    "registry.services.trust": {
+        "trust_hint", "publish_targets", "online_delegations", "publish_root", "read_file",
+        "begin_trust", "newest_root", "sign_with", "sign_again", "renew_online", "introduce_root",
+        "read_manifest", "latest",
+    },
+    "compression.services.results": {"require_isa"},
+}  # fmt: skip
 #: These are decisions: their effects have tests of their own below.
 DECISIONS = {"registry.services.versions": {"transition_version"}}
 
@@ -208,7 +217,7 @@ def public_functions(package: Any) -> set[str]:
 
 def test_every_service_of_registry_and_compression_has_its_place_in_these_tables() -> None:
     named = set(WRITES)
-    for table in (READS, INNER, DECISIONS):
+    for table in (READS, INNER, DECISIONS, UNTRIED):
         named |= {f"{module}.{name}" for module, names in table.items() for name in names}
     assert public_functions(registry.services) | public_functions(compression.services) == named
 
