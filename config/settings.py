@@ -291,6 +291,7 @@ SPECTACULAR_SETTINGS = {
         "JobStateEnum": "compression.states.JobState",
         "DataSetKindEnum": "registry.models.DataSetKind",
         "IncidentKindEnum": "fleet.models.DeviceIncident.Kind",
+        "IncidentStatusEnum": "ingest.models.incidents.IncidentStatus",
         "CalibrationBuildStateEnum": "fleet.models.CalibrationBuild.State",
     },
 }

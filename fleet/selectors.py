@@ -24,7 +24,7 @@ from fleet.rules.assignment import (
     pick_deployment,
     pick_variant,
 )
-from fleet.rules.plan_power import StagePower, find_stage_power
+from fleet.rules.plan_power import StagePower, find_stage_power, propose_percents
 from registry.models import Model, Variant, Version
 
 
@@ -219,6 +219,12 @@ def count_running(version: Version) -> int:
     for digest in digests:
         wanted |= Q(digest=digest)
     return devices.filter(wanted).count() if digests else 0
+
+
+def propose_stages() -> list[dict[str, Any]]:
+    """Stages that can decide with the devices there are, for a form and for drafts without any."""
+    percents = propose_percents(Device.objects.filter(status=Device.Status.ACCEPTED).count())
+    return [{"percent": percent, "bake_seconds": 3600} for percent in percents]
 
 
 def preview_stages(rollout: Rollout) -> list[dict[str, Any]]:

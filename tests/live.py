@@ -21,6 +21,7 @@ _STORES = (
 #: Redis databases out of reach of the parallel workers; one for each kind of live server, since
 #: two of them may be up at once.
 REDIS_DATABASES = {
+    "restore": 54,
     "front": 55,
     "hanging": 56,
     "poison": 57,

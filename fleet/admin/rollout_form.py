@@ -12,24 +12,10 @@ from unfold.admin import TabularInline
 
 from fleet.admin.base import actor_of
 from fleet.admin.forms import GateForm, RolloutForm, StageForm
-from fleet.models import Device, Gate, Rollout, RolloutStage
-from fleet.rules.gate_metrics import ERRORS, INSTALLS, LATENCY_P95, METRICS, PREDICTIONS
-from fleet.rules.plan_power import propose_percents
+from fleet.models import Gate, Rollout, RolloutStage
+from fleet.rules.gate_metrics import PROPOSED_GATES
+from fleet.selectors import propose_stages
 from registry.exceptions import AviaryError
-
-#: Proposed to a person who adds a rollout; every row may be changed or emptied.
-PROPOSED_GATES = [
-    {"metric": name, "threshold": METRICS[name].margin, "action": action}
-    for name, action in (
-        (INSTALLS, "abort"), (ERRORS, "abort"), (PREDICTIONS, "pause"), (LATENCY_P95, "pause"),
-    )
-]  # fmt: skip
-
-
-def proposed_stages() -> list[dict[str, Any]]:
-    """Stages that can decide with the devices there are; as many rows whatever their number."""
-    percents = propose_percents(Device.objects.filter(status=Device.Status.ACCEPTED).count())
-    return [{"percent": percent, "bake_seconds": 3600} for percent in percents]
 
 
 class ProposedInline(TabularInline):
@@ -63,7 +49,7 @@ class StageInline(ProposedInline):
     verbose_name_plural = "Stages, in order; the last reaches 100 percent"
 
     def proposed(self) -> list[dict[str, Any]]:
-        return proposed_stages()
+        return propose_stages()
 
 
 class GateInline(ProposedInline):

@@ -104,6 +104,14 @@ METRICS: dict[str, GateMetric] = {
     )
 }  # fmt: skip
 
+#: What limits a rollout unless a person says otherwise; a person may change or leave out each.
+PROPOSED_GATES = [
+    {"metric": name, "threshold": METRICS[name].margin, "action": action}
+    for name, action in (
+        (INSTALLS, "abort"), (ERRORS, "abort"), (PREDICTIONS, "pause"), (LATENCY_P95, "pause"),
+    )
+]  # fmt: skip
+
 
 def is_gate_metric(name: str) -> bool:
     """True for a row of the table and for a well-formed name of one's own."""

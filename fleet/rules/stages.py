@@ -8,10 +8,6 @@ from typing import Any
 
 from fleet.rules.assignment import BUCKETS, buckets_of_percent
 
-#: Proposed to a person who adds a rollout, and taken where a change of version names no stages.
-PROPOSED_STAGES: list[dict[str, Any]] = [
-    {"percent": percent, "bake_seconds": 3600, "min_devices": 1} for percent in (5, 25, 50, 100)
-]
 SMALLEST_PERCENT = 100 / BUCKETS
 MAX_STAGES = 50
 

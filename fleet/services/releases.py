@@ -10,7 +10,8 @@ from django.db import transaction
 from fleet.exceptions import InvalidFleetInputError, ReasonRequiredError
 from fleet.foresight import Foresight, check_confirmed, foresee
 from fleet.models import Deployment, Rollout
-from fleet.rules.stages import PROPOSED_STAGES
+from fleet.rules.gate_metrics import PROPOSED_GATES
+from fleet.selectors import propose_stages
 from fleet.services.deployments import check_no_live_rollout, check_target, queue_step_deltas
 from fleet.services.plans import refresh_plan
 from fleet.services.rollouts import create_rollout
@@ -29,14 +30,17 @@ def propose_rollout(
     reason: str = "",
     created_by: Any = None,
     stages: Sequence[Mapping[str, Any]] = (),
-    gates: Sequence[Mapping[str, Any]] = (),
+    gates: Sequence[Mapping[str, Any]] | None = None,
 ) -> Rollout:
-    """A draft of a rollout to the version, with the proposed stages where none are given."""
+    """A draft of a rollout to the version, with the proposed stages and gates where none are given.
+
+    Nobody looks at the draft before an alias starts it, so it has what the form would propose.
+    """
     return create_rollout(
         deployment_id=deployment_id,
         target_version=version,
-        stages=stages or PROPOSED_STAGES,
-        gates=gates,
+        stages=stages or propose_stages(),
+        gates=PROPOSED_GATES if gates is None else gates,
         variants=variants,
         actor=actor,
         reason=reason,

@@ -59,6 +59,19 @@ def add_variant(version: Version, name: str = "int8", **requirements: Any) -> Va
     return variant
 
 
+PROPOSED = {
+    ("install_failure_rate", "abort"),
+    ("error_rate", "abort"),
+    ("prediction_psi", "pause"),
+    ("latency_p95_ratio", "pause"),
+}
+
+
+def limits_of(rollout: Rollout) -> set[tuple[str, str]]:
+    """What limits a rollout that nobody filled in: its gates and what each does."""
+    return set(rollout.gates.values_list("metric", "action"))
+
+
 def offered(device: Any, slug: str) -> tuple[str, str]:
     device.etag = ""
     answer = device.poll(slug).json()
@@ -80,7 +93,10 @@ def test_a_variant_reaches_devices_by_a_rollout_with_stages_and_then_for_good() 
         deployment_id=deployment.pk, variant=variant, actor="tester"
     )
     assert {v.name for v in rollout.variants.all()} == {"fp32", "int8"}
-    assert [row.percent for row in rollout.stages.all()] == [5, 25, 50, 100]
+    # Six devices: five canaries or half of them, whichever is less, and a control beside them.
+    assert [row.percent for row in rollout.stages.all()] == [50, 100]
+    assert limits_of(rollout) == PROPOSED
+    rollout.gates.all().delete()
     assert {offered(device, slug)[1] for device in devices} == {"fp32"}
     rollout.stages.update(bake_seconds=0)
     rollouts.start_rollout(rollout_id=rollout.pk, actor="tester")
@@ -110,7 +126,7 @@ def test_devices_that_a_variant_does_not_fit_are_no_part_of_its_rollout() -> Non
     )
     last = preview_stages(rollout)[-1]
     assert (last["devices"], last["unchanged"], last["incompatible"]) == (2, 1, 0)
-    rollout.stages.filter(index__lt=3).delete()
+    rollout.stages.exclude(percent=100).delete()
     rollout.stages.update(index=0)
     rollouts.start_rollout(rollout_id=rollout.pk, actor="tester")
     other.etag = ""
@@ -348,6 +364,7 @@ def test_moving_an_alias_is_a_rollout_of_the_deployments_that_follow_it() -> Non
     move_alias(version=target, name="champion", actor="ada", reason="better")
     rollout = Rollout.objects.get()
     assert (rollout.state, rollout.target_version_id) == ("running", target.pk)
+    assert limits_of(rollout) == PROPOSED
     first.refresh_from_db()
     assert first.stable_version_id != target.pk
     assert any("follows champion" in line for line in deployment_notices(first))
