@@ -5,11 +5,13 @@ from pathlib import Path
 import onnx
 
 from compression.engine.graph.compaction import compact_model
+from compression.engine.graph.names import name_nodes
 from compression.engine.graph.structure import strip_metadata
 
 
 def finish_model(model: onnx.ModelProto, path: Path) -> None:
-    """Strips metadata, compacts, checks that the model is valid and writes it."""
+    """Writes a valid model without metadata, compact, each node with a name of its own."""
+    name_nodes(model)
     compact_model(strip_metadata(model))
     onnx.checker.check_model(model)
     onnx.save(model, str(path))

@@ -9,9 +9,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from compression.engine.graph.names import all_names, free_name, reserve_names
 from compression.engine.passes.context import PassContext, PassResult
 from compression.engine.passes.finish import finish_model
-from compression.engine.passes.prepare import name_nodes
 from compression.measure.samples import Samples
 from compression.measure.sessions import batch_rows, open_session
 
@@ -24,8 +24,7 @@ _FP32_INPUTS = {"Resize": {1, 2}}
 
 def convert_fp16(context: PassContext) -> PassResult:
     """Half precision with inputs and outputs left FP32; nodes near overflow stay FP32."""
-    model = onnx.load(str(context.source))
-    name_nodes(model)
+    model = reserve_names(onnx.load(str(context.source)))
     excluded = dict.fromkeys(context.parameters.get("exclude") or [], "named in the recipe")
     if context.calibration is not None:
         excluded |= find_overflow(model, context.calibration.head(64), context.threads)
@@ -77,6 +76,8 @@ class _Converter:
         self.types = {item.name: item.type.tensor_type.elem_type for item in items}
         self.types |= {name: tensor.data_type for name, tensor in self.weights.items()}
         self.current = {item.name: TensorProto.FLOAT for item in self.graph.input}
+        self.taken = all_names(self.graph)
+        self.halves: dict[str, str] = {}
         self.casts: dict[tuple[str, int], str] = {}
         self.uses: dict[str, set[int]] = {}
         self.nodes: list[onnx.NodeProto] = []
@@ -133,20 +134,29 @@ class _Converter:
             return name
         if name in self.weights:
             self.uses.setdefault(name, set()).add(wanted)
-            return name if wanted == TensorProto.FLOAT else f"{name}_half"
+            if wanted == TensorProto.FLOAT:
+                return name
+            if name not in self.halves:
+                self.halves[name] = self._add_name(f"{name}_half")
+            return self.halves[name]
         if self.current.get(name, TensorProto.FLOAT) == wanted:
             return name
         if (name, wanted) not in self.casts:
-            cast = f"{name}_as_{wanted}"
+            cast = self._add_name(f"{name}_as_{wanted}")
             self.nodes.append(helper.make_node("Cast", [name], [cast], f"cast_{cast}", to=wanted))
             self.casts[name, wanted] = cast
         return self.casts[name, wanted]
+
+    def _add_name(self, wish: str) -> str:
+        name = free_name(wish, self.taken)
+        self.taken.add(name)
+        return name
 
     def _restore_output(self, name: str) -> None:
         is_float = self.types.get(name) == TensorProto.FLOAT
         if not is_float or self.current.get(name) != TensorProto.FLOAT16:
             return
-        inner = f"{name}_inner"
+        inner = self._add_name(f"{name}_inner")
         for node in self.nodes:
             for names in (node.input, node.output):
                 for index, item in enumerate(names):
@@ -161,6 +171,6 @@ class _Converter:
             values = numpy_helper.to_array(self.weights[name])
             if TensorProto.FLOAT16 in wanted:
                 half = np.clip(values, -FP16_MAX, FP16_MAX).astype(np.float16)
-                self.graph.initializer.append(numpy_helper.from_array(half, f"{name}_half"))
+                self.graph.initializer.append(numpy_helper.from_array(half, self.halves[name]))
             if TensorProto.FLOAT not in wanted:
                 self.graph.initializer.remove(self.weights[name])

@@ -7,6 +7,7 @@ import onnx
 from numpy.typing import NDArray
 from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
+from compression.engine.graph.names import reserve_file_names
 from compression.engine.graph.structure import describe_graph
 from compression.engine.passes.calibration import calibrate
 from compression.engine.passes.context import PassContext, PassResult
@@ -86,7 +87,8 @@ class _Search:
         self.ladder = context.parameters["ladder"]
         if self.ladder is None:
             self.ladder = LADDERS[context.target.isa]
-        self.model = onnx.load(str(context.source))
+        named = reserve_file_names(context.source, context.scratch / "named.onnx")
+        self.model = onnx.load(str(named))
         self.nodes = [node for node in self.model.graph.node if node.op_type in QUANTIZABLE]
         macs = describe_graph(context.source)["macs"] or 1
         rows = max(JUDGING_MACS // macs, MIN_JUDGING_ROWS)
@@ -95,7 +97,7 @@ class _Search:
         self.probe = self.samples.head(min(context.parameters["probe"], rows))
         self.candidate = context.scratch / "candidate.onnx"
         self.judged: dict[tuple[tuple[str, str], ...], bool] = {}
-        self.source = state_types(context.source, context.scratch / "typed.onnx")
+        self.source = state_types(named, context.scratch / "typed.onnx")
         self.cache = calibrate(
             self.source,
             self.samples,

@@ -6,6 +6,7 @@ import onnx
 import onnxruntime as ort
 from onnxruntime.quantization import quant_pre_process
 
+from compression.engine.graph.names import name_nodes
 from compression.engine.graph.structure import strip_metadata
 from compression.engine.passes.context import PassContext, PassResult
 
@@ -29,12 +30,3 @@ def prepare_file(source: Path, destination: Path) -> None:
     name_nodes(model)
     onnx.checker.check_model(model)
     onnx.save(model, str(destination))
-
-
-def name_nodes(model: onnx.ModelProto) -> None:
-    """Gives every node a name of its own, which excluding and ranking rely on."""
-    taken: set[str] = set()
-    for index, node in enumerate(model.graph.node):
-        if not node.name or node.name in taken:
-            node.name = f"{node.op_type}_{index}"
-        taken.add(node.name)

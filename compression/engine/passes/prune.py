@@ -4,9 +4,9 @@ from typing import Any
 
 import onnx
 
+from compression.engine.graph.names import name_nodes
 from compression.engine.graph.structure import strip_metadata
 from compression.engine.passes.context import PassContext, PassResult
-from compression.engine.passes.prepare import name_nodes
 from compression.engine.pruning.graph import PruningGraph
 from compression.engine.pruning.normalize import count_parameters
 from compression.engine.pruning.pruner import Pruner, cut_and_repair

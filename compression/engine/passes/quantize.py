@@ -8,6 +8,7 @@ from typing import Any
 import onnx
 from onnxruntime.quantization import QuantFormat, QuantType, quantize_dynamic, quantize_static
 
+from compression.engine.graph.names import reserve_file_names
 from compression.engine.passes.calibration import METHODS, calibrate
 from compression.engine.passes.context import PassContext, PassResult
 from compression.engine.passes.finish import finish_file
@@ -63,7 +64,7 @@ def quantize_dynamically(context: PassContext) -> PassResult:
     parameters, preset = context.parameters, ISA_PRESETS[context.target.isa]
     excluded = list(parameters.get("exclude") or [])
     quantize_dynamic(
-        str(context.source),
+        str(reserve_file_names(context.source, context.scratch / "named.onnx")),
         str(context.destination),
         weight_type=TYPES[parameters["weight"]],
         per_channel=parameters["per_channel"],
@@ -82,7 +83,8 @@ def quantize_statically(context: PassContext) -> PassResult:
         raise DataSetUnusableError("quantize.static needs calibration samples.")
     samples = context.calibration.pick(parameters["samples"], context.seed)
     settings = static_settings(parameters, context.target.isa)
-    source = state_types(context.source, context.scratch / "typed.onnx")
+    named = reserve_file_names(context.source, context.scratch / "named.onnx")
+    source = state_types(named, context.scratch / "typed.onnx")
     cache = calibrate(
         source,
         samples,

@@ -8,6 +8,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
+from compression.engine.graph.names import reserve_names
 from compression.engine.graph.structure import attributes_of
 from compression.engine.passes.context import PassContext, PassResult
 from compression.engine.passes.finish import finish_model
@@ -25,7 +26,7 @@ _MIN_ELEMENTS = 64
 def quantize_weights(context: PassContext) -> PassResult:
     """Stores weights as integers with a scale per output channel; computing stays in FP32."""
     bits = context.parameters["bits"]
-    model = onnx.load(str(context.source))
+    model = reserve_names(onnx.load(str(context.source)))
     model = raise_opset(model, OPSET_FOR_INT16 if bits == 16 else OPSET_FOR_AXIS)
     excluded = set(context.parameters.get("exclude") or [])
     stored = store_weights(model, weight_axes(model, excluded), bits)

@@ -7,6 +7,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
+from compression.engine.graph.names import all_names, free_name
+
 Shape = list[int | None]
 
 
@@ -37,6 +39,7 @@ def normalize_model(model: onnx.ModelProto) -> onnx.ModelProto:
 
 def _unshare_vectors(graph: onnx.GraphProto, weights: dict[str, onnx.TensorProto]) -> None:
     uses: dict[str, int] = {}
+    taken = all_names(graph)
     for node in graph.node:
         for index, name in enumerate(node.input):
             if name not in weights or len(weights[name].dims) > 1:
@@ -45,7 +48,8 @@ def _unshare_vectors(graph: onnx.GraphProto, weights: dict[str, onnx.TensorProto
             if uses[name] > 1:
                 tensor = graph.initializer.add()
                 tensor.CopyFrom(weights[name])
-                tensor.name = f"{name}__{uses[name]}"
+                tensor.name = free_name(f"{name}__{uses[name]}", taken)
+                taken.add(tensor.name)
                 node.input[index] = tensor.name
 
 

@@ -9,6 +9,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
+from compression.engine.graph.names import all_names, free_name
 from compression.engine.pruning.graph import PruningGraph, ShapeFix
 
 KeepMasks = dict[str, dict[int, NDArray[np.bool_]]]
@@ -85,7 +86,7 @@ def _apply_fix(
         values = graph.weights[node.input[1]].copy()
         values[fix.axis] = counts[0]
     # A new constant: the old one may be shared with nodes whose sizes stay.
-    name = f"{node.output[0]}__sizes"
+    name = free_name(f"{node.output[0]}__sizes", all_names(model.graph))
     model.graph.initializer.append(numpy_helper.from_array(values, name))
     node.input[1] = name
 

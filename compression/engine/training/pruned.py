@@ -11,9 +11,10 @@ from typing import Any
 
 import onnx
 
+from compression.engine.graph.names import name_nodes
 from compression.engine.graph.structure import strip_metadata
 from compression.engine.passes.context import PassContext
-from compression.engine.passes.prepare import name_nodes, prepare_file
+from compression.engine.passes.prepare import prepare_file
 from compression.engine.pruning.graph import PruningGraph
 from compression.engine.pruning.normalize import count_parameters
 from compression.engine.pruning.pruner import Pruner, cut_and_repair
