@@ -12,20 +12,24 @@ from onnx import TensorProto, helper, numpy_helper
 from compression.engine.graph.names import all_names, free_name, reserve_names
 from compression.engine.passes.context import PassContext, PassResult
 from compression.engine.passes.finish import finish_model
+from compression.engine.passes.half_rules import FP16_MAX, find_extreme_constants, node_types
 from compression.measure.samples import Samples
 from compression.measure.sessions import batch_rows, open_session
+from registry.validation.rules import default_opset
 
-FP16_MAX = 65504.0
 _SAFE_PEAK = FP16_MAX * 0.5
 OVERFLOW_ROWS = 8
-_FP32_OPERATORS = {"QuantizeLinear", "DequantizeLinear"}
-_FP32_INPUTS = {"Resize": {1, 2}}
 
 
 def convert_fp16(context: PassContext) -> PassResult:
-    """Half precision with inputs and outputs left FP32; nodes near overflow stay FP32."""
+    """Half precision with inputs and outputs left FP32.
+
+    FP32 stay: nodes near overflow, those of constants that FP16 cannot hold, and whatever an
+    operator's schema knows in FP32 only.
+    """
     model = reserve_names(onnx.load(str(context.source)))
-    excluded = dict.fromkeys(context.parameters.get("exclude") or [], "named in the recipe")
+    excluded = find_extreme_constants(model.graph)
+    excluded |= dict.fromkeys(context.parameters.get("exclude") or [], "named in the recipe")
     if context.calibration is not None:
         excluded |= find_overflow(model, context.calibration.head(64), context.threads)
     finish_model(to_fp16(model, set(excluded)), context.destination)
@@ -71,6 +75,7 @@ class _Converter:
         self.model = model
         self.graph = model.graph
         self.keep = keep
+        self.opset = default_opset(model)
         self.weights = {tensor.name: tensor for tensor in self.graph.initializer}
         items = [*self.graph.input, *self.graph.value_info, *self.graph.output]
         self.types = {item.name: item.type.tensor_type.elem_type for item in items}
@@ -95,32 +100,18 @@ class _Converter:
         return self.model
 
     def _convert_node(self, node: onnx.NodeProto) -> None:
-        is_kept = (
-            node.name in self.keep
-            or node.op_type in _FP32_OPERATORS
-            or node.domain not in ("", "ai.onnx")
-            or any(item.type == onnx.AttributeProto.GRAPH for item in node.attribute)
-        )
-        wanted = TensorProto.FLOAT if is_kept else TensorProto.FLOAT16
-        whole = _FP32_INPUTS.get(node.op_type, set())
+        types = node_types(node, self.opset, is_kept=node.name in self.keep)
         inputs = [
-            name if not name else self._as_type(name, TensorProto.FLOAT if i in whole else wanted)
-            for i, name in enumerate(node.input)
+            self._as_type(name, TensorProto.FLOAT16 if is_half else TensorProto.FLOAT)
+            for name, is_half in zip(node.input, types.inputs, strict=True)
         ]
-        produced = wanted
-        for item in node.attribute:
-            is_float = item.name == "to" and item.i == TensorProto.FLOAT
-            if node.op_type == "Cast" and is_float:
-                produced = TensorProto.FLOAT
-            if node.op_type == "Constant" and item.name == "value":
-                produced = TensorProto.FLOAT
         del node.input[:]
         node.input.extend(inputs)
         self.nodes.append(node)
         self._guess_types(node)
-        for name in node.output:
+        for name, is_half in zip(node.output, types.outputs, strict=True):
             if self.types.get(name) == TensorProto.FLOAT:
-                self.current[name] = produced
+                self.current[name] = TensorProto.FLOAT16 if is_half else TensorProto.FLOAT
 
     def _guess_types(self, node: onnx.NodeProto) -> None:
         """Behind an operator that ONNX does not know, a tensor is of its first input's type."""
