@@ -6,12 +6,10 @@ from django.db.models import QuerySet
 from drf_spectacular.utils import extend_schema
 from rest_framework import generics, status
 from rest_framework.pagination import CursorPagination
-from rest_framework.permissions import IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from compression import selectors, tasks
-from compression.api.permissions import CancelPermissions, JobPermissions
 from compression.api.serializers import (
     JobOrderSerializer,
     JobRowSerializer,
@@ -20,6 +18,7 @@ from compression.api.serializers import (
 )
 from compression.models import Job
 from compression.services import jobs
+from registry.api.permissions import ChangePermissions, ModelPermissions
 from registry.enqueue import enqueue_after_commit
 
 
@@ -36,7 +35,7 @@ class JobList(generics.ListAPIView[Job]):
 
     queryset = Job.objects.none()
     serializer_class = JobRowSerializer
-    permission_classes = [IsAuthenticated, JobPermissions]
+    permission_classes = [ModelPermissions]
     pagination_class = NewestFirst
     filterset_fields = ["state", "version", "preset"]
 
@@ -68,7 +67,7 @@ class JobDetail(generics.RetrieveAPIView[Job]):
 
     queryset = Job.objects.none()
     serializer_class = JobSerializer
-    permission_classes = [IsAuthenticated, JobPermissions]
+    permission_classes = [ModelPermissions]
 
     def get_queryset(self) -> QuerySet[Job]:
         return selectors.jobs_with_names()
@@ -79,7 +78,7 @@ class JobCancel(generics.GenericAPIView[Job]):
 
     queryset = Job.objects.all()
     serializer_class = JobSerializer
-    permission_classes = [IsAuthenticated, CancelPermissions]
+    permission_classes = [ChangePermissions]
 
     @extend_schema(request=None, responses={200: JobSerializer})
     def post(self, request: Request, pk: UUID) -> Response:
@@ -94,7 +93,7 @@ class JobRerun(generics.GenericAPIView[Job]):
 
     queryset = Job.objects.none()
     serializer_class = JobSerializer
-    permission_classes = [IsAuthenticated, JobPermissions]
+    permission_classes = [ModelPermissions]
 
     def get_queryset(self) -> QuerySet[Job]:
         return selectors.jobs_with_names()

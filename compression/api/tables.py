@@ -7,13 +7,11 @@ from uuid import UUID
 from django.shortcuts import get_object_or_404
 from drf_spectacular.utils import extend_schema
 from rest_framework import generics
-from rest_framework.permissions import IsAuthenticated
 from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from compression import selectors
-from compression.api.permissions import JobPermissions
 from compression.api.renderers import CsvRenderer, SvgRenderer
 from compression.api.rows import CandidateSerializer, LayerSerializer, MeasuredVariantSerializer
 from compression.models import Job
@@ -23,6 +21,7 @@ from compression.report.comparison import (
     LAYER_FIELDS,
     layer_rows,
 )
+from registry.api.permissions import ModelPermissions
 from registry.models import Version
 
 
@@ -30,7 +29,7 @@ class TableView(generics.GenericAPIView[Job]):
     """Rows of figures as JSON or CSV."""
 
     queryset = Job.objects.none()
-    permission_classes = [IsAuthenticated, JobPermissions]
+    permission_classes = [ModelPermissions]
     renderer_classes = [JSONRenderer, CsvRenderer]
     pagination_class = None
     csv_fields: Sequence[str] = ()

@@ -117,6 +117,14 @@ class DeviceSerializer(KnownFieldsOnly, serializers.ModelSerializer[Device]):
         ]  # fmt: skip
 
 
+class DeviceLabelsSerializer(KnownFieldsOnly, serializers.Serializer[Any]):
+    """What a person may change of a device by PATCH."""
+
+    labels = serializers.JSONField(
+        required=False, help_text="All the labels; left out, they stay as they are."
+    )
+
+
 class VariantNames(serializers.ListField):
     """The chosen variants of a version, by name; left out in a request, all it can offer now."""
 

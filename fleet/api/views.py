@@ -10,7 +10,6 @@ from django.db import transaction
 from drf_spectacular.utils import extend_schema
 from rest_framework import mixins, serializers, status, viewsets
 from rest_framework.decorators import action
-from rest_framework.permissions import DjangoModelPermissions, IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -29,22 +28,10 @@ from fleet.models import (
 from fleet.selectors import prefetch_firing, stage_powers
 from fleet.services import deployments, devices, enrolment, releases, rollouts, samples
 from fleet.services.evidence import push_own_evidence
+from registry.api.permissions import ModelPermissions
 from registry.api.strict import KnownFieldsOnly
 from registry.enqueue import enqueue_after_commit
 from registry.models import Variant, Version
-
-
-class ModelPermissions(DjangoModelPermissions):
-    """Reading needs the view permission, too."""
-
-    perms_map = {
-        **DjangoModelPermissions.perms_map,
-        "GET": ["%(app_label)s.view_%(model_name)s"],
-        "POST": ["%(app_label)s.change_%(model_name)s"],
-    }
-
-
-PERMISSIONS = [IsAuthenticated, ModelPermissions]
 
 
 def _fields(request: Request) -> Mapping[str, Any]:
@@ -69,7 +56,7 @@ class JoinTokenViewSet(mixins.CreateModelMixin, viewsets.ReadOnlyModelViewSet[Jo
 
     queryset = JoinToken.objects.all()
     serializer_class = shapes.JoinTokenSerializer
-    permission_classes = PERMISSIONS
+    permission_classes = [ModelPermissions]
 
     def create(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         body = self.get_serializer(data=request.data)
@@ -94,7 +81,7 @@ class DeviceViewSet(mixins.CreateModelMixin, viewsets.ReadOnlyModelViewSet[Devic
 
     queryset = Device.objects.prefetch_related(prefetch_firing())
     serializer_class = shapes.DeviceSerializer
-    permission_classes = PERMISSIONS
+    permission_classes = [ModelPermissions]
     filterset_class = DeviceFilter
     lookup_field = "device_id"
     lookup_value_regex = r"[A-Za-z0-9._:-]+"
@@ -109,13 +96,18 @@ class DeviceViewSet(mixins.CreateModelMixin, viewsets.ReadOnlyModelViewSet[Devic
         )
         return Response(self.get_serializer(device).data, status=status.HTTP_201_CREATED)
 
+    @extend_schema(request=shapes.DeviceLabelsSerializer, responses=shapes.DeviceSerializer)
     def partial_update(self, request: Request, *args: Any, **kwargs: Any) -> Response:
-        """Changes `labels` and nothing else."""
-        device = devices.set_device_labels(
-            device_id=self.get_object().device_id,
-            labels=_fields(request).get("labels", {}),
-            actor=request.user.get_username(),
-        )
+        """Sets `labels` as a whole where they are named, and changes nothing else."""
+        device = self.get_object()
+        body = shapes.DeviceLabelsSerializer(data=request.data)
+        body.is_valid(raise_exception=True)
+        if "labels" in body.validated_data:
+            device = devices.set_device_labels(
+                device_id=device.device_id,
+                labels=body.validated_data["labels"],
+                actor=request.user.get_username(),
+            )
         return Response(self.get_serializer(device).data)
 
     def _set_status(self, request: Request, to: str) -> Response:
@@ -209,7 +201,7 @@ class DeviceIncidentViewSet(viewsets.ReadOnlyModelViewSet[DeviceIncident]):
 
     queryset = DeviceIncident.objects.select_related("device")
     serializer_class = shapes.DeviceIncidentSerializer
-    permission_classes = PERMISSIONS
+    permission_classes = [ModelPermissions]
     filterset_class = DeviceIncidentFilter
 
 
@@ -220,7 +212,7 @@ class CalibrationBuildViewSet(
 
     queryset = CalibrationBuild.objects.select_related("model")
     serializer_class = shapes.CalibrationBuildSerializer
-    permission_classes = PERMISSIONS
+    permission_classes = [ModelPermissions]
     filterset_fields = ["state", "model__slug"]
 
     def create(self, request: Request, *args: Any, **kwargs: Any) -> Response:
@@ -240,7 +232,7 @@ class DeploymentViewSet(mixins.CreateModelMixin, viewsets.ReadOnlyModelViewSet[D
         "model", "stable_version__model", "follows__version"
     ).prefetch_related("variants")
     serializer_class = shapes.DeploymentSerializer
-    permission_classes = PERMISSIONS
+    permission_classes = [ModelPermissions]
     filterset_fields = ["name", "state", "model__slug"]
 
     def create(self, request: Request, *args: Any, **kwargs: Any) -> Response:
@@ -341,7 +333,7 @@ class RolloutViewSet(mixins.CreateModelMixin, viewsets.ReadOnlyModelViewSet[Roll
     queryset = Rollout.objects.select_related(
         "deployment__model", "target_version", "previous_version"
     ).prefetch_related("variants")
-    permission_classes = PERMISSIONS
+    permission_classes = [ModelPermissions]
     filterset_fields = ["state", "deployment"]
 
     def get_serializer_class(self) -> Any:
@@ -456,5 +448,5 @@ class InstallationViewSet(viewsets.ReadOnlyModelViewSet[Installation]):
 
     queryset = Installation.objects.select_related("device", "model", "version", "variant")
     serializer_class = shapes.InstallationSerializer
-    permission_classes = PERMISSIONS
+    permission_classes = [ModelPermissions]
     filterset_fields = ["state", "rollout", "deployment", "device__device_id", "model__slug"]

@@ -3,6 +3,7 @@
 from typing import Any
 
 from django.contrib import admin
+from django.contrib.admin.utils import unquote
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404
@@ -91,7 +92,10 @@ class DriftEvaluationAdmin(ReadOnlyAdmin):
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
         """The judgement's own page says more than a form of its fields."""
-        return HttpResponseRedirect(reverse("admin:ingest_drift_detail", args=[object_id]))
+        if self.get_object(request, unquote(object_id)) is None:
+            # As the admin answers for every other row that is not there.
+            return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)
+        return HttpResponseRedirect(reverse("admin:ingest_drift_detail", args=[unquote(object_id)]))
 
     def get_queryset(self, request: HttpRequest) -> Any:
         return super().get_queryset(request).defer("details", "rule")

@@ -6,9 +6,9 @@ from typing import Any
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
+from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
-from django.shortcuts import get_object_or_404
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils import timezone
 from unfold.admin import ModelAdmin, TabularInline
@@ -110,9 +110,7 @@ class IncidentAdmin(ReadOnlyAdmin):
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
         """The cause in words, its course and its findings stand above the fields."""
-        incident = (
-            Incident.objects.select_related("version__model").filter(pk=unquote(object_id)).first()
-        )
+        incident = self.get_object(request, unquote(object_id))
         context = dict(extra_context or {})
         if incident is not None:
             course = incident_page.incident_course(incident)
@@ -175,7 +173,7 @@ class IncidentAdmin(ReadOnlyAdmin):
     @action(description="Acknowledge", permissions=["acknowledge"], icon="check")
     def acknowledge_one(self, request: HttpRequest, object_id: int) -> HttpResponse:
         """Asks once more, since a link is opened by more than people; POST acknowledges."""
-        incident = get_object_or_404(Incident, pk=object_id)
+        incident = self._find(request, str(object_id))
         address = reverse("admin:ingest_incident_change", args=[object_id])
         return form_page(
             self,
@@ -194,11 +192,20 @@ class IncidentAdmin(ReadOnlyAdmin):
         )
 
     @action(description="Open the judgement", icon="monitoring")
-    def open_evaluation(self, request: HttpRequest, object_id: int) -> HttpResponseRedirect:
-        incident = Incident.objects.select_related("evaluation").get(pk=object_id)
+    def open_evaluation(self, request: HttpRequest, object_id: str) -> HttpResponseRedirect:
+        incident = self._find(request, object_id)
         if incident.evaluation is None:
             return HttpResponseRedirect(reverse("admin:ingest_incident_change", args=[object_id]))
         return HttpResponseRedirect(incident.evaluation.get_absolute_url())
+
+    def _find(self, request: HttpRequest, object_id: str) -> Incident:
+        """The incident of an address; a key that names none is 404, whatever it is made of."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        incident: Incident | None = self.get_object(request, unquote(object_id))
+        if incident is None:
+            raise Http404(f"No incident {object_id}")
+        return incident
 
     def _acknowledge(self, request: HttpRequest, incident_id: int) -> None:
         try:

@@ -10,9 +10,9 @@ from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from ingest.api.views import ModelPermissions
 from ingest.models import InboxBatch
 from ingest.services.aggregation import retry_batches
+from registry.api.permissions import ModelPermissions
 from registry.api.strict import KnownFieldsOnly
 
 

@@ -11,7 +11,7 @@ from django.utils.dateparse import parse_datetime
 from drf_spectacular.utils import OpenApiParameter, OpenApiTypes, extend_schema
 from rest_framework import exceptions, mixins, viewsets
 from rest_framework.decorators import action
-from rest_framework.permissions import BasePermission, DjangoModelPermissions
+from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -20,20 +20,10 @@ from ingest.api import serializers
 from ingest.models import DriftEvaluation, DriftPolicy, Incident, Window
 from ingest.selectors.summaries import latency_summaries, window_summaries
 from ingest.services import incidents, references
+from registry.api.permissions import ChangePermissions, ModelPermissions
 from registry.models import Model, Version
 
 LONGEST_SPAN = timedelta(days=31)
-
-
-class ModelPermissions(DjangoModelPermissions):
-    """Django's model permissions, reading included; an action on a row is a change of it."""
-
-    perms_map = {
-        **DjangoModelPermissions.perms_map,
-        "GET": ["%(app_label)s.view_%(model_name)s"],
-        "HEAD": ["%(app_label)s.view_%(model_name)s"],
-        "POST": ["%(app_label)s.change_%(model_name)s"],
-    }
 
 
 class DriftFilter(django_filters.FilterSet):
@@ -147,7 +137,7 @@ class ReferenceView(APIView):
     """Pins what the fleet did in a span of time as the reference of a version."""
 
     queryset = DriftPolicy.objects.all()
-    permission_classes: list[type[BasePermission]] = [ModelPermissions]
+    permission_classes: list[type[BasePermission]] = [ChangePermissions]
 
     @extend_schema(request=serializers.ReferenceSerializer, responses=OpenApiTypes.OBJECT)
     def post(self, request: Request, slug: str) -> Response:

@@ -4,10 +4,10 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
+from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied
 from django.db.models import Count, Max, OuterRef, QuerySet, Subquery
-from django.http import HttpRequest, HttpResponse
-from django.shortcuts import get_object_or_404
+from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 from unfold.decorators import display
@@ -181,7 +181,9 @@ class AliasAdmin(ListAdmin):
         form_url: str = "",
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
-        alias = get_object_or_404(Alias.objects.select_related("version__model"), pk=object_id)
+        alias: Alias | None = self.get_object(request, unquote(object_id))
+        if alias is None:
+            raise Http404(f"No alias {object_id}")
         if not self.has_change_permission(request, alias):
             if self.has_view_permission(request, alias) and request.method == "GET":
                 return super().change_view(request, object_id, form_url, extra_context)

@@ -5,9 +5,9 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin
+from django.contrib.admin.utils import unquote
 from django.db.models import prefetch_related_objects
-from django.http import HttpRequest, HttpResponse
-from django.shortcuts import get_object_or_404
+from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.html import format_html_join
 from unfold.decorators import action, display
@@ -128,7 +128,9 @@ class DataSetAdmin(ReadOnlyAdmin):
     @action(description="Split in two", url_path="split", permissions=["split"])
     def split(self, request: HttpRequest, object_id: int) -> HttpResponse:
         """Asks for the share and the names, and makes two sets that have no row in common."""
-        dataset = get_object_or_404(DataSet.objects.select_related("model"), pk=object_id)
+        dataset = self.get_object(request, unquote(str(object_id)))
+        if dataset is None:
+            raise Http404(f"No data set {object_id}")
         names = {"first": f"{dataset.name}-calibration", "second": f"{dataset.name}-evaluation"}
         return form_page(
             self,

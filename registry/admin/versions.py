@@ -206,7 +206,7 @@ class VersionAdmin(ListAdmin):
         context = dict(extra_context or {})
         version = (
             Version.objects.select_related("model", "parent", "dataset")
-            .filter(pk=object_id if object_id.isdigit() else -1)
+            .filter(pk=object_id if object_id.isdecimal() else -1)
             .first()
         )
         if version is not None and self.has_view_permission(request, version):

@@ -11,7 +11,7 @@ from rest_framework.response import Response
 from registry import selectors
 from registry.api.nested import NestedListAPIView
 from registry.api.parsers import CheckedFormParser, WholeMultiPartParser
-from registry.api.permissions import ChangePermissions, RegistryPermissions
+from registry.api.permissions import ChangePermissions, ModelPermissions
 from registry.api.serializers import (
     AliasMoveSerializer,
     AliasProtectionSerializer,
@@ -33,7 +33,7 @@ class ModelList(generics.ListAPIView[Model]):
 
     queryset = Model.objects.all()
     serializer_class = ModelSerializer
-    permission_classes = [RegistryPermissions]
+    permission_classes = [ModelPermissions]
     filterset_fields = ["task"]
 
     @extend_schema(request=ModelSerializer, responses={201: ModelSerializer})
@@ -51,7 +51,7 @@ class ModelDetail(generics.RetrieveAPIView[Model]):
 
     queryset = Model.objects.all()
     serializer_class = ModelSerializer
-    permission_classes = [RegistryPermissions]
+    permission_classes = [ModelPermissions]
     lookup_field = "slug"
 
 
@@ -60,7 +60,7 @@ class DataSetList(NestedListAPIView):
 
     queryset = DataSet.objects.none()
     serializer_class = DataSetSerializer
-    permission_classes = [RegistryPermissions]
+    permission_classes = [ModelPermissions]
     parser_classes = [WholeMultiPartParser, CheckedFormParser]
     filterset_fields = ["kind"]
 
@@ -92,7 +92,7 @@ class DataSetSplit(generics.GenericAPIView[DataSet]):
 
     queryset = DataSet.objects.none()
     serializer_class = DataSetSplitSerializer
-    permission_classes = [RegistryPermissions]
+    permission_classes = [ModelPermissions]
 
     @extend_schema(request=DataSetSplitSerializer, responses={201: DataSetSerializer(many=True)})
     def post(self, request: Request, slug: str, pk: int) -> Response:
@@ -117,7 +117,7 @@ class AliasList(NestedListAPIView):
 
     queryset = Alias.objects.none()
     serializer_class = AliasSerializer
-    permission_classes = [RegistryPermissions]
+    permission_classes = [ModelPermissions]
     pagination_class = None
 
     def get_queryset(self) -> QuerySet[Alias]:
@@ -133,7 +133,19 @@ class AliasDetail(generics.GenericAPIView[Alias]):
 
     queryset = Alias.objects.none()
     serializer_class = AliasMoveSerializer
-    permission_classes = [RegistryPermissions]
+    permission_classes = [ModelPermissions]
+
+    def get_object(self) -> Alias:
+        return generics.get_object_or_404(
+            Alias, model__slug=self.kwargs["slug"], name=self.kwargs["name"]
+        )
+
+    def needed_verb(self, request: Request) -> str | None:
+        """Moving an alias is a change; a PUT where there is none makes one."""
+        if request.method != "PUT":
+            return None
+        named = Alias.objects.filter(model__slug=self.kwargs["slug"], name=self.kwargs["name"])
+        return "change" if named.exists() else "add"
 
     @extend_schema(request=AliasMoveSerializer, responses=AliasSerializer)
     def put(self, request: Request, slug: str, name: str) -> Response:

@@ -11,7 +11,7 @@ from rest_framework.response import Response
 from registry import selectors, tasks
 from registry.api.nested import NestedListAPIView
 from registry.api.parsers import CheckedFormParser, CheckedJSONParser, WholeMultiPartParser
-from registry.api.permissions import ChangePermissions, RegistryPermissions
+from registry.api.permissions import ChangePermissions, ModelPermissions
 from registry.api.serializers import (
     AuditEventSerializer,
     BaselineSerializer,
@@ -41,7 +41,7 @@ class VersionList(NestedListAPIView):
 
     queryset = Version.objects.none()
     serializer_class = VersionSerializer
-    permission_classes = [RegistryPermissions]
+    permission_classes = [ModelPermissions]
     parser_classes = [WholeMultiPartParser, CheckedFormParser]
     filterset_fields = ["state"]
 
@@ -96,7 +96,7 @@ class VersionDetail(generics.GenericAPIView[Version]):
 
     queryset = Version.objects.none()
     serializer_class = VersionSerializer
-    permission_classes = [RegistryPermissions]
+    permission_classes = [ModelPermissions]
     parser_classes = [CheckedJSONParser]
 
     def get(self, request: Request, slug: str, version: str) -> Response:
@@ -136,7 +136,7 @@ class VariantList(NestedListAPIView):
 
     queryset = Variant.objects.none()
     serializer_class = VariantSerializer
-    permission_classes = [RegistryPermissions]
+    permission_classes = [ModelPermissions]
 
     def get_queryset(self) -> QuerySet[Variant]:
         found = Variant.objects.filter(
@@ -154,7 +154,7 @@ class BaselineDetail(generics.GenericAPIView[Baseline]):
 
     queryset = Baseline.objects.none()
     serializer_class = BaselineSerializer
-    permission_classes = [RegistryPermissions]
+    permission_classes = [ModelPermissions]
 
     def get(self, request: Request, slug: str, version: str, variant: str) -> Response:
         found = selectors.get_version(slug, version).variants.filter(name=variant).first()
@@ -169,5 +169,5 @@ class AuditList(generics.ListAPIView[AuditEvent]):
 
     queryset = AuditEvent.objects.all()
     serializer_class = AuditEventSerializer
-    permission_classes = [RegistryPermissions]
+    permission_classes = [ModelPermissions]
     filterset_fields = ["actor", "action", "object_type", "object_id"]

@@ -110,3 +110,19 @@ def test_an_incident_is_acknowledged_by_a_post_with_a_token(ada: Client) -> None
     incident.refresh_from_db()
     assert (incident.status, incident.acknowledged_by) == ("acknowledged", "ada")
     assert incident.events.filter(action="acknowledged", reason="mine").exists()
+
+
+@pytest.mark.parametrize("key", ["none", "1.5", "-1", "9" * 30, "²", "_5F", "1/2", "%00", "é"])
+def test_a_page_of_a_key_that_names_no_row_is_no_failure(ada: Client, key: str) -> None:
+    ada.raise_request_exception = False
+    pages = set()
+    for entry in patterns(admin.site.urls[0]):
+        names = list(entry.pattern.converters)  # type: ignore[attr-defined]
+        try:
+            pages.add(reverse(f"admin:{entry.name}", kwargs=dict.fromkeys(names, key)))
+        except NoReverseMatch:
+            continue  # an address of its own form, such as a whole number
+        pages.discard(reverse("admin:logout"))
+    codes = {page: ada.get(page).status_code for page in sorted(pages)}
+    assert len(pages) > 60
+    assert {page: code for page, code in codes.items() if code >= 500} == {}

@@ -74,7 +74,8 @@ def test_a_list_of_judgements_costs_the_same_for_any_length(
 
 
 def test_a_person_acknowledges_and_mutes(client, incident):
-    answer = client.post(f"/api/v1/incidents/{incident.pk}/acknowledge/")
+    address = f"/api/v1/incidents/{incident.pk}/acknowledge/"
+    answer = client.post(address, {}, content_type="application/json")
     assert answer.status_code == 200 and answer.json()["acknowledged_by"] == "ada"
     until = (timezone.now() + timedelta(hours=1)).isoformat()
     answer = client.post(

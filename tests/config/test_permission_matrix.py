@@ -1,0 +1,206 @@
+"""Who may call what: every address of the persons' API, every method, every kind of caller."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Permission, User
+from django.urls import URLPattern, URLResolver, get_resolver
+from rest_framework.test import APIClient
+
+from registry.services.aliases import move_alias
+from tests.factories.fleet import make_client
+from tests.factories.registry import make_version
+
+pytestmark = pytest.mark.django_db
+METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
+#: Addresses that say the same to everybody who is logged in: they name no row.
+PLAIN = {"compression/passes/", "compression/presets/"}
+#: POSTs below a row that make another; every other one below a row changes that row.
+MAKES_MORE = {
+    "models/{slug}/datasets/", "models/{slug}/datasets/{pk}/split/", "models/{slug}/versions/",
+    "compression/jobs/{pk}/rerun/",
+}  # fmt: skip
+#: What else an address needs beside its model's permission.
+ALSO = {
+    ("POST", "rollouts/{pk}/approve/"): "fleet.approve_rollout",
+    ("POST", "models/{slug}/aliases/{name}/protection/"): "registry.move_protected_alias",
+}
+VALUES = {
+    "slug": "none", "version": "1.0.0", "variant": "none", "name": "none", "device_id": "none",
+    "pk": "1", "version_id": "1",
+}  # fmt: skip
+JOB = "00000000-0000-4000-8000-000000000000"
+
+
+def patterns(entries: Any, before: str = "") -> Iterator[tuple[str, Any]]:
+    for entry in entries:
+        address = before + str(entry.pattern)
+        if isinstance(entry, URLResolver):
+            yield from patterns(entry.url_patterns, address)
+        elif isinstance(entry, URLPattern):
+            yield address, entry.callback
+
+
+def endpoints() -> dict[str, Any]:
+    """Addresses below `/api/v1/` with their parts by name, and the view that answers."""
+    found = {}
+    for address, callback in patterns(get_resolver().url_patterns):
+        if not address.startswith("api/v1/") or "format" in address:
+            continue
+        path = re.sub(r"\(\?P<(\w+)>(?:\[[^\]]*\]|[^()\[\]])+\)", r"{\1}", address)
+        path = re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", path).replace("^", "").replace("$", "")
+        found[path.removeprefix("api/v1/").replace("\\", "")] = callback
+    return found
+
+
+ENDPOINTS = endpoints()
+
+
+def url(path: str) -> str:
+    values = {**VALUES, "pk": JOB} if path.startswith("compression/") else VALUES
+    return "/api/v1/" + path.format(**values)
+
+
+def model_of(path: str) -> tuple[str, str]:
+    view = getattr(ENDPOINTS[path], "cls", None) or ENDPOINTS[path].view_class
+    options = view.queryset.model._meta
+    return options.app_label, options.model_name
+
+
+def verb_for(method: str, path: str) -> str:
+    if method in ("GET", "HEAD", "OPTIONS"):
+        return "view"
+    if method == "POST":
+        return "change" if "{" in path and path not in MAKES_MORE else "add"
+    if (method, path) == ("PUT", "models/{slug}/aliases/{name}/"):
+        return "add"  # there is no alias of that name yet
+    return {"PUT": "change", "PATCH": "change", "DELETE": "delete"}[method]
+
+
+def needed(method: str, path: str) -> set[str]:
+    """The permissions without which the call is refused."""
+    if path in PLAIN:
+        return set()
+    app, model = model_of(path)
+    also = ALSO.get((method, path))
+    return {f"{app}.{verb_for(method, path)}_{model}"} | ({also} if also else set())
+
+
+def answers(client: APIClient, path: str, methods: Collection[str] = METHODS) -> dict[str, int]:
+    return {
+        method: client.generic(method, url(path), "{}", content_type="application/json").status_code
+        for method in methods
+    }
+
+
+def client_with(names: set[str]) -> APIClient:
+    """A client of a user who has these permissions and no other."""
+    user = User.objects.create_user("-".join(sorted(names)).replace(".", "-")[:100] or "nobody")
+    permissions = [
+        Permission.objects.get(content_type__app_label=app, codename=codename)
+        for app, codename in (name.split(".") for name in sorted(names))
+    ]
+    user.user_permissions.set(permissions)
+    client = APIClient(raise_request_exception=False)
+    client.force_authenticate(user)
+    return client
+
+
+def serves(path: str) -> set[str]:
+    """The methods that the view answers; HEAD wherever GET is."""
+    callback = ENDPOINTS[path]
+    view = getattr(callback, "cls", None) or callback.view_class
+    own = getattr(callback, "actions", None)
+    found = {
+        method
+        for method in METHODS
+        if (method.lower() in own if own is not None else hasattr(view, method.lower()))
+    }
+    return found | {"OPTIONS"} | ({"HEAD"} if "GET" in found else set())
+
+
+def refused(client: APIClient, path: str) -> set[str]:
+    """The methods that the view serves and this caller may not use."""
+    codes = answers(client, path, serves(path))
+    return {method for method, code in codes.items() if code in (401, 403)}
+
+
+def test_the_table_covers_the_whole_api() -> None:
+    assert len(ENDPOINTS) > 50
+    assert sum(len(serves(path)) for path in ENDPOINTS) > 150
+    assert set(ENDPOINTS) >= PLAIN | MAKES_MORE | {path for _, path in ALSO}
+    assert not [path for path in ENDPOINTS if re.search(r"[()<>\[\]?+]", path)]
+
+
+def test_nobody_and_a_device_get_nowhere() -> None:
+    device = APIClient()
+    secret = make_client().token
+    device.credentials(HTTP_AUTHORIZATION=f"Bearer {secret}")
+    for client in (APIClient(), device):
+        for path in ENDPOINTS:
+            codes = answers(client, path)
+            assert set(codes.values()) == {401}, (path, codes)
+
+
+def test_a_user_without_permissions_reads_what_names_no_row() -> None:
+    nobody = client_with(set())
+    for path in ENDPOINTS:
+        assert refused(nobody, path) == (set() if path in PLAIN else serves(path)), path
+
+
+def test_a_viewer_reads_everything_and_does_nothing(reader: APIClient) -> None:
+    for path in ENDPOINTS:
+        expected = serves(path) - {"GET", "HEAD", "OPTIONS"}
+        assert refused(reader, path) == expected, path
+
+
+def test_a_superuser_is_refused_nothing(api: APIClient) -> None:
+    api.raise_request_exception = False
+    for path in ENDPOINTS:
+        codes = answers(api, path)
+        assert not {401, 403, 500} & set(codes.values()), (path, codes)
+        assert {method for method in METHODS if codes[method] != 405} == serves(path), path
+
+
+def test_each_permission_alone_opens_its_own_calls_and_no_others() -> None:
+    every = {name for path in ENDPOINTS for method in serves(path) for name in needed(method, path)}
+    assert len(every) > 35
+    for name in sorted(every):
+        client = client_with({name})
+        for path in ENDPOINTS:
+            expected = {method for method in serves(path) if not needed(method, path) <= {name}}
+            assert refused(client, path) == expected, (name, path)
+
+
+@pytest.mark.parametrize(("method", "path"), ALSO)
+def test_what_needs_two_permissions_is_open_with_both(method: str, path: str) -> None:
+    assert method not in refused(client_with(needed(method, path)), path)
+
+
+def test_moving_an_alias_is_a_change_and_making_one_an_addition() -> None:
+
+    version = make_version()
+    move_alias(version=version, name="best", reason="", actor="ada")
+    body = {"version": version.version}
+    mover, maker = client_with({"registry.change_alias"}), client_with({"registry.add_alias"})
+    base = f"/api/v1/models/{version.model.slug}/aliases"
+    codes = [
+        client.put(f"{base}/{name}/", body, format="json").status_code
+        for client in (mover, maker)
+        for name in ("best", "next")
+    ]
+    assert codes == [200, 403, 403, 200]
+
+
+def test_a_patch_changes_only_what_it_names(api: APIClient) -> None:
+    path = "/api/v1/devices/"
+    api.post(path, {"device_id": "cam-1", "labels": {"site": "x"}}, format="json")
+    assert api.patch(f"{path}cam-1/", {}, format="json").json()["labels"] == {"site": "x"}
+    assert api.patch(f"{path}cam-1/", {"lables": {}}, format="json").status_code == 400
+    assert api.patch(f"{path}cam-1/", {"labels": None}, format="json").status_code == 400
+    assert api.get(f"{path}cam-1/").json()["labels"] == {"site": "x"}
+    assert api.patch(f"{path}cam-1/", {"labels": {}}, format="json").json()["labels"] == {}
