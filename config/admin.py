@@ -8,6 +8,7 @@ from django.contrib import admin
 from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import Group, User
+from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
@@ -17,22 +18,70 @@ from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationFo
 from unfold.widgets import UnfoldAdminIntegerFieldWidget
 
 from config.api_tokens import MAX_DAYS, make_api_token, revoke_api_token
+from config.people import describe_access, end_tokens, record_access
 
 for _model in (User, Group, AuthToken):
     admin.site.unregister(_model)
 
 
+class AccessAdmin:
+    """What both tables share: each change of them is an audit row with before and after."""
+
+    def get_object(self, request: Any, object_id: Any, from_field: Any = None) -> Any:
+        row = super().get_object(request, object_id, from_field)  # type: ignore[misc]
+        if row is not None:
+            request.access_before = describe_access(row)
+        return row
+
+    def log_addition(self, request: Any, obj: Any, message: Any) -> Any:
+        record_access(row=obj, before={}, actor=request.user.get_username(), verb="made")
+        return super().log_addition(request, obj, message)  # type: ignore[misc]
+
+    def log_change(self, request: Any, obj: Any, message: Any) -> Any:
+        words = "password" if "password" in request.resolver_match.url_name else ""
+        record_access(
+            row=obj,
+            before=getattr(request, "access_before", {}),
+            actor=request.user.get_username(),
+            verb="changed",
+            words=words,
+        )
+        if words:
+            # A password that was taken away is no new one, of which Django would tell.
+            end_tokens(obj, actor=request.user.get_username())
+        return super().log_change(request, obj, message)  # type: ignore[misc]
+
+    def delete_model(self, request: Any, obj: Any) -> None:
+        record_access(
+            row=obj,
+            before=describe_access(obj),
+            actor=request.user.get_username(),
+            verb="deleted",
+        )
+        super().delete_model(request, obj)  # type: ignore[misc]
+
+    def delete_queryset(self, request: Any, queryset: Any) -> None:
+        with transaction.atomic():
+            for row in queryset:
+                self.delete_model(request, row)
+
+
 @admin.register(User)
-class UserAdmin(DjangoUserAdmin, ModelAdmin):  # type: ignore[misc,type-arg]
+class UserAdmin(AccessAdmin, DjangoUserAdmin, ModelAdmin):  # type: ignore[misc,type-arg]
     """Who may log in, and what they may do."""
 
     form = UserChangeForm
     add_form = UserCreationForm
     change_password_form = AdminPasswordChangeForm
 
+    @transaction.atomic
+    def user_change_password(self, request: Any, id: str, form_url: str = "") -> Any:
+        """The new password, the ended tokens and the audit rows, or none of them."""
+        return super().user_change_password(request, id, form_url)
+
 
 @admin.register(Group)
-class GroupAdmin(DjangoGroupAdmin, ModelAdmin):  # type: ignore[misc,type-arg]
+class GroupAdmin(AccessAdmin, DjangoGroupAdmin, ModelAdmin):  # type: ignore[misc,type-arg]
     """Permissions that are given together."""
 
 

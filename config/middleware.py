@@ -9,6 +9,7 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import reverse
 
 from config.api import STORE_FAILURES, UNAVAILABLE, error_body
+from config.people import record_failed_login
 from registry.quotas import QuotaError, caller_address, take_quota
 
 logger = logging.getLogger(__name__)
@@ -31,6 +32,10 @@ class SignInQuotaMiddleware:
                     content_type="text/plain",
                     headers={"Retry-After": str(error.retry_after_s)},
                 )
+            response = self._get_response(request)
+            if response.status_code == 200:  # the form again; who is let in is sent on
+                record_failed_login(request)
+            return response
         return self._get_response(request)
 
 

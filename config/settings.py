@@ -44,6 +44,7 @@ AVIARY_DATABASE_SECONDS = env_int("AVIARY_DATABASE_SECONDS", 60, minimum=1)
 AVIARY_QUOTAS = {
     "enrol": env_int("AVIARY_QUOTA_ENROL", 300),
     "login": env_int("AVIARY_QUOTA_LOGIN", 30),
+    "login_audit": env_int("AVIARY_QUOTA_LOGIN_AUDIT", 60, minimum=1),
     "ingest": env_int("AVIARY_QUOTA_INGEST", 600),
     "telemetry": env_int("AVIARY_QUOTA_TELEMETRY", 120),
     "events": env_int("AVIARY_QUOTA_EVENTS", 600),
@@ -248,6 +249,7 @@ AUTH_PASSWORD_VALIDATORS = [
         "NumericPasswordValidator",
     )
 ]
+AUTH_PASSWORD_VALIDATORS.append({"NAME": "config.people.PasswordWatch"})
 LOGIN_URL = reverse_lazy("admin:login")
 LOGIN_REDIRECT_URL = reverse_lazy("admin:index")
 LANGUAGE_CODE = "en-gb"

@@ -15,6 +15,7 @@ from unfold.decorators import display
 from ingest.models import DriftEvaluation, DriftPolicy
 from ingest.rules.causes import describe_breach, power_words
 from ingest.selectors import drift_page, incident_page
+from ingest.services.policies import change_policy
 from registry.admin.base import ReadOnlyAdmin, csv_response
 from registry.admin.columns import state_column
 from registry.models import Model
@@ -50,6 +51,15 @@ class DriftPolicyAdmin(ModelAdmin):
     list_filter = ["rule", "is_enabled"]
     list_select_related = ["model"]
     search_fields = ["model__slug"]
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        values = {name: form.cleaned_data[name] for name in form.changed_data if name != "model"}
+        row = change_policy(model=obj.model, actor=request.user.get_username(), **values)
+        obj.pk = row.pk
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        """A policy stays with its model."""
+        return [] if obj is None else ["model"]
 
 
 @admin.register(DriftEvaluation)

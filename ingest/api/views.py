@@ -20,6 +20,7 @@ from ingest.api import serializers
 from ingest.models import DriftEvaluation, DriftPolicy, Incident, Window
 from ingest.selectors.summaries import latency_summaries, window_summaries
 from ingest.services import incidents, references
+from ingest.services.policies import change_policy
 from registry.api.permissions import ChangePermissions, ModelPermissions
 from registry.models import Model, Version
 
@@ -129,8 +130,10 @@ class DriftPolicyView(APIView):
         row = DriftPolicy.objects.filter(model=model).first() or DriftPolicy(model=model)
         body = serializers.DriftPolicySerializer(row, data=request.data, partial=True)
         body.is_valid(raise_exception=True)
-        body.save()
-        return Response(body.data)
+        changed = change_policy(
+            model=model, actor=request.user.get_username(), **body.validated_data
+        )
+        return Response(serializers.DriftPolicySerializer(changed).data)
 
 
 class ReferenceView(APIView):

@@ -1,9 +1,10 @@
 """Persons, their API tokens, and what either may do."""
 
 from io import StringIO
+from typing import Any
 
 import pytest
-from django.contrib.auth.models import Permission, User
+from django.contrib.auth.models import Group, Permission, User
 from django.core.management import CommandError, call_command
 from django.test import Client
 from django.urls import reverse
@@ -127,3 +128,120 @@ def test_the_apis_page_brings_its_own_scripts(root: Client) -> None:
     page = root.get(reverse("docs")).content.decode()
     assert "/static/drf_spectacular_sidecar/swagger-ui-dist/swagger-ui-bundle.js" in page
     assert "https://" not in page
+
+
+PASSWORD = "a long and odd one 7"
+NEW = "another and odder one 8"
+
+
+def actions() -> list[tuple[str, str]]:
+    return list(AuditEvent.objects.order_by("pk").values_list("action", "actor"))
+
+
+def change_as_the_person(user: User) -> None:
+    client = Client()
+    client.force_login(user)
+    fields = {"old_password": PASSWORD, "new_password1": NEW, "new_password2": NEW}
+    assert client.post(reverse("admin:password_change"), fields).status_code == 302
+
+
+def change_as_root(user: User) -> None:
+    client = Client()
+    client.force_login(User.objects.create_superuser("root"))
+    fields = {"usable_password": "true", "password1": NEW, "password2": NEW}
+    address = reverse("admin:auth_user_password_change", args=[user.pk])
+    assert client.post(address, fields).status_code == 302
+
+
+def take_away_as_root(user: User) -> None:
+    client = Client()
+    client.force_login(User.objects.create_superuser("root"))
+    fields = {"usable_password": "false", "unset-password": "1"}
+    address = reverse("admin:auth_user_password_change", args=[user.pk])
+    assert client.post(address, fields).status_code == 302
+
+
+def change_in_a_shell(user: User) -> None:
+    user.set_password(NEW)
+    user.save()
+
+
+@pytest.mark.parametrize(
+    "change", [change_as_the_person, change_as_root, take_away_as_root, change_in_a_shell]
+)
+def test_a_changed_password_ends_the_tokens_and_is_audited(change: Any) -> None:
+    ada = User.objects.create_superuser("ada", password=PASSWORD)
+    _, secret = make_api_token(user=ada, days=1, actor="root")
+    assert answer_to(secret) == 200
+    change(ada)
+    ada.refresh_from_db()
+    assert not ada.check_password(PASSWORD) and answer_to(secret) == 401
+    found = {action for action, _ in actions()}
+    assert found & {"user.password_changed", "user.changed"} and "api_token.revoked" in found
+    everything = str(list(AuditEvent.objects.values()))
+    assert PASSWORD not in everything and NEW not in everything
+
+
+def user_fields(user: User, **over: Any) -> dict[str, Any]:
+    made = {"date_joined_0": "2026-01-01", "date_joined_1": "00:00:00"}
+    return {"username": user.username, "is_active": "on", "is_staff": "on", **made, **over}
+
+
+def test_who_becomes_a_superuser_and_by_whom_is_audited(root: Client) -> None:
+    eve = make_staff("eve")
+    group = Group.objects.create(name="publishers")
+    permission = Permission.objects.get(codename="view_job")
+    given = {"is_superuser": "on", "groups": [group.pk], "user_permissions": [permission.pk]}
+    address = reverse("admin:auth_user_change", args=[eve.pk])
+    assert root.post(address, user_fields(eve, **given)).status_code == 302
+    event = AuditEvent.objects.get(action="user.changed")
+    assert event.actor == "root" and event.details == {
+        "before": {"groups": [], "is_superuser": False, "permissions": []},
+        "after": {
+            "groups": ["publishers"],
+            "is_superuser": True,
+            "permissions": ["compression.view_job"],
+        },
+    }
+
+
+def test_a_group_and_its_end_are_audited(root: Client) -> None:
+    permission = Permission.objects.get(codename="view_job")
+    fields = {"name": "publishers", "permissions": [permission.pk]}
+    root.post(reverse("admin:auth_group_add"), fields)
+    group = Group.objects.get()
+    address = reverse("admin:auth_group_change", args=[group.pk])
+    root.post(address, {"name": "publishers", "permissions": []})
+    root.post(reverse("admin:auth_group_delete", args=[group.pk]), {"post": "yes"})
+    assert actions() == [(f"group.{verb}", "root") for verb in ("made", "changed", "deleted")]
+    assert AuditEvent.objects.get(action="group.changed").details == {
+        "before": {"permissions": ["compression.view_job"]},
+        "after": {"permissions": []},
+    }
+
+
+def test_a_user_made_inactive_gets_no_token_back_with_the_activity(root: Client) -> None:
+    eve = make_staff("eve", "view_job")
+    _, secret = make_api_token(user=eve, days=1, actor="root")
+    address = reverse("admin:auth_user_change", args=[eve.pk])
+    fields = user_fields(eve)
+    del fields["is_active"]
+    assert root.post(address, fields).status_code == 302
+    User.objects.filter(pk=eve.pk).update(is_active=True)
+    assert answer_to(secret) == 401
+
+
+def test_refused_logins_are_audited_without_what_was_typed(client: Client, settings: Any) -> None:
+    settings.AVIARY_QUOTAS = {**settings.AVIARY_QUOTAS, "login": 0, "login_audit": 3}
+    User.objects.create_superuser("ada", password=PASSWORD)
+    login = reverse("admin:login")
+    client.post(login, {"username": "ada", "password": "secret guess"})
+    client.post(login, {"username": PASSWORD, "password": ""})
+    assert client.post(login, {"username": "ada", "password": PASSWORD}).status_code == 302
+    for name in ("\0", "x" * 9999, "ada", "ada"):
+        Client().post(login, {"username": name, "password": "secret guess"})
+    events = list(AuditEvent.objects.order_by("pk"))
+    assert [event.action for event in events] == ["user.login_failed"] * 3
+    assert "as ada" in events[0].summary and events[0].details == {"address": "127.0.0.1"}
+    everything = str([(event.summary, event.details, event.actor) for event in events])
+    assert "secret guess" not in everything and PASSWORD not in everything

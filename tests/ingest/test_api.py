@@ -7,12 +7,14 @@ from pathlib import Path
 import pytest
 from django.contrib.auth.models import Permission, User
 from django.contrib.staticfiles import finders
+from django.forms.models import model_to_dict
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
 from ingest.models import AlertRule, DriftPolicy, Incident
 from ingest.rules.windows import WindowCounts
+from registry.models import AuditEvent, Model
 from tests.factories.ingest import make_device, make_evaluation, make_release, make_window
 
 pytestmark = pytest.mark.django_db
@@ -132,6 +134,28 @@ def test_the_policy_of_a_model_can_be_changed(client, variant):
     )
     assert answer.json()["min_devices"] == 3
     assert DriftPolicy.objects.get().min_devices == 3
+    event = AuditEvent.objects.get(action="drift_policy.changed")
+    assert (event.actor, event.details) == (
+        "ada", {"before": {"min_devices": 20}, "after": {"min_devices": 3}},
+    )  # fmt: skip
+
+
+def test_a_policy_changed_on_its_page_is_audited(client, variant):
+    client.post(reverse("admin:ingest_driftpolicy_add"), policy_fields(min_devices=4))
+    row = DriftPolicy.objects.get()
+    page = reverse("admin:ingest_driftpolicy_change", args=[row.pk])
+    assert client.post(page, policy_fields(min_devices=5)).status_code == 302
+    assert DriftPolicy.objects.get().min_devices == 5
+    events = AuditEvent.objects.filter(action="drift_policy.changed").order_by("pk")
+    assert [event.details["after"]["min_devices"] for event in events] == [4, 5]
+    assert {event.actor for event in events} == {"ada"}
+
+
+def policy_fields(**over):
+    """The form of a policy as its page sends it, with the defaults."""
+    row = DriftPolicy(model=Model.objects.get())
+    values = {k: v for k, v in model_to_dict(row).items() if v not in (None, False)}
+    return {**values, **over}
 
 
 def test_empty_pages_say_what_would_be_here(client, variant):
