@@ -8,7 +8,6 @@ use them.
 """
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import onnx
 from onnx import helper
@@ -34,12 +33,6 @@ def reserve_names(model: onnx.ModelProto) -> onnx.ModelProto:
     for item in graphs:
         _rename(item, renamed)
     return model
-
-
-def reserve_file_names(source: Path, destination: Path) -> Path:
-    """The same for a file: writes `destination` and returns it."""
-    onnx.save(reserve_names(onnx.load(str(source))), str(destination))
-    return destination
 
 
 def name_nodes(model: onnx.ModelProto) -> None:

@@ -11,6 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from compression.engine.graph.names import all_names, free_name, reserve_names
 from compression.engine.passes.context import PassContext, PassResult
+from compression.engine.passes.excluded import list_excluded
 from compression.engine.passes.finish import finish_model
 from compression.engine.passes.half_rules import FP16_MAX, find_extreme_constants, node_types
 from compression.measure.samples import Samples
@@ -29,7 +30,7 @@ def convert_fp16(context: PassContext) -> PassResult:
     """
     model = reserve_names(onnx.load(str(context.source)))
     excluded = find_extreme_constants(model.graph)
-    excluded |= dict.fromkeys(context.parameters.get("exclude") or [], "named in the recipe")
+    excluded |= list_excluded(context)
     if context.calibration is not None:
         excluded |= find_overflow(model, context.calibration.head(64), context.threads)
     finish_model(to_fp16(model, set(excluded)), context.destination)

@@ -7,7 +7,6 @@ import onnx
 from numpy.typing import NDArray
 from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
-from compression.engine.graph.names import reserve_file_names
 from compression.engine.graph.structure import describe_graph
 from compression.engine.passes.calibration import calibrate
 from compression.engine.passes.context import PassContext, PassResult
@@ -15,7 +14,7 @@ from compression.engine.passes.finish import finish_file
 from compression.engine.passes.known_types import state_types
 from compression.engine.passes.ladder import FP32, LADDERS, apply_rung
 from compression.engine.passes.mixed_plan import find_excluded, rank_nodes
-from compression.engine.passes.quantize import run_static, static_settings
+from compression.engine.passes.quantize import make_quantizable, run_static, static_settings
 from compression.exceptions import DataSetUnusableError, ModelUnsupportedError
 from compression.measure.samples import Samples
 from compression.measure.statistics import accuracy_of, collapse_flags, mean_divergence
@@ -87,7 +86,7 @@ class _Search:
         self.ladder = context.parameters["ladder"]
         if self.ladder is None:
             self.ladder = LADDERS[context.target.isa]
-        named = reserve_file_names(context.source, context.scratch / "named.onnx")
+        named = make_quantizable(context.source, context.scratch / "named.onnx")
         self.model = onnx.load(str(named))
         self.nodes = [node for node in self.model.graph.node if node.op_type in QUANTIZABLE]
         macs = describe_graph(context.source)["macs"] or 1

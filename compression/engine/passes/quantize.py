@@ -8,9 +8,11 @@ from typing import Any
 import onnx
 from onnxruntime.quantization import QuantFormat, QuantType, quantize_dynamic, quantize_static
 
-from compression.engine.graph.names import reserve_file_names
+from compression.engine.graph.biases import flatten_biases
+from compression.engine.graph.names import name_nodes, reserve_names
 from compression.engine.passes.calibration import METHODS, calibrate
 from compression.engine.passes.context import PassContext, PassResult
+from compression.engine.passes.excluded import list_excluded
 from compression.engine.passes.finish import finish_file
 from compression.engine.passes.known_types import state_types
 from compression.engine.passes.paired_range import list_overrides
@@ -62,18 +64,34 @@ ISA_PRESETS = {
 def quantize_dynamically(context: PassContext) -> PassResult:
     """INT8 weights; activations are quantized while running. Needs no data."""
     parameters, preset = context.parameters, ISA_PRESETS[context.target.isa]
-    excluded = list(parameters.get("exclude") or [])
+    excluded = list_excluded(context)
+    source = make_quantizable(context.source, context.scratch / "named.onnx")
+    graph = onnx.load(str(source), load_external_data=False).graph
+    # The quantizer first writes a Gemm as a MatMul of another name and an Add.
+    products = [f"{node.name}_MatMul" for node in graph.node if node.op_type == "Gemm"]
     quantize_dynamic(
-        str(reserve_file_names(context.source, context.scratch / "named.onnx")),
+        str(source),
         str(context.destination),
         weight_type=TYPES[parameters["weight"]],
         per_channel=parameters["per_channel"],
         # The activations are U8; with weights of U8 no kernel saturates, whatever their range.
         reduce_range=parameters["weight"] == "qint8" and preset.reduce_range,
-        nodes_to_exclude=excluded,
+        nodes_to_exclude=[
+            *excluded,
+            *(name for name in products if name.removesuffix("_MatMul") in excluded),
+        ],
     )
     finish_file(context.destination)
-    return PassResult(excluded=dict.fromkeys(excluded, "named in the recipe"))
+    return PassResult(excluded)
+
+
+def make_quantizable(source: Path, destination: Path) -> Path:
+    """A copy, at `destination`, with biases and names as ONNX Runtime's quantizer needs them."""
+    model = onnx.load(str(source))
+    name_nodes(model)
+    flatten_biases(model.graph)
+    onnx.save(reserve_names(model), str(destination))
+    return destination
 
 
 def quantize_statically(context: PassContext) -> PassResult:
@@ -83,7 +101,7 @@ def quantize_statically(context: PassContext) -> PassResult:
         raise DataSetUnusableError("quantize.static needs calibration samples.")
     samples = context.calibration.pick(parameters["samples"], context.seed)
     settings = static_settings(parameters, context.target.isa)
-    named = reserve_file_names(context.source, context.scratch / "named.onnx")
+    named = make_quantizable(context.source, context.scratch / "named.onnx")
     source = state_types(named, context.scratch / "typed.onnx")
     cache = calibrate(
         source,
@@ -93,7 +111,7 @@ def quantize_statically(context: PassContext) -> PassResult:
         is_symmetric=settings.is_symmetric,
         report_progress=context.report_progress,
     )
-    reasons = dict.fromkeys(parameters.get("exclude") or [], "named in the recipe")
+    reasons = list_excluded(context)
     if settings.first_layer == "fp32":
         reasons = dict.fromkeys(find_narrow_entries(source), NARROW_ENTRY) | reasons
     excluded = list(reasons)

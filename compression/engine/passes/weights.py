@@ -11,6 +11,7 @@ from onnx import helper, numpy_helper
 from compression.engine.graph.names import reserve_names
 from compression.engine.graph.structure import attributes_of
 from compression.engine.passes.context import PassContext, PassResult
+from compression.engine.passes.excluded import list_excluded
 from compression.engine.passes.finish import finish_model
 from compression.engine.passes.modernize import raise_opset
 from compression.exceptions import ModelUnsupportedError
@@ -28,13 +29,13 @@ def quantize_weights(context: PassContext) -> PassResult:
     bits = context.parameters["bits"]
     model = reserve_names(onnx.load(str(context.source)))
     model = raise_opset(model, OPSET_FOR_INT16 if bits == 16 else OPSET_FOR_AXIS)
-    excluded = set(context.parameters.get("exclude") or [])
-    stored = store_weights(model, weight_axes(model, excluded), bits)
+    excluded = list_excluded(context)
+    stored = store_weights(model, weight_axes(model, set(excluded)), bits)
     if not stored:
         raise ModelUnsupportedError("quantize.weights found no weight worth storing smaller.")
     finish_model(model, context.destination)
     facts = {"bits": bits, "tensors": stored}
-    return PassResult(dict.fromkeys(excluded, "named in the recipe"), facts)
+    return PassResult(excluded, facts)
 
 
 def store_weights(model: onnx.ModelProto, axes: dict[str, int], bits: int) -> int:
