@@ -30,11 +30,16 @@ class UnstorableValueError(ValueError):
         self.problem = problem
 
 
+class NotJSONError(UnstorableValueError):
+    """A body that is no JSON text in UTF-8 at all."""
+
+
 def decode_json(body: bytes) -> Any:
     """The checked value of a JSON text in UTF-8.
 
     Raises:
-        UnstorableValueError: not JSON, or a value that `check_decoded` refuses.
+        NotJSONError: the text cannot be parsed.
+        UnstorableValueError: a value that `check_decoded` refuses.
     """
     try:
         value = json.loads(body.decode("utf-8"), parse_constant=_refuse_constant)
@@ -43,7 +48,7 @@ def decode_json(body: bytes) -> Any:
     except RecursionError as error:
         raise UnstorableValueError("$", f"more than {MAX_DEPTH} levels deep") from error
     except ValueError as error:
-        raise UnstorableValueError("$", f"not JSON in UTF-8: {error}"[:200]) from error
+        raise NotJSONError("$", f"not JSON in UTF-8: {error}"[:200]) from error
     check_decoded(value)
     return value
 

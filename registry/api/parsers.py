@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import IO, Any
 
 from django.conf import settings
-from rest_framework.exceptions import ValidationError
+from rest_framework.exceptions import ParseError, ValidationError
 from rest_framework.parsers import (
     BaseParser,
     DataAndFiles,
@@ -15,7 +15,7 @@ from rest_framework.parsers import (
 )
 from rest_framework.renderers import JSONRenderer
 
-from registry.decoded import UnstorableValueError, check_decoded, decode_json
+from registry.decoded import NotJSONError, UnstorableValueError, check_decoded, decode_json
 from registry.exceptions import UploadIncompleteError, UploadTooLargeError
 
 _FORM_OVERHEAD_BYTES = 1024 * 1024
@@ -53,6 +53,8 @@ class CheckedJSONParser(BaseParser):
     ) -> Any:
         try:
             return decode_json(stream.read())
+        except NotJSONError as error:
+            raise ParseError(f"The body is {error.problem}") from error
         except UnstorableValueError as error:
             raise refuse(error) from error
 
