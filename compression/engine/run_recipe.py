@@ -15,6 +15,7 @@ from compression.exceptions import DataSetUnusableError, ModelUnsupportedError
 from compression.measure.evaluation import evaluate_variant, measure_accuracy
 from compression.measure.gates import (
     has_judged_answers,
+    judge_distance,
     judge_gates,
     judge_saturation,
     judge_search,
@@ -33,6 +34,7 @@ from compression.measure.samples import (
 from compression.measure.scoring import Scoring, choose_scoring
 from compression.measure.sessions import open_session
 from compression.recipe.graph_facts import read_facts
+from compression.recipe.parameters import PASSES
 from compression.recipe.preflight import list_findings
 from compression.recipe.provenance import PASSES_REVISION, cpu_flags, cpu_model, library_versions
 from compression.recipe.recipe import Recipe, parse_recipe
@@ -128,6 +130,10 @@ def run_chain(order: dict[str, Any], scratch: Path, emit: Emit) -> dict[str, Any
     narrow = judge_saturation(recipe.gates, report, recipe.target.isa)
     if narrow is not None:
         verdicts.append(narrow)
+    far = judge_distance(report)
+    # A search may have chosen a trained candidate; it judges its candidates itself.
+    if far is not None and search is None and not any(PASSES[s.name].trains for s in recipe.passes):
+        verdicts.append(far)
     if search is not None:
         verdicts.append(judge_search(search))
     report |= {

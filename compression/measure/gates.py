@@ -7,6 +7,8 @@ from compression.measure.kernels.instruction_sets import TARGETS_WITHOUT_VNNI, W
 from compression.measure.portability import saturated_row
 from compression.recipe.recipe import Gates
 
+MAX_RELATIVE_ERROR = 1.0
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -55,6 +57,19 @@ def judge_saturation(gates: Gates, report: dict[str, Any], target_isa: str) -> V
     if not report.get("has_labels"):
         return None
     return _judge("instruction_sets", limit, row["accuracy_drop_points"], unit, is_minimum=False)
+
+
+def judge_distance(report: dict[str, Any]) -> Verdict | None:
+    """Fails answers further from the source's than those are from zero; None where they are not.
+
+    The class of such answers can be the same by luck. For passes that keep a model's scale; what
+    was trained may give other scores for the same classes.
+    """
+    error = report["variant"].get("relative_error")
+    if error is None or error <= MAX_RELATIVE_ERROR:
+        return None
+    unit = "relative error of the answers"
+    return _judge("relative_error", MAX_RELATIVE_ERROR, error, unit, is_minimum=False)
 
 
 def has_judged_answers(gates: Gates, report: dict[str, Any]) -> bool:

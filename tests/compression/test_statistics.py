@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compression.measure.gates import judge_gates, outcome_of
+from compression.measure.gates import judge_distance, judge_gates, outcome_of
 from compression.measure.statistics import (
     collapse_flags,
     mean_divergence,
@@ -87,6 +87,19 @@ def test_gates_judge_what_was_measured(gates, outcome):
 def test_a_figure_that_was_not_measured_does_not_pass():
     report = make_report(latency=None)
     assert outcome_of(report, judge_gates(Gates(max_p95_ms=5.0), report)) == "failed_gate"
+
+
+@pytest.mark.parametrize(
+    ("error", "is_failed"),
+    [(0.01, False), (1.0, False), (1.1, True), (35_650.0, True), (None, False)],
+)
+def test_answers_further_away_than_they_are_large_fail_whatever_their_class(error, is_failed):
+    report = make_report(relative_error=error, agreement={"value": 1.0})
+    verdict = judge_distance(report)
+    assert (verdict is not None) == is_failed
+    if verdict is not None:
+        assert outcome_of(report, [verdict]) == "failed_gate"
+        assert (verdict.gate, verdict.measured) == ("relative_error", error)
 
 
 def test_a_collapsed_model_is_collapsed_whatever_its_gates_say():
