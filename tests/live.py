@@ -30,6 +30,8 @@ REDIS_DATABASES = {
     "workers": 60,
     "deltas": 61,
     "browser": 62,
+    "pages": 53,
+    "compression": 52,
     "contract": 63,
 }
 

@@ -191,10 +191,14 @@ class Front:
             def wait_for(step: Any) -> Any:
                 return asyncio.run_coroutine_threadsafe(step, self._loop).result(SEND_SECONDS)
 
+            async def push(transport: Any, piece: bytes) -> None:
+                # Both in the loop: what `send_bytes` gives is awaitable there, and no coroutine.
+                await transport.send_bytes(piece)
+
             transport = wait_for(begin())
             for piece in pieces:
                 if piece:
-                    wait_for(transport.send_bytes(piece))
+                    wait_for(push(transport, piece))
 
         return send
 

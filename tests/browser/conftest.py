@@ -28,11 +28,22 @@ def find_browser() -> str:
     pytest.skip(f"BROWSER TESTS NOT RUN: {how}")
 
 
-@pytest.fixture(scope="session")
-def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
+def scope_of_server(fixture_name: str, config: pytest.Config) -> str:
+    """The story is played once for all pictures; else each file has a server of its own.
+
+    Two workers may run the files at once, and one server's database must not be another's.
+    """
+    return "session" if SCREENSHOTS else "module"
+
+
+@pytest.fixture(scope=scope_of_server)
+def live(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[LiveServer]:
     """With pictures to be taken the whole story is played; else one version is enough."""
     find_browser()
-    with running_server(tmp_path_factory.mktemp("browser"), "browser") as server:
+    kind = "browser" if SCREENSHOTS else request.module.__name__.rpartition("test_")[2]
+    with running_server(tmp_path_factory.mktemp("browser"), kind) as server:
         if SCREENSHOTS:
             server.story.play()
         else:

@@ -13,10 +13,9 @@ from edge_agent.agent import Agent
 from edge_agent.config import Config
 from edge_agent.exceptions import TrustExpiredError
 from fleet.models import Deployment
-from fleet.services.plans import refresh_plan
 from registry.services import trust
 from registry.signer.keys import FileKeyStore
-from tests.factories.fleet import make_deployment, make_join_token, make_release
+from tests.factories.fleet import make_deployment, make_join_token, make_release, set_at_once
 from tests.factories.registry import make_model
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -55,9 +54,7 @@ def deploy() -> Deployment:
 
 def release_next(deployment: Deployment) -> None:
     """Another version for everybody."""
-    version = make_release(deployment.model)
-    Deployment.objects.filter(pk=deployment.pk).update(stable_version=version)
-    refresh_plan(model_id=deployment.model_id)
+    set_at_once(deployment, make_release(deployment.model))
 
 
 def rotate(keys: FileKeyStore, offline: Path, role: str, *, is_revoked: bool) -> None:

@@ -122,7 +122,7 @@ def test_what_is_kept_ends_with_an_owner_that_ends_by_itself(marker: str, how: s
 def test_what_is_kept_ends_with_an_owner_that_is_ended(marker: str, number: int) -> None:
     owner = start(marker, sys.executable, "-c", OWNER, STUBBORN, "wait")
     read_until(owner, "started")
-    assert len(living(marker)) >= 6
+    wait_for(lambda: len(living(marker)) >= 6, "all that it starts")
     owner.send_signal(number)
     owner.wait()
     assert_all_gone(marker)

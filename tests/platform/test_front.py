@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 import urllib3
+from django.contrib.staticfiles import finders
 
+from config.front.application import WHOLE_ANSWER_BYTES
 from servers.patience import QUIET_SECONDS, wait_for
 from tests.live import LiveServer, running_server
 
@@ -175,3 +177,14 @@ def test_a_body_that_is_too_slow_is_given_up(tmp_path, http):
         while not select.select([connection], [], [], 0.2)[0]:
             connection.sendall(b" ")
         assert read_status(connection) == 408
+
+
+def test_an_answer_of_any_length_arrives_whole(live, http):
+    """One of over a mebibyte is sent piece by piece, from the thread that makes it."""
+    name = "drf_spectacular_sidecar/swagger-ui-dist/swagger-ui-bundle.js"
+    found = finders.find(name)
+    assert found is not None
+    expected = Path(found).read_bytes()
+    assert len(expected) > WHOLE_ANSWER_BYTES
+    answer = http.request("GET", f"{live.stack.url}/static/{name}")
+    assert answer.status == 200 and answer.data == expected

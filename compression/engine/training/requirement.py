@@ -14,7 +14,15 @@ ENGINES = {"jax": ("jax", "jaxlib"), "torch": ("torch",)}
 
 def find_engine() -> str | None:
     """The package that training runs on, or None."""
-    return next((name for name in ENGINES if importlib.util.find_spec(name)), None)
+    return next((name for name in ENGINES if _is_installed(name)), None)
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except (ImportError, ValueError):
+        # A finder that hides the package, or a module put in its place without a spec.
+        return False
 
 
 def check_engine(passes: list[str]) -> None:

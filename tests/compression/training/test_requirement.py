@@ -17,8 +17,6 @@ class Hidden:
         if name.partition(".")[0] in ("jax", "jaxlib", "torch"):
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 sys.meta_path.insert(0, Hidden())
-for name in ("jax", "jaxlib", "torch"):
-    sys.modules[name] = None
 """
 
 
