@@ -55,7 +55,7 @@ agent-wheel: $(SERVER_STAMP) ## build the edge agent's wheel into dist/, byte fo
 
 # One worker per file: a live server is started once and never shared.
 test: $(STAMP) .venv-s3 .venv-openvino ## run all tests against real servers
-	$(SERVERS) $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile $(if $(ARGS),$(ARGS),--record-suite var/suite.json)
+	$(SERVERS) $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile $(if $(ARGS),$(ARGS),--record-suite=var/suite.json)
 
 .PHONY: where-run
 where-run: $(STAMP) ## add the last whole run of the tests to docs/where-run.md
