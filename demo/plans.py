@@ -26,6 +26,8 @@ MODEL_BODY: dict[str, Any] = {
     "labels": [str(digit) for digit in range(10)],
     "tags": ["demo"],
 }
+PAST_RECORDS = 500
+"""Records of each device on the first version before another one is released."""
 # Ten devices and windows of five seconds: small numbers on purpose, so that it plays in minutes.
 DRIFT_POLICY: dict[str, Any] = {"min_devices": 3, "lookback_windows": 3}
 

@@ -164,8 +164,11 @@ class Story:
             windows = self.api.list(f"{MODEL_PATH}windows/")
             devices = max((row["devices"] for row in windows), default=0)
             records = sum(row["n"] for row in windows)
-            done = devices >= len(self.agents) // 2
-            return (records if done else None), f"{records} records, {devices} devices at a time"
+            # Gates compare each device with its own past: a short one would leave them undecided.
+            wanted = plans.PAST_RECORDS * len(self.agents)
+            done = devices >= len(self.agents) // 2 and records >= wanted
+            said = f"{records:,} of {wanted:,} records, {devices} devices at a time"
+            return (records if done else None), said
 
         records = self.say.wait_for("records", probe)
         self.say.line(f"{records:,} records of real inferences have arrived")
