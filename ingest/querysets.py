@@ -43,7 +43,3 @@ class IncidentQuerySet(models.QuerySet[Any]):
     def open(self) -> "IncidentQuerySet":
         """Raised and not over, pending ones left out."""
         return self.filter(status__in=["firing", "acknowledged", "no_data"])
-
-    def unmuted(self, now: datetime) -> "IncidentQuerySet":
-        """Without those that are muted at `now`."""
-        return self.exclude(muted_until__gt=now)

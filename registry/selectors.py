@@ -1,11 +1,7 @@
 """Reads of the registry that other apps and the surfaces share."""
 
-from datetime import datetime
-
-from django.db.models import QuerySet
-
 from registry.exceptions import NotFoundError
-from registry.models import AliasMove, Baseline, Model, Variant, Version
+from registry.models import Baseline, Model, Variant, Version
 
 
 def get_model(slug: str) -> Model:
@@ -26,12 +22,6 @@ def get_version(slug: str, version: str) -> Version:
         ) from error
 
 
-def deployable_versions(model: Model) -> QuerySet[Version]:
-    """Versions of the model that a deployment may name, newest sequence first."""
-    versions: QuerySet[Version] = Version.objects.deployable().filter(model=model)
-    return versions.order_by("-sequence")
-
-
 def active_baseline(variant: Variant) -> Baseline | None:
     """The variant's own active baseline, else its version's, else None."""
     return (
@@ -40,14 +30,3 @@ def active_baseline(variant: Variant) -> Baseline | None:
             version_id=variant.version_id, variant__isnull=True, is_active=True
         ).first()
     )
-
-
-def alias_version_at(model: Model, name: str, at: datetime) -> Version | None:
-    """Which version the alias named at that time; None before its first move."""
-    move = (
-        AliasMove.objects.filter(alias__model=model, alias__name=name, at__lte=at)
-        .select_related("to_version")
-        .order_by("-at", "-pk")
-        .first()
-    )
-    return None if move is None else move.to_version

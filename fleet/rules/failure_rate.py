@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from scipy import stats
 from scipy.special import betainc, betaln
 
 #: Evidence of 20 to 1: a rollout within its limit is ended in at most 5 % of cases, for ever.
@@ -152,13 +151,3 @@ def devices_to_notice(
         else:
             low = middle
     return high
-
-
-def rate_interval(failed: int, finished: int, level: float = 0.95) -> tuple[float, float]:
-    """Where the rate lies, at one look: Clopper and Pearson, Biometrika 26 (1934)."""
-    if finished <= 0:
-        return 0.0, 1.0
-    tail = (1 - level) / 2
-    low = stats.beta.ppf(tail, failed, finished - failed + 1) if failed else 0.0
-    high = stats.beta.isf(tail, failed + 1, finished - failed) if failed < finished else 1.0
-    return float(low), float(high)

@@ -68,6 +68,21 @@ REPORTABLE = frozenset(
 )
 
 
+#: What a device answers, as a failure, when it lacks what a release needs.
+UNMET_REQUIREMENT = "requirement_unmet"
+
+
+def state_of_report(reported: str, code: str) -> str:
+    """What a report makes of an installation.
+
+    A device that lacks what a release needs says so before it downloads anything. That tells of the
+    device and nothing of the release, so it counts against no rollout.
+    """
+    if reported == "failed" and code == UNMET_REQUIREMENT:
+        return "incompatible"
+    return reported
+
+
 def next_installation_state(current: str, reported: str) -> str:
     """The state after a report: the higher rank wins, so a late `committed` is the truth."""
     return reported if RANKS[reported] > RANKS[current] else current

@@ -19,7 +19,7 @@ from fleet.exceptions import (
 )
 from fleet.models import Device, Installation, InstallationEvent, Rollout
 from fleet.rules.assignment import Assignment
-from fleet.rules.transitions import REPORTABLE, next_installation_state
+from fleet.rules.transitions import REPORTABLE, next_installation_state, state_of_report
 from fleet.selectors import desired_assignment
 from fleet.services.devices import lock_device, quarantine_release
 from registry.models import Variant
@@ -178,8 +178,9 @@ def _find_or_offer(device: Device, assignment_id: str) -> Installation:
 def _apply(device: Device, installation: Installation, report: dict[str, Any]) -> None:
     before = installation.state
     installation.last_seq = max(installation.last_seq, report["seq"])
-    installation.state = next_installation_state(before, report["state"])
-    if installation.state != before or report["state"] == before:
+    reported = state_of_report(report["state"], report["code"])
+    installation.state = next_installation_state(before, reported)
+    if installation.state != before or reported == before:
         installation.code = report["code"]
         installation.detail = report["detail"]
     if installation.state != before:

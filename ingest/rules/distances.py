@@ -6,7 +6,6 @@ one-dimensional Wasserstein distance; Good, "Permutation Tests" (2000), ch. 3.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import stats
 from scipy.spatial import distance
 
-from ingest.rules.psi import Counts, population_stability_index, smooth_shares
+from ingest.rules.psi import Counts
 
 
 def _shares(counts: Counts) -> NDArray[np.float64]:
@@ -54,52 +53,6 @@ def bin_positions(edges: Sequence[float]) -> NDArray[np.float64]:
     return np.concatenate([at[:1], (at[:-1] + at[1:]) / 2, at[-1:]])
 
 
-@dataclass(frozen=True)
-class MeanDrop:
-    """How far a mean fell, with the standard error of the difference."""
-
-    drop: float
-    standard_error: float
-
-    def p_value(self, margin: float) -> float:
-        """Probability of such a drop when the true one is `margin` (one-sided, normal)."""
-        return float(stats.norm.sf((self.drop - margin) / max(self.standard_error, 1e-12)))
-
-    def threshold(self, margin: float, level: float = 0.99) -> float:
-        """Drop that a true drop of `margin` exceeds with probability 1 - `level`."""
-        return float(margin + stats.norm.ppf(level) * self.standard_error)
-
-
-def mean_drop(
-    reference: Counts,
-    current: Counts,
-    positions: NDArray[np.float64],
-    n_reference: float,
-    n_current: float,
-) -> MeanDrop:
-    """Reference mean minus current mean; `n_...` are effective sample sizes for the error."""
-    means, variances = [], []
-    for counts in (reference, current):
-        share = _shares(counts)
-        mean = float(np.sum(share * positions))
-        means.append(mean)
-        variances.append(float(np.sum(share * (positions - mean) ** 2)))
-    error = np.sqrt(variances[0] / max(n_reference, 1) + variances[1] / max(n_current, 1))
-    return MeanDrop(drop=means[0] - means[1], standard_error=float(error))
-
-
-def rate_p_value(failures: int, n: int, limit: float, design_effect: float = 1.0) -> float:
-    """Probability of so many failures when the true rate is `limit` (exact binomial).
-
-    Clustered failures count as `failures / design_effect` among `n / design_effect`.
-    """
-    if n <= 0:
-        return 1.0
-    effective = max(round(n / design_effect), 1)
-    seen = min(int(failures / design_effect), effective)
-    return float(stats.binom.sf(seen - 1, effective, limit))
-
-
 def estimate_accuracy(confidence: Counts, calibration: Mapping[str, Any] | None) -> float | None:
     """Accuracy expected from confidences alone; None without a calibration map.
 
@@ -120,26 +73,3 @@ def estimate_accuracy(confidence: Counts, calibration: Mapping[str, Any] | None)
     inner = np.asarray(calibration["edges"], dtype=float)
     inner = inner[1:-1] if len(inner) == len(accuracy) + 1 else inner[: len(accuracy) - 1]
     return float(np.sum(counts * accuracy[np.searchsorted(inner, middles, "right")]) / counts.sum())
-
-
-def permutation_p_value(
-    canary: Sequence[Counts], control: Sequence[Counts], rounds: int = 499, seed: int = 0
-) -> float | None:
-    """Probability of so large a PSI between the groups if devices were assigned by chance.
-
-    The unit is the device: rows are devices, shape (devices, B). None below two devices per side.
-    """
-    if len(canary) < 2 or len(control) < 2:
-        return None
-    table = np.vstack([np.asarray(canary, dtype=float), np.asarray(control, dtype=float)])
-    total = table.sum(axis=0)
-    observed = population_stability_index(
-        np.sum(np.asarray(control, dtype=float), axis=0), np.sum(np.asarray(canary, float), axis=0)
-    )
-    rng = np.random.default_rng(seed)
-    hits = 0
-    for _ in range(rounds):
-        chosen = table[rng.choice(len(table), len(canary), replace=False)].sum(axis=0)
-        p, q = smooth_shares(total - chosen), smooth_shares(chosen)
-        hits += float(((p - q) * np.log(p / q)).sum()) >= observed - 1e-12
-    return (1 + hits) / (rounds + 1)

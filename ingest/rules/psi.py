@@ -5,15 +5,11 @@ sums, p and q their smoothed shares, k = 1/N_r + 1/N_c.
 
 Sources: PSI and its law under no change: Yurdakul, "Statistical Properties of Population Stability
 Index" (2018), ch. 3. Jeffreys prior of 1/2 per bin: Jeffreys, "Theory of Probability" (1961),
-ch. 3. Design effect of clustered counts: Rao and Scott, "On chi-squared tests for multiway
-contingency tables" (Annals of Statistics 12, 1984), first-order correction; cluster variance:
-Cochran, "Sampling Techniques" (1977), sec. 9A. Non-null law of a chi-square distance: noncentral
-chi-square with noncentrality N * distance, Cramer, "Mathematical Methods of Statistics" (1946).
+ch. 3. Non-null law of a chi-square distance: noncentral chi-square with noncentrality
+N * distance, Cramer, "Mathematical Methods of Statistics" (1946).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,68 +22,6 @@ LEVEL = 0.99
 MIN_REFERENCE_SHARE = 0.05
 # Where the noncentral chi-square is normal to three digits; its series get slow and inexact there.
 _NORMAL_ABOVE = 20_000.0
-
-
-@dataclass(frozen=True)
-class ClusterMoments:
-    """Sums over devices d of counts c_db in bin b and totals n_d; enough for a design effect.
-
-    All arrays are float64 of shape (B,). Moments merge by addition as long as every device is in
-    one part only.
-    """
-
-    devices: int
-    c: NDArray[np.float64]
-    c_squares: NDArray[np.float64]
-    c_n: NDArray[np.float64]
-    n_squares: float
-
-    def __add__(self, other: "ClusterMoments") -> "ClusterMoments":
-        return ClusterMoments(
-            self.devices + other.devices,
-            self.c + other.c,
-            self.c_squares + other.c_squares,
-            self.c_n + other.c_n,
-            self.n_squares + other.n_squares,
-        )
-
-
-def cluster_moments(per_device: Sequence[Counts] | NDArray[Any]) -> ClusterMoments:
-    """Moments of one row of counts per device, shape (devices, B); devices without counts drop."""
-    table = np.asarray(per_device, dtype=float)
-    if table.ndim != 2:
-        table = table.reshape(0, 0)
-    table = table[table.sum(axis=1) > 0]
-    totals = table.sum(axis=1)
-    return ClusterMoments(
-        devices=len(table),
-        c=table.sum(axis=0),
-        c_squares=(table**2).sum(axis=0),
-        c_n=(table * totals[:, None]).sum(axis=0),
-        n_squares=float((totals**2).sum()),
-    )
-
-
-def design_effect(moments: ClusterMoments) -> float | None:
-    """How many clustered records are worth one independent record; at least 1.
-
-    delta = sum_b (1 - p_b) d_b / (B' - 1) with d_b = v_b / (p_b (1 - p_b) / N) and the between
-    cluster variance v_b = G/(G-1) sum_d (c_db - n_d p_b)^2 / N^2, over the B' bins with counts.
-
-    Returns:
-        None with fewer than two devices: there is nothing to compare.
-    """
-    devices, total = moments.devices, float(moments.c.sum())
-    if devices < 2 or total <= 0:
-        return None
-    p = moments.c / total
-    used = p > 0
-    if used.sum() < 2:
-        return 1.0
-    squares = moments.c_squares - 2 * p * moments.c_n + p**2 * moments.n_squares
-    variance = devices / (devices - 1) * np.maximum(squares[used], 0) / total**2
-    ratio = variance / (p[used] * (1 - p[used]) / total)
-    return max(1.0, float(np.sum((1 - p[used]) * ratio) / (used.sum() - 1)))
 
 
 def merge_plan(
@@ -150,11 +84,6 @@ def psi_contributions(reference: Counts, current: Counts) -> NDArray[np.float64]
 def population_stability_index(reference: Counts, current: Counts) -> float:
     """PSI = sum (p - q) ln(p / q): 0 for equal shares, symmetric."""
     return float(psi_contributions(reference, current).sum())
-
-
-def sampling_scale(n_reference: float, n_current: float) -> float:
-    """k = 1/N_r + 1/N_c: under no change PSI / k follows chi-square with B - 1 degrees."""
-    return 1 / n_reference + 1 / n_current
 
 
 def psi_threshold(bins: float, k: float, true_psi: float, level: float = LEVEL) -> float:

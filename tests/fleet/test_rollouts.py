@@ -122,6 +122,35 @@ def test_failing_devices_abort_a_rollout_and_are_quarantined_after_three_attempt
     assert Device.objects.get(pk=first.device.pk).quarantined == []
 
 
+def test_devices_that_lack_what_a_release_needs_are_incompatible_and_blame_nobody() -> None:
+    deployment = make_deployment()
+    slug = deployment.model.slug
+    devices = [make_client() for _ in range(4)]
+    rollout = begin(deployment=deployment, max_failures=1)
+    unfit, fit = devices[:3], devices[3]
+    for device in unfit:
+        answer = device.poll(slug).json()
+        device.report(answer["assignment_id"], "failed", code="requirement_unmet", detail="RAM")
+    tick_rollouts()
+    assert state_of(rollout) == "running"
+    states = Installation.objects.filter(device__in=[device.device for device in unfit])
+    assert {row.state for row in states} == {"incompatible"}
+    assert {row.detail for row in states} == {"RAM"}
+    fit.install(slug)
+    tick_rollouts()
+    assert state_of(rollout) == "completed"
+
+
+def test_a_device_that_got_what_it_lacked_is_compatible_again() -> None:
+    deployment = make_deployment()
+    device, slug = make_client(), deployment.model.slug
+    begin(deployment=deployment)
+    answer = device.poll(slug).json()
+    device.report(answer["assignment_id"], "failed", code="requirement_unmet")
+    device.report(answer["assignment_id"], "trial", "committed", start=1)
+    assert Installation.objects.get(assignment_id=answer["assignment_id"]).state == "committed"
+
+
 def test_a_quarantined_release_is_not_offered_again_until_cleared() -> None:
     deployment = make_deployment()
     device, slug = make_client(), deployment.model.slug
