@@ -3,7 +3,7 @@
 from celery import shared_task
 from django.utils import timezone
 
-from registry.services import deltas, trust, versions
+from registry.services import deltas, trust_renewal, versions
 
 DELTAS_PER_RUN = 20
 
@@ -37,4 +37,4 @@ def make_deltas() -> int:
 @shared_task(soft_time_limit=150, time_limit=170)
 def renew_trust() -> int:
     """Signs again what is new or old of the online trust metadata."""
-    return trust.renew_online(now=timezone.now())
+    return trust_renewal.renew_online(now=timezone.now())

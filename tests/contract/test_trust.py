@@ -13,7 +13,7 @@ from edge_agent.agent import Agent
 from edge_agent.config import Config
 from edge_agent.exceptions import TrustExpiredError
 from fleet.models import Deployment
-from registry.services import trust
+from registry.services import trust, trust_renewal
 from registry.signer.keys import FileKeyStore
 from tests.factories.fleet import make_deployment, make_join_token, make_release, set_at_once
 from tests.factories.registry import make_model
@@ -152,7 +152,7 @@ def test_a_device_that_was_off_for_a_year_catches_up(
 ) -> None:
     then, now = timezone.now() - timedelta(days=400), timezone.now()
     trust.newest_root(now=then)
-    trust.renew_online(now=then)
+    trust_renewal.renew_online(now=then)
     agent.enroll()
     agent.trust.refresh((), now=then)
     with pytest.raises(TrustExpiredError):
@@ -173,7 +173,7 @@ def test_a_pinned_root_is_not_replaced_by_the_one_that_enrolment_offers(
     live_server: Any, tmp_path: Path, offline: Path
 ) -> None:
     pinned = tmp_path / "pinned.json"
-    row = trust.latest("root")
+    row = trust_renewal.latest("root")
     assert row is not None
     pinned.write_bytes(bytes(row.body))
     agent = Agent(

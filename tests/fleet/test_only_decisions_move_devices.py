@@ -33,6 +33,7 @@ from registry.services import (
     deltas,
     garbage,
     trust,
+    trust_renewal,
     uploads,
     variants,
     versions,
@@ -58,9 +59,10 @@ READS = {
     "registry.services.garbage": {"find_garbage"},
     "registry.services.inspection": {"inspect_files", "inspect_dataset"},
     "registry.services.trust": {
-        "introduce_root", "latest", "online_delegations", "read_file", "read_manifest", "sign_with",
+        "introduce_root", "online_delegations", "read_file", "read_manifest", "sign_with",
         "trust_hint",
     },
+    "registry.services.trust_renewal": {"latest"},
     "registry.services.uploads": {"check_metadata", "choose_roles"},
     "registry.services.versions": {"versions_to_validate"},
     "compression.services.orders": {"prepare_job"},
@@ -74,6 +76,7 @@ INNER = {
     "registry.services.variants": {"finish_variant"},
     "registry.services.baselines": {"activate_baseline"},
     "registry.services.trust": {"begin_trust"},
+    "registry.services.trust_renewal": {"store_metadata", "lock_trust"},
     "compression.services.results": {"attach_result"},
 }
 #: These are decisions: their effects have tests of their own below.
@@ -148,7 +151,7 @@ def publish_next(kind: str) -> Any:
     trust.newest_root(now=now)
     folder = Path(settings.AVIARY_KEYS_DIR) / "offline"
     key = SigningKey(read_key(folder / f"{kind}.key"))
-    root = metadata.decode(bytes(trust.latest("root").body)).signed  # type: ignore[union-attr]
+    root = metadata.decode(bytes(trust_renewal.latest("root").body)).signed  # type: ignore[union-attr]
     if kind == "root":
         names = ("root", *metadata.ONLINE_ROLES, "targets")
         keys = {role: metadata.role_keys(root, role) for role in names}
@@ -197,7 +200,7 @@ WRITES: dict[str, Callable[[Version], Any]] = {
     "registry.services.trust.newest_root": lambda v: trust.newest_root(now=timezone.now()),
     "registry.services.trust.publish_root": lambda v: publish_next("root"),
     "registry.services.trust.publish_targets": lambda v: publish_next("targets"),
-    "registry.services.trust.renew_online": lambda v: trust.renew_online(
+    "registry.services.trust_renewal.renew_online": lambda v: trust_renewal.renew_online(
         now=timezone.now(), is_forced=bool(trust.newest_root(now=timezone.now()))
     ),
     "registry.services.trust.sign_again": sign_again,

@@ -15,7 +15,7 @@ from tuf.ngclient import Updater
 from registry.exceptions import TrustMetadataError
 from registry.keys import known_keys
 from registry.models import AuditEvent, TrustMetadata, Variant
-from registry.services import trust
+from registry.services import trust, trust_renewal
 from registry.signer.keys import FileKeyStore
 from registry.trust import metadata as tuf
 from tests.factories.registry import make_version
@@ -42,7 +42,7 @@ def open_client(folder: Path, server: str, root: bytes) -> Updater:
 
 
 def root_bytes() -> bytes:
-    row = trust.latest("root")
+    row = trust_renewal.latest("root")
     assert row is not None
     return bytes(row.body)
 
@@ -51,7 +51,7 @@ def test_python_tuf_checks_a_release_from_outside(
     offline: Path, live_server: Any, tmp_path: Path
 ) -> None:
     variant = make_version().variants.get()
-    trust.renew_online(now=timezone.now())
+    trust_renewal.renew_online(now=timezone.now())
     client = open_client(tmp_path, live_server.url, root_bytes())
     name = f"manifests/{variant.manifest_sha256}.json"
     target = client.get_targetinfo(name)
@@ -71,27 +71,27 @@ def test_a_new_release_rewrites_one_bin(offline: Path) -> None:
     before = TrustMetadata.objects.count()
     make_version()
     # The bin, the snapshot and the timestamp.
-    assert trust.renew_online(now=timezone.now()) == 3
+    assert trust_renewal.renew_online(now=timezone.now()) == 3
     assert TrustMetadata.objects.count() == before + 3
-    assert trust.renew_online(now=timezone.now()) == 0
+    assert trust_renewal.renew_online(now=timezone.now()) == 0
 
 
 def test_online_metadata_is_renewed_long_before_it_ends(offline: Path) -> None:
     now = timezone.now()
-    assert trust.renew_online(now=now + timedelta(days=1)) == 0
-    assert trust.renew_online(now=now + timedelta(days=3)) == 1
-    row = trust.latest("timestamp")
+    assert trust_renewal.renew_online(now=now + timedelta(days=1)) == 0
+    assert trust_renewal.renew_online(now=now + timedelta(days=3)) == 1
+    row = trust_renewal.latest("timestamp")
     assert row is not None and row.version == 2
 
 
 def test_followed_online_metadata_is_forgotten_and_offline_metadata_never(offline: Path) -> None:
     now = timezone.now()
     for days in range(-60, 0, 3):
-        trust.renew_online(now=now + timedelta(days=days), is_forced=True)
-    trust.renew_online(now=now, is_forced=True)
+        trust_renewal.renew_online(now=now + timedelta(days=days), is_forced=True)
+    trust_renewal.renew_online(now=now, is_forced=True)
     assert TrustMetadata.objects.filter(role="timestamp").count() < 6
     assert {row.version for row in TrustMetadata.objects.filter(role="root")} == {1}
-    assert trust.latest("timestamp") is not None
+    assert trust_renewal.latest("timestamp") is not None
 
 
 def test_a_root_is_replaced_by_enough_old_and_new_keys(
@@ -121,7 +121,7 @@ def test_a_root_signed_by_strangers_is_refused(offline: Path, tmp_path: Path) ->
         call_command("trust", "sign", str(file), str(tmp_path / f"stranger-{number}.key"))
     with pytest.raises(CommandError, match="0/2"):
         call_command("trust", "publish", str(file))
-    assert trust.latest("root").version == 1  # type: ignore[union-attr]
+    assert trust_renewal.latest("root").version == 1  # type: ignore[union-attr]
 
 
 def test_targets_that_would_leave_the_server_without_a_key_are_refused(
@@ -152,7 +152,7 @@ def test_targets_signed_by_an_online_key_are_refused(offline: Path, home: Path) 
 def test_a_tampered_file_is_refused_by_python_tuf(
     offline: Path, live_server: Any, tmp_path: Path
 ) -> None:
-    row = trust.latest("timestamp")
+    row = trust_renewal.latest("timestamp")
     assert row is not None
     document = json.loads(bytes(row.body))
     document["signed"]["version"] = 99
@@ -203,7 +203,7 @@ def test_files_have_the_names_that_tuf_gives_them(
 
 def test_without_a_root_there_is_nothing_to_be_introduced_to(client: Any) -> None:
     assert client.get("/api/trust/introduction").status_code == 404
-    assert trust.renew_online(now=timezone.now()) == 0
+    assert trust_renewal.renew_online(now=timezone.now()) == 0
 
 
 def test_a_second_beginning_is_refused(offline: Path, tmp_path: Path) -> None:

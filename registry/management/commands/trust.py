@@ -14,7 +14,7 @@ from tuf.api.metadata import Root
 
 from registry.exceptions import AviaryError
 from registry.keys import known_keys
-from registry.services import trust
+from registry.services import trust, trust_renewal
 from registry.signer.keys import KeyFileError, create_key, read_key
 from registry.signing import key_id
 from registry.trust import metadata as tuf
@@ -124,7 +124,7 @@ class Command(BaseCommand):
 
     def _prepare_targets(self, options: dict[str, Any]) -> None:
         self._current_root()
-        previous = trust.latest("targets")
+        previous = trust_renewal.latest("targets")
         targets = tuf.make_targets(
             previous.version + 1 if previous else 1,
             delegated=trust.online_delegations(),
@@ -145,7 +145,7 @@ class Command(BaseCommand):
         data = options["file"].read_bytes()
         if isinstance(tuf.decode(data).signed, Root):
             row = trust.publish_root(data=data, actor=ACTOR, now=timezone.now())
-            trust.renew_online(now=timezone.now(), is_forced=True)
+            trust_renewal.renew_online(now=timezone.now(), is_forced=True)
         else:
             row = trust.publish_targets(data=data, actor=ACTOR, now=timezone.now())
         self.stdout.write(f"{row} is published")
@@ -154,18 +154,20 @@ class Command(BaseCommand):
         self.stdout.write(f"{trust.sign_again(actor=ACTOR)} manifests signed again")
 
     def _renew(self, options: dict[str, Any]) -> None:
-        self.stdout.write(f"{trust.renew_online(now=timezone.now(), is_forced=True)} files written")
+        self.stdout.write(
+            f"{trust_renewal.renew_online(now=timezone.now(), is_forced=True)} files written"
+        )
 
     def _status(self, options: dict[str, Any]) -> None:
         for role in ("root", "targets", "manifests", "snapshot", "timestamp"):
-            row = trust.latest(role)
+            row = trust_renewal.latest(role)
             if row is None:
                 self.stdout.write(f"{role}: none")
             else:
                 self.stdout.write(f"{role}: version {row.version}, ends {row.expires_at:%Y-%m-%d}")
 
     def _current_root(self) -> Root:
-        row = trust.latest("root")
+        row = trust_renewal.latest("root")
         if row is None:
             raise CommandError("There is no root yet: `manage.py trust init FOLDER` makes one")
         root = tuf.decode(bytes(row.body)).signed
