@@ -1,4 +1,4 @@
-"""Tokens with which programs call the persons' API in a person's name."""
+"""Tokens with which programs call the management API in a person's name."""
 
 from datetime import timedelta
 from typing import Any

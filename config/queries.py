@@ -22,7 +22,7 @@ _ALWAYS = frozenset({"format"})
 class QueryMiddleware:
     """Checks the path and the query of every call.
 
-    A parameter that an address of the persons' API does not know is refused with those it knows:
+    A parameter that an address of the management API does not know is refused with those it knows:
     a filter that does not exist would return everything. Devices may send what an older server
     does not know.
     """

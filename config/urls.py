@@ -1,4 +1,4 @@
-"""All addresses: device protocol, persons' API, objects, health and the admin."""
+"""All addresses: device protocol, management API, objects, health and the admin."""
 
 from django.contrib import admin
 from django.urls import include, path, re_path

@@ -162,7 +162,7 @@ class Agent:
             self.installer.cancel(assignment_id)
 
     def _forget_trouble(self, slugs: Collection[str]) -> None:
-        """Of models that nobody speaks of any more."""
+        """Forgets the trouble of models that are neither assigned nor installed."""
         kept = {f"model {slug}" for slug in slugs}
         for name in [name for name in self.trouble if name.startswith("model ")]:
             if name not in kept:

@@ -1,1 +1,1 @@
-"""Compression's part of the persons' API."""
+"""Compression's part of the management API."""

@@ -55,7 +55,7 @@ def main(argv: list[str] | None = None) -> int:
             hand_over(config.home)
     except AgentError as error:
         if is_new:
-            # Settings that did not lead to a credential would bind the next try to their words.
+            # The enrolment failed; without this the next `enrol` would use the same wrong settings.
             arguments.config.unlink(missing_ok=True)
         print(f"{error.code}: {error}", file=sys.stderr)
         return 1

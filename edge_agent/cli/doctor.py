@@ -281,7 +281,7 @@ def check_state(config: Config) -> list[Check]:
         checks.append(Check("state", False, detail, advice))
     for slug, model in state.models.items() if state else ():
         for digest, reason in model.blocked.items():
-            advice = f"mend the cause and run: aviary-agent unblock --model {slug}"
+            advice = f"remove the cause and run: aviary-agent unblock --model {slug}"
             checks.append(Check(f"model {slug}", False, f"blocked {digest[:12]}: {reason}", advice))
         if model.trial is not None and model.tries > 1:
             detail = f"{model.trial.version} was interrupted in {model.tries} tries"
@@ -360,5 +360,5 @@ def check_spool(config: Config) -> list[Check]:
         return [Check("spool", False, detail, advice)]
     fill = stat["bytes"] / config.spool.max_bytes
     detail = f"{fill:.0%} of {config.spool.max_bytes >> 20} MB, {stat['dropped']} records dropped"
-    advice = "records are dropped when it is full: mend the connection, or raise [spool] max_bytes"
+    advice = "a full spool drops records: repair the connection, or raise [spool] max_bytes"
     return [Check("spool", fill < MAX_SPOOL_FILL, detail, advice)]

@@ -46,7 +46,7 @@ class Whole:
 
 
 @dataclass(frozen=True)
-class Choice:
+class OneOf:
     words: tuple[str, ...]
 
     def encode(self, value: Value) -> str:
@@ -66,7 +66,7 @@ class Text:
         return value
 
 
-Kind = Flag | Whole | Choice | Text
+Kind = Flag | Whole | OneOf | Text
 DEVICE = Whole(0, 255)
 WORD_FLAG = Flag("true", "false")
 OPENVINO_DEVICE = r"(CPU|GPU|NPU)(\.\d+)?"
@@ -74,8 +74,8 @@ OPENVINO_DEVICE = r"(CPU|GPU|NPU)(\.\d+)?"
 CUDA: dict[str, Kind] = {
     "device_id": DEVICE,
     "gpu_mem_limit": Whole(1 << 20),
-    "arena_extend_strategy": Choice(("kNextPowerOfTwo", "kSameAsRequested")),
-    "cudnn_conv_algo_search": Choice(("EXHAUSTIVE", "HEURISTIC", "DEFAULT")),
+    "arena_extend_strategy": OneOf(("kNextPowerOfTwo", "kSameAsRequested")),
+    "cudnn_conv_algo_search": OneOf(("EXHAUSTIVE", "HEURISTIC", "DEFAULT")),
     "cudnn_conv_use_max_workspace": Flag(),
     "cudnn_conv1d_pad_to_nc1d": Flag(),
     "do_copy_in_default_stream": Flag(),
@@ -142,12 +142,12 @@ OPENVINO: dict[str, Kind] = {
     ),
     "device_id": Text(),
     "device_luid": Text(),
-    "precision": Choice(("FP32", "FP16", "ACCURACY")),
+    "precision": OneOf(("FP32", "FP16", "ACCURACY")),
     "num_of_threads": Whole(1, 1024),
     "num_streams": Whole(1, 256),
     "cache_dir": Text(),
     "load_config": Text(),
-    "model_priority": Choice(("LOW", "MEDIUM", "HIGH", "DEFAULT")),
+    "model_priority": OneOf(("LOW", "MEDIUM", "HIGH", "DEFAULT")),
     "disable_dynamic_shapes": WORD_FLAG,
     "enable_causallm": WORD_FLAG,
     "enable_opencl_throttling": WORD_FLAG,
@@ -156,19 +156,19 @@ OPENVINO: dict[str, Kind] = {
     "reshape_input": Text(),
 }
 COREML: dict[str, Kind] = {
-    "ModelFormat": Choice(("MLProgram", "NeuralNetwork")),
-    "MLComputeUnits": Choice(("ALL", "CPUOnly", "CPUAndGPU", "CPUAndNeuralEngine")),
+    "ModelFormat": OneOf(("MLProgram", "NeuralNetwork")),
+    "MLComputeUnits": OneOf(("ALL", "CPUOnly", "CPUAndGPU", "CPUAndNeuralEngine")),
     "RequireStaticInputShapes": Flag(),
     "EnableOnSubgraphs": Flag(),
-    "SpecializationStrategy": Choice(("Default", "FastPrediction")),
+    "SpecializationStrategy": OneOf(("Default", "FastPrediction")),
     "ProfileComputePlan": Flag(),
     "AllowLowPrecisionAccumulationOnGPU": Flag(),
     "ModelCacheDirectory": Text(),
 }
 DML: dict[str, Kind] = {
     "device_id": DEVICE,
-    "performance_preference": Choice(("default", "high_performance", "minimum_power")),
-    "device_filter": Choice(("any", "gpu", "npu")),
+    "performance_preference": OneOf(("default", "high_performance", "minimum_power")),
+    "device_filter": OneOf(("any", "gpu", "npu")),
     "disable_metacommands": WORD_FLAG,
     "enable_graph_capture": WORD_FLAG,
     "enable_graph_serialization": WORD_FLAG,

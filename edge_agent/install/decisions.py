@@ -29,7 +29,7 @@ class Act(StrEnum):
 
 
 @dataclass(frozen=True)
-class Decision:
+class NextStep:
     act: Act
     code: str = ""
     detail: str = ""
@@ -41,7 +41,7 @@ def decide(
     manifest: Manifest | None,
     *,
     unable: SelfTestResult | None,
-) -> Decision:
+) -> NextStep:
     """What `assignment` asks of a device in the state `model`.
 
     Args:
@@ -50,19 +50,19 @@ def decide(
             fault.
     """
     if model.is_pinned:
-        return Decision(Act.NOTHING)
+        return NextStep(Act.NOTHING)
     if manifest is None:
-        return Decision(Act.REMOVE)
+        return NextStep(Act.REMOVE)
     # An assignment acted on before is not reported on again.
     is_new = assignment.counter > model.counter
     reason = model.blocked.get(manifest.digest)
     if reason is not None:
-        return Decision(Act.REFUSE, "blocked", reason) if is_new else Decision(Act.NOTHING)
+        return NextStep(Act.REFUSE, "blocked", reason) if is_new else NextStep(Act.NOTHING)
     if unable is not None:
-        refusal = Decision(Act.REFUSE, unable.code, unable.detail)
-        return refusal if is_new else Decision(Act.NOTHING)
+        refusal = NextStep(Act.REFUSE, unable.code, unable.detail)
+        return refusal if is_new else NextStep(Act.NOTHING)
     if model.current is not None and model.current.manifest_sha256 == manifest.digest:
-        return Decision(Act.KEEP if is_new or model.trial is not None else Act.NOTHING)
+        return NextStep(Act.KEEP if is_new or model.trial is not None else Act.NOTHING)
     if model.trial is not None and model.trial.manifest_sha256 == manifest.digest:
-        return Decision(Act.TRY)
-    return Decision(Act.INSTALL)
+        return NextStep(Act.TRY)
+    return NextStep(Act.INSTALL)

@@ -19,7 +19,7 @@ from edge_agent.clock import Clock, read_system_clock
 from edge_agent.config import InstallConfig
 from edge_agent.exceptions import DiskFullError
 from edge_agent.files import FileLayer
-from edge_agent.install.decisions import Act, Decision, SelfTestResult, decide
+from edge_agent.install.decisions import Act, NextStep, SelfTestResult, decide
 from edge_agent.install.fetch import FetchFile, ReleaseFetch
 from edge_agent.install.journal import EventSink, Journal
 from edge_agent.install.rollback import Rollback
@@ -178,7 +178,7 @@ class Installer:
         model: ModelState,
         assignment: Assignment,
         answer: dict[str, Any],
-        decision: Decision,
+        decision: NextStep,
     ) -> None:
         self.journal.accept(model, assignment, answer)
         self.journal.report(assignment.assignment_id, "failed", decision.code, decision.detail)

@@ -28,7 +28,7 @@ TOO_SHORT_TO_TELL_MS = 1.0
 
 
 @dataclass
-class Evidence:
+class WatchCounts:
     """What is known of a young release."""
 
     inferences: int = 0
@@ -58,7 +58,7 @@ class Evidence:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class WatchResult:
     is_over: bool
     """Nothing more is watched."""
     code: str = ""
@@ -67,8 +67,8 @@ class Verdict:
 
 
 def judge(
-    evidence: Evidence, *, watched_s: float, has_previous: bool, config: InstallConfig
-) -> Verdict:
+    evidence: WatchCounts, *, watched_s: float, has_previous: bool, config: InstallConfig
+) -> WatchResult:
     """The verdict after `watched_s` seconds.
 
     The watch goes on past `watch_seconds` until there are `watch_min_inferences` pairs, but no
@@ -88,22 +88,22 @@ def judge(
                 f"fails alone on {evidence.failed_alone} of {evidence.pairs} inputs, the release "
                 f"before on {evidence.previous_failed_alone}"
             )
-            return Verdict(True, "health_check_failed", detail)
+            return WatchResult(True, "health_check_failed", detail)
         is_timed = evidence.timed_pairs >= least
         if is_timed and proves_above(evidence.slower, evidence.timed_pairs, 0.5):
             detail = (
                 f"takes over {config.watch_max_latency_ratio:g} times as long as the release "
                 f"before on {evidence.slower} of {evidence.timed_pairs} inputs"
             )
-            return Verdict(True, "health_check_failed", detail)
+            return WatchResult(True, "health_check_failed", detail)
     else:
         is_enough = evidence.inferences >= least
         limit = config.watch_max_error_rate
         if is_enough and proves_above(evidence.failures, evidence.inferences, limit):
             detail = f"fails on {evidence.failures} of {evidence.inferences} inputs"
-            return Verdict(True, "health_check_failed", detail)
+            return WatchResult(True, "health_check_failed", detail)
     is_late = watched_s >= config.watch_seconds
-    return Verdict(is_late and (is_enough or watched_s >= config.watch_max_seconds))
+    return WatchResult(is_late and (is_enough or watched_s >= config.watch_max_seconds))
 
 
 def proves_above(hits: int, trials: int, share: float) -> bool:

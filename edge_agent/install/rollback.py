@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from edge_agent.config import InstallConfig
 from edge_agent.exceptions import DiskFullError
 from edge_agent.install.journal import Journal
-from edge_agent.install.live_watch import Evidence, judge
+from edge_agent.install.live_watch import WatchCounts, judge
 from edge_agent.releases.release_store import ReleaseStore
 from edge_agent.releases.state import ModelState, Release
 
@@ -52,7 +52,7 @@ class Rollback:
     def judge_live(
         self,
         slug: str,
-        evidence: Evidence,
+        evidence: WatchCounts,
         *,
         watched_s: float,
         has_previous: bool,

@@ -20,7 +20,7 @@ PATIENCE = 3
 for each time that it failed, lest a fault that comes every so many requests always meets it."""
 
 
-class Verdict(enum.Enum):
+class Handling(enum.Enum):
     WAIT = "wait"
     SPLIT = "split"
     DEAD_LETTER = "dead_letter"
@@ -83,7 +83,7 @@ class Suspicion:
         rows: int,
         is_definite: bool = False,
         is_alone: bool = False,
-    ) -> Verdict:
+    ) -> Handling:
         """What is to be done with a batch that has just failed.
 
         Args:
@@ -105,13 +105,13 @@ class Suspicion:
         if is_definite or self._is_suspect(record, now_s):
             self._suspects.add(batch_id)
         if was_suspect and is_alone and rows > 1 and len(self._failed) < MAX_PROBES:
-            return Verdict.SPLIT
+            return Handling.SPLIT
         if not (was_suspect and was_taken_since):
-            return Verdict.WAIT
+            return Handling.WAIT
         if rows > 1:
-            return Verdict.SPLIT
+            return Handling.SPLIT
         is_sure = is_definite or record.failures >= self.least_failures
-        return Verdict.DEAD_LETTER if is_sure else Verdict.WAIT
+        return Handling.DEAD_LETTER if is_sure else Handling.WAIT
 
     def note_probe_failed(self, batch_id: str) -> None:
         self._probes_failed.add(batch_id)

@@ -15,7 +15,7 @@ from edge_agent.control.answers import Receipt, read_receipt
 from edge_agent.control.client import DeviceClient
 from edge_agent.exceptions import AnswerError, TransferError
 from edge_agent.observation.spool import Batch, Spool
-from edge_agent.observation.suspicion import Suspicion, Verdict
+from edge_agent.observation.suspicion import Handling, Suspicion
 
 logger = logging.getLogger(__name__)
 BUSY = frozenset({429, 503})
@@ -145,9 +145,9 @@ class Uploader:
             is_definite=is_definite,
             is_alone=not self.spool.has_new(),
         )
-        if verdict is Verdict.WAIT:
+        if verdict is Handling.WAIT:
             return False
-        if verdict is Verdict.DEAD_LETTER:
+        if verdict is Handling.DEAD_LETTER:
             self._dead_letter(batch, error, [])
             return True
         logger.warning("%d records are refused together; sending them by halves: %s", rows, error)

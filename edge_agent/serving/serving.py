@@ -14,7 +14,7 @@ from edge_agent.observation.observe import Observer
 from edge_agent.observation.sampling import Sampler
 from edge_agent.observation.spool import IMPORTANT, ORDINARY, UNSURE
 from edge_agent.observation.spool_writer import SpoolWriter
-from edge_agent.serving.adaptive import AdaptiveChooser, Choice
+from edge_agent.serving.adaptive import AdaptiveChooser, Route
 from edge_agent.serving.recent import RecentInputs, Traffic
 from edge_agent.serving.slots import ModelSlot
 
@@ -63,7 +63,7 @@ class Serving:
         """Slugs that are configured, whether or not a release of theirs has come yet."""
         self.pair = config.adaptive
         self.chooser = AdaptiveChooser(config.adaptive) if config.adaptive.large else None
-        self._measured: dict[Choice, str] = {}
+        self._measured: dict[Route, str] = {}
 
     def infer(self, inputs: "Inputs", *, model: str = "", checks_inputs: bool = False) -> Answer:
         """The answer of `model`'s current release to one sample.
@@ -132,7 +132,7 @@ class Serving:
     ) -> Answer:
         with self._lock:
             choice = chooser.choose(is_scarce=self.observer.is_scarce)
-        other = Choice.SMALL if choice is Choice.LARGE else Choice.LARGE
+        other = Route.SMALL if choice is Route.LARGE else Route.LARGE
         try:
             session = self.find_session(self._slug_of(choice))
         except NoModelError:
@@ -144,8 +144,8 @@ class Serving:
         if not is_unsure or self.observer.is_scarce:
             return answer
         try:
-            session = self.find_session(self._slug_of(Choice.LARGE))
-            return self._infer_measured(chooser, Choice.LARGE, session, inputs, checks_inputs)
+            session = self.find_session(self._slug_of(Route.LARGE))
+            return self._infer_measured(chooser, Route.LARGE, session, inputs, checks_inputs)
         except InferenceError as error:
             # An unsure answer is better than none.
             logger.debug("no second opinion: %s", error)
@@ -154,7 +154,7 @@ class Serving:
     def _infer_measured(
         self,
         chooser: AdaptiveChooser,
-        choice: Choice,
+        choice: Route,
         session: "ModelSession",
         inputs: "Inputs",
         checks_inputs: bool,
@@ -169,8 +169,8 @@ class Serving:
                 chooser.record(choice, answer.result.latency_ms)
         return answer
 
-    def _slug_of(self, choice: Choice) -> str:
-        return self.pair.large if choice is Choice.LARGE else self.pair.small
+    def _slug_of(self, choice: Route) -> str:
+        return self.pair.large if choice is Route.LARGE else self.pair.small
 
     def _infer_on(self, session: "ModelSession", inputs: "Inputs", checks_inputs: bool) -> Answer:
         started = time.perf_counter_ns()

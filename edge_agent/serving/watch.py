@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from edge_agent.config import InstallConfig
 from edge_agent.install.installer import Installer
-from edge_agent.install.live_watch import Evidence
+from edge_agent.install.live_watch import WatchCounts
 from edge_agent.serving.serving import Serving
 from edge_agent.serving.slots import ModelSlot
 
@@ -29,7 +29,7 @@ class Watch:
 
     digest: str
     since_s: float
-    evidence: Evidence = field(default_factory=Evidence)
+    evidence: WatchCounts = field(default_factory=WatchCounts)
     rests_until_s: float = 0.0
 
 

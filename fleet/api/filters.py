@@ -1,4 +1,4 @@
-"""Which rows of the persons' API are asked for."""
+"""Which rows of the management API are asked for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the fleet looks in the persons' API."""
+"""How the fleet looks in the management API."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Addresses of the fleet in the persons' API."""
+"""Addresses of the fleet in the management API."""
 
 from rest_framework.routers import DefaultRouter
 

@@ -1,4 +1,4 @@
-"""The persons' API of the fleet, below `/api/v1/`."""
+"""The management API of the fleet, below `/api/v1/`."""
 
 from __future__ import annotations
 

@@ -118,7 +118,7 @@ class LatestView(DeviceView):
         running = running if is_sha256(running) else ""
         agent_version = request.headers.get("X-Agent-Version", "")[:64]
         is_rememberable = has_shared_cache() and wanted is not None
-        # Read before the decision: a change that comes in between makes the memory worthless.
+        # Read before the decision: a change in between must end what is remembered.
         epochs = self._epochs(device, wanted) if is_rememberable and wanted else {}
         assignment = self._decide(device, wanted)
         answer: HttpResponse

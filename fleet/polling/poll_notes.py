@@ -107,7 +107,7 @@ def read_epochs(names: Iterable[str]) -> dict[str, str]:
 
 
 def bump_epoch(name: str) -> None:
-    """Makes every answer remembered under this epoch worthless."""
+    """No answer remembered under this epoch is used again."""
     seconds = EPOCH_SECONDS_SHARED if has_shared_cache() else EPOCH_SECONDS_LOCAL
     try:
         cache.set(epoch_key(name), secrets.token_hex(8), seconds)

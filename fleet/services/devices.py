@@ -204,7 +204,7 @@ def lock_device(device_id: str) -> Device:
 
 
 def touch_device(device: Device) -> None:
-    """Saves a locked device, raises its counter and makes remembered answers worthless."""
+    """Saves a locked device, raises its counter and drops the answers remembered for it."""
     device.generation += 1
     device.save()
     transaction.on_commit(lambda: bump_epoch(f"device:{device.pk}"))

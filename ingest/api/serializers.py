@@ -1,4 +1,4 @@
-"""What the persons' API shows."""
+"""What the management API shows."""
 
 from rest_framework import serializers
 

@@ -1,1 +1,1 @@
-"""The registry's part of the persons' API."""
+"""The registry's part of the management API."""

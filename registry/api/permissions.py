@@ -1,4 +1,4 @@
-"""Who may do what in the persons' API: Django's model permissions, reading included."""
+"""Who may do what in the management API: Django's model permissions, reading included."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The persons' API of compression."""
+"""The management API of compression."""
 
 import io
 

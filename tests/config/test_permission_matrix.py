@@ -1,4 +1,4 @@
-"""Who may call what: every address of the persons' API, every method, every kind of caller."""
+"""Who may call what: every address of the management API, every method, every kind of caller."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The persons' API is what its schema says, whatever it is sent; nothing makes it fail."""
+"""The management API is what its schema says, whatever it is sent; nothing makes it fail."""
 
 from collections.abc import Iterator
 from typing import Any

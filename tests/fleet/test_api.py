@@ -1,4 +1,4 @@
-"""The persons' API of the fleet: success, refusals and what each leaves behind."""
+"""The management API of the fleet: success, refusals and what each leaves behind."""
 
 from __future__ import annotations
 

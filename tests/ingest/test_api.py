@@ -1,4 +1,4 @@
-"""The persons' API and the pages."""
+"""The management API and the pages."""
 
 import re
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""The persons' API of the registry: each write tried well, badly, twice and by the wrong person."""
+"""The management API of the registry: each write tried well, badly, twice, by the wrong person."""
 
 import hashlib
 import io

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from edge_agent.exceptions import RequirementError
-from edge_agent.install.decisions import Act, Decision, SelfTestResult, decide
+from edge_agent.install.decisions import Act, NextStep, SelfTestResult, decide
 from edge_agent.install.requirements import Abilities, check_requirements
 from edge_agent.releases.state import ModelState, Release
 from edge_agent.releases.trust import Assignment, Manifest, parse_assignment, parse_manifest
@@ -39,22 +39,22 @@ HERE = Release(RELEASE.digest)
 @pytest.mark.parametrize(
     ("model", "unable", "expected"),
     [
-        (state(), None, Decision(Act.INSTALL)),
-        (state(current=Release(OTHER)), None, Decision(Act.INSTALL)),
-        (state(trial=Release(OTHER)), None, Decision(Act.INSTALL)),
-        (state(trial=HERE), None, Decision(Act.TRY)),
-        (state(is_pinned=True), None, Decision(Act.NOTHING)),
-        (state(current=HERE), None, Decision(Act.KEEP)),
+        (state(), None, NextStep(Act.INSTALL)),
+        (state(current=Release(OTHER)), None, NextStep(Act.INSTALL)),
+        (state(trial=Release(OTHER)), None, NextStep(Act.INSTALL)),
+        (state(trial=HERE), None, NextStep(Act.TRY)),
+        (state(is_pinned=True), None, NextStep(Act.NOTHING)),
+        (state(current=HERE), None, NextStep(Act.KEEP)),
         (
             state(current=HERE, blocked={RELEASE.digest: "bad"}),
             None,
-            Decision(Act.REFUSE, "blocked", "bad"),
+            NextStep(Act.REFUSE, "blocked", "bad"),
         ),
-        (state(), DRIVER_IS_MISSING, Decision(Act.REFUSE, "provider_missing", "no CUDA")),
+        (state(), DRIVER_IS_MISSING, NextStep(Act.REFUSE, "provider_missing", "no CUDA")),
     ],
 )
 def test_a_new_assignment(
-    model: ModelState, unable: SelfTestResult | None, expected: Decision
+    model: ModelState, unable: SelfTestResult | None, expected: NextStep
 ) -> None:
     assert decide(model, assignment(counter=2), RELEASE, unable=unable) == expected
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import integrate, stats
 
 from edge_agent.config import InstallConfig
-from edge_agent.install.live_watch import ALPHA, Evidence, judge, log_e_value
+from edge_agent.install.live_watch import ALPHA, WatchCounts, judge, log_e_value
 
 CONFIG = InstallConfig()
 RATIO = CONFIG.watch_max_latency_ratio
@@ -38,7 +38,7 @@ def pairs_until_undone(
     young: np.ndarray, previous: np.ndarray, *, fails: np.ndarray | None = None
 ) -> int:
     """Pairs after which the release is undone, looking after each; 0 for never."""
-    evidence = Evidence()
+    evidence = WatchCounts()
     for number, (mine, its) in enumerate(zip(young, previous, strict=True)):
         has_failed = fails is not None and fails[number]
         evidence.add_pair(None if has_failed else float(mine), float(its), ratio=RATIO)
@@ -85,7 +85,7 @@ def test_failures_of_its_own_are_found(share: float, within: int) -> None:
 
 
 def test_inputs_that_both_fail_on_are_not_its_fault() -> None:
-    evidence = Evidence(inferences=10_000, failures=10_000)
+    evidence = WatchCounts(inferences=10_000, failures=10_000)
     for _ in range(10_000):
         evidence.add_pair(None, None, ratio=RATIO)
     assert judge(evidence, watched_s=61.0, has_previous=True, config=CONFIG).code == ""
@@ -105,17 +105,17 @@ def test_below_a_millisecond_nothing_is_slow() -> None:
 @pytest.mark.parametrize(
     ("evidence", "watched_s", "has_previous", "is_over"),
     [
-        (Evidence(), 59.0, True, False),
-        (Evidence(pairs=29, timed_pairs=29), 61.0, True, False),
-        (Evidence(pairs=30, timed_pairs=30), 61.0, True, True),
-        (Evidence(pairs=30, timed_pairs=30), 59.0, True, False),
-        (Evidence(inferences=29), 61.0, False, False),
-        (Evidence(inferences=30), 61.0, False, True),
-        (Evidence(), 86_401.0, True, True),
+        (WatchCounts(), 59.0, True, False),
+        (WatchCounts(pairs=29, timed_pairs=29), 61.0, True, False),
+        (WatchCounts(pairs=30, timed_pairs=30), 61.0, True, True),
+        (WatchCounts(pairs=30, timed_pairs=30), 59.0, True, False),
+        (WatchCounts(inferences=29), 61.0, False, False),
+        (WatchCounts(inferences=30), 61.0, False, True),
+        (WatchCounts(), 86_401.0, True, True),
     ],
 )
 def test_the_watch_lasts_until_there_is_enough_to_judge_by(
-    evidence: Evidence, watched_s: float, has_previous: bool, is_over: bool
+    evidence: WatchCounts, watched_s: float, has_previous: bool, is_over: bool
 ) -> None:
     verdict = judge(evidence, watched_s=watched_s, has_previous=has_previous, config=CONFIG)
     assert (verdict.is_over, verdict.code) == (is_over, "")
@@ -125,7 +125,7 @@ def test_the_watch_lasts_until_there_is_enough_to_judge_by(
 def test_without_a_release_before_failures_are_judged_against_a_limit(
     failures: int, is_bad: bool
 ) -> None:
-    evidence = Evidence(inferences=30, failures=failures)
+    evidence = WatchCounts(inferences=30, failures=failures)
     verdict = judge(evidence, watched_s=1.0, has_previous=False, config=CONFIG)
     assert bool(verdict.code) is is_bad
 

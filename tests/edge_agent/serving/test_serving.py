@@ -21,7 +21,7 @@ from edge_agent.config import AdaptiveConfig, InferenceConfig, ServeConfig, pars
 from edge_agent.exceptions import ConfigurationError, InferenceError, InputError, NoModelError
 from edge_agent.run import Runner
 from edge_agent.serving import watch
-from edge_agent.serving.adaptive import AdaptiveChooser, Choice
+from edge_agent.serving.adaptive import AdaptiveChooser, Route
 from edge_agent.serving.endpoint import Endpoint
 from servers.patience import wait_for
 from tests.edge_agent.publisher import MODEL, Server, make_answer, make_golden, make_model
@@ -278,19 +278,19 @@ def test_a_slow_large_model_yields_and_returns_without_alternating() -> None:
     for step in range(400):
         load = 2.0 if 100 <= step < 200 else 1.0
         choice = chooser.choose()
-        chooser.record(choice, load * (30.0 if choice is Choice.LARGE else 5.0))
+        chooser.record(choice, load * (30.0 if choice is Route.LARGE else 5.0))
         choices.append(choice)
     switches = sum(a != b for a, b in itertools.pairwise(choices))
     assert switches == 2
-    assert choices[150] is Choice.SMALL and choices[-1] is Choice.LARGE
+    assert choices[150] is Route.SMALL and choices[-1] is Route.LARGE
 
 
 def test_scarce_resources_override_and_low_confidence_asks_again() -> None:
     chooser = AdaptiveChooser(AdaptiveConfig())
-    assert chooser.choose(is_scarce=True) is Choice.SMALL
-    assert chooser.wants_second_opinion(Choice.SMALL, 0.3)
-    assert not chooser.wants_second_opinion(Choice.SMALL, 0.9)
-    assert not chooser.wants_second_opinion(Choice.LARGE, 0.3)
+    assert chooser.choose(is_scarce=True) is Route.SMALL
+    assert chooser.wants_second_opinion(Route.SMALL, 0.3)
+    assert not chooser.wants_second_opinion(Route.SMALL, 0.9)
+    assert not chooser.wants_second_opinion(Route.LARGE, 0.3)
 
 
 def test_after_scarcity_a_large_model_never_measured_is_tried() -> None:
@@ -301,8 +301,8 @@ def test_after_scarcity_a_large_model_never_measured_is_tried() -> None:
     for _ in range(8):
         after.append(chooser.choose())
         chooser.record(after[-1], 5.0)
-    assert after[0] is Choice.SMALL, "not at once"
-    assert after[-1] is Choice.LARGE
+    assert after[0] is Route.SMALL, "not at once"
+    assert after[-1] is Route.LARGE
 
 
 def test_one_bad_measurement_does_not_last_for_ever() -> None:
@@ -312,9 +312,9 @@ def test_one_bad_measurement_does_not_last_for_ever() -> None:
     choices = []
     for _ in range(200):
         choices.append(chooser.choose())
-        chooser.record(choices[-1], 20.0 if choices[-1] is Choice.LARGE else 5.0)
-    assert Choice.SMALL in choices
-    assert choices[-1] is Choice.LARGE
+        chooser.record(choices[-1], 20.0 if choices[-1] is Route.LARGE else 5.0)
+    assert Route.SMALL in choices
+    assert choices[-1] is Route.LARGE
 
 
 @pytest.fixture
@@ -394,7 +394,7 @@ def test_an_unsure_small_model_is_asked_again_of_the_large_one(pair: Station) ->
     with_budget(pair, min_confidence=1.1)
     chooser = pair.serving.chooser
     assert chooser is not None
-    chooser.choice = Choice.SMALL
+    chooser.choice = Route.SMALL
     answer = pair.serving.infer(ROW, model="auto")
     assert answer.manifest.model == "large"
     assert [row["model"] for row in pair.records()] == ["small", "large"], "both are recorded"
