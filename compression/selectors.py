@@ -11,6 +11,7 @@ from compression.recipe.provenance import digest_json
 from compression.recipe.recipe import parse_recipe
 from compression.report.comparison import mark_front, rebase_rows, source_row, variant_row
 from compression.states import JobState
+from registry import hooks
 
 HISTORY_JOBS = 10
 MAX_POSITIONS = 1000
@@ -67,9 +68,12 @@ def measured_variants(version_id: int) -> list[dict[str, Any]]:
     newest_first = list(jobs)
     if not newest_first:
         return []
+    tested = [job.result_variant for job in newest_first if job.result_variant]
+    on_devices = hooks.device_results([*tested, *(job.source_variant for job in newest_first)])
     rows = [
         variant_row(
             job.report,
+            on_devices=[result.words for result in on_devices.get(job.result_variant_id or 0, ())],
             name=job.result_variant.name if job.result_variant else job.variant_name,
             state=job.state,
             is_promotable=job.result_variant is not None and job.result_variant.is_promotable,
@@ -87,9 +91,18 @@ def measured_variants(version_id: int) -> list[dict[str, Any]]:
         state="source",
         is_promotable=newest.source_variant.is_promotable,
         why_not="",
+        on_devices=[result.words for result in on_devices.get(newest.source_variant_id, ())],
         **{**_circumstances(newest), "sha256": newest.recipe["source"]["sha256"]},
     )
     return mark_front([control, *rebase_rows(control, rows)])
+
+
+def results_on_devices(job: Job) -> list[str]:
+    """What self-tests of the job's result came to, by class of devices; empty without a result."""
+    variant = job.result_variant
+    if variant is None:
+        return []
+    return [result.words for result in hooks.device_results([variant]).get(variant.pk, ())]
 
 
 def _circumstances(job: Job) -> dict[str, Any]:

@@ -8,7 +8,8 @@ so whatever they write is committed with the change or not at all.
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from registry.models import Alias, Version
+from registry.device_results import DeviceResult
+from registry.models import Alias, Variant, Version
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Hooks:
         foresee_version: what moving the version to a state would do, in sentences.
         foresee_alias: what moving the alias would do, in sentences.
         notices: what is worth knowing about a version where it is shown, in sentences.
+        device_results: variant key to what self-tests on devices measured, by class of hardware.
         marks: version key to a warning to show wherever the version can be chosen.
     """
 
@@ -38,6 +40,7 @@ class Hooks:
     foresee_alias: Callable[[Alias], list[str]] = lambda alias: []
     notices: Callable[[Version], list[str]] = lambda version: []
     marks: Callable[[Iterable[int]], dict[int, str]] = lambda versions: {}
+    device_results: Callable[[Iterable[Variant]], dict[int, list[DeviceResult]]] = lambda of: {}
 
 
 _HOOKS: list[Hooks] = []
@@ -82,4 +85,14 @@ def marks(version_ids: Iterable[int]) -> dict[int, str]:
     for hooks in _HOOKS:
         for version, words in hooks.marks(ids).items():
             found[version] = f"{found[version]}; {words}" if version in found else words
+    return found
+
+
+def device_results(variants: Iterable[Variant]) -> dict[int, list[DeviceResult]]:
+    """Variant key to what devices of each class measured of it, as every app knows it."""
+    asked = list(variants)
+    found: dict[int, list[DeviceResult]] = {}
+    for hooks in _HOOKS if asked else ():
+        for variant, results in hooks.device_results(asked).items():
+            found.setdefault(variant, []).extend(results)
     return found

@@ -93,6 +93,7 @@ def list_details(row: dict[str, Any]) -> list[tuple[str, str]]:
         ("Latency p50 / p95 / p99", _latency(row, "")),
         (f"{row['source_name']} in the same run", _latency(row, "control_")),
         ("Runs of each, in turns", _whole(row["latency_runs"])),
+        ("Self-tests on devices", "; ".join(row["on_devices"]) or "none told yet"),
         ("Model file (SHA-256)", row["sha256"]),
     ]
     if not row["is_source"]:

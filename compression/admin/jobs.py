@@ -241,6 +241,7 @@ class JobAdmin(ListAdmin):
             "preset_title": PRESETS[job.preset].title if job.preset in PRESETS else job.preset,
             "can_cancel": job.is_active and self.has_change_permission(request, job),
             "can_rerun": job.state in MEASURED_STATES and self.has_add_permission(request),
+            "on_devices": selectors.results_on_devices(job),
             **describe_job(job, progress),
         }
 

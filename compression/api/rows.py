@@ -46,6 +46,9 @@ class MeasuredVariantSerializer(serializers.Serializer[Any]):
         child=serializers.CharField(),
         help_text="A device needs one of these; none: any will do.",
     )
+    on_devices = serializers.ListField(
+        child=serializers.CharField(), help_text="What self-tests on devices came to, by class."
+    )
     agreement = serializers.FloatField(allow_null=True, help_text="With the source.")
     agreement_low = serializers.FloatField(allow_null=True, help_text="95 % interval (Wilson).")
     agreement_high = serializers.FloatField(allow_null=True)

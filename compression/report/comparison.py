@@ -11,7 +11,7 @@ from typing import Any
 COMPARISON_FIELDS = (
     "name", "source_name", "state", "is_source", "is_on_front", "is_promotable", "why_not", "bytes",
     "compressed_bytes", "ratio", "accuracy", "accuracy_low", "accuracy_high", "samples",
-    "accuracy_by_isa", "agreement_by_isa", "saturates_on", "requires_isa",
+    "accuracy_by_isa", "agreement_by_isa", "saturates_on", "requires_isa", "on_devices",
     "accuracy_drop_points", "agreement", "agreement_low", "agreement_high", "divergence_nats",
     "p50_ms", "p95_ms", "p99_ms", "control_p50_ms", "control_p95_ms", "control_p99_ms",
     "latency_runs", "relative_p50", "parameters", "macs", "zero_share", "excluded",
@@ -92,6 +92,12 @@ def figure_by_set(report: Mapping[str, Any], name: str) -> dict[str, float | Non
     return figures
 
 
+def saturating_sets(report: Mapping[str, Any]) -> list[str]:
+    """The instruction sets on which sums of 16 bits are cut; empty where none can be."""
+    kinds = report.get("instruction_sets") or []
+    return [name for kind in kinds if kind["is_saturating"] for name in kind["sets"]]
+
+
 def layer_rows(report: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The share of zero weights of every layer, beside that of the same layer of the source.
 
@@ -159,12 +165,7 @@ def _row(report: Mapping[str, Any], side: Mapping[str, Any], **extra: Any) -> di
         "accuracy_drop_points": report["accuracy_drop_points"],
         "accuracy_by_isa": figure_by_set(report, "accuracy"),
         "agreement_by_isa": figure_by_set(report, "agreement"),
-        "saturates_on": [
-            name
-            for kind in report.get("instruction_sets") or []
-            if kind["is_saturating"]
-            for name in kind["sets"]
-        ],
+        "saturates_on": saturating_sets(report),
         "requires_isa": report.get("requires_isa") or [],
         "agreement": agreement.get("value"),
         "agreement_low": agreement.get("low"),
@@ -180,6 +181,7 @@ def _row(report: Mapping[str, Any], side: Mapping[str, Any], **extra: Any) -> di
         "macs": side.get("macs"),
         "zero_share": mean_sparsity(side.get("sparsity") or {}),
         "excluded": report.get("excluded", {}),
+        "on_devices": [],
         "collapse_flags": side.get("collapse_flags", []),
         "measured_on": environment.get("cpu") or environment.get("machine", ""),
         "cpu_flags": environment.get("cpu_flags", []),

@@ -9,7 +9,7 @@ from compression.measure.gates import has_judged_answers
 from compression.models import Job
 from compression.recipe.provenance import digest_json
 from compression.recipe.recipe import parse_recipe
-from compression.report.comparison import figure_by_set
+from compression.report.comparison import figure_by_set, saturating_sets
 from registry.exceptions import ConflictError
 from registry.models import FileRole, Variant
 from registry.services.blobs import store_blob
@@ -91,6 +91,7 @@ def summarise_report(report: dict[str, Any]) -> dict[str, Any]:
         "measured_on": report["environment"].get("cpu", ""),
         "accuracy_drop_points": report["accuracy_drop_points"],
         "accuracy_by_isa": figure_by_set(report, "accuracy"),
+        "saturates_on": saturating_sets(report),
         "agreement": variant["agreement"]["value"],
         "divergence_nats": variant["divergence_nats"],
         "latency_ms": {name: variant["latency"][f"{name}_ms"] for name in ("p50", "p95", "p99")},

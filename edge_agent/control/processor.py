@@ -1,11 +1,13 @@
 """The instruction sets of this processor that INT8 kernels differ by."""
 
 import os
+import platform
 from collections.abc import Iterable
 
 CPUINFO = "/proc/cpuinfo"
 # 256 processors of x86 take about 400 kB; what is beyond is not read.
 MAX_BYTES = 1024**2
+MAX_NAME = 100
 _AVX512 = frozenset({"avx512f", "avx512bw", "avx512dq", "avx512vl"})
 # The name that a manifest's `requirements.isa` uses, by the flags of which one set is enough.
 _SETS: dict[str, tuple[frozenset[str], ...]] = {
@@ -27,6 +29,28 @@ def read_instruction_sets(path: str | os.PathLike[str] = CPUINFO) -> list[str]:
         return []
     # A line that the bound cut would miss flags.
     return parse_instruction_sets(text[: text.rfind("\n") + 1])
+
+
+def read_processor_name(path: str | os.PathLike[str] = CPUINFO) -> str:
+    """What the processor calls itself, at most 100 characters; the architecture where nobody
+    says."""
+    try:
+        with open(path, "rb") as stream:
+            text = stream.read(MAX_BYTES).decode("ascii", "replace")
+    except OSError:
+        text = ""
+    return parse_processor_name(text) or platform.machine()[:MAX_NAME]
+
+
+def parse_processor_name(text: str) -> str:
+    """`model name` of `/proc/cpuinfo` on x86, the board's `Model` on ARM; empty for neither."""
+    for wanted in ("model name", "Model", "Hardware"):
+        for line in text.splitlines():
+            key, colon, value = line.partition(":")
+            name = " ".join(value.split())
+            if colon and key.strip() == wanted and name:
+                return name[:MAX_NAME]
+    return ""
 
 
 def parse_instruction_sets(text: str) -> list[str]:

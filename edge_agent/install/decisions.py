@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 from edge_agent.releases.state import ModelState
 from edge_agent.releases.trust import Assignment, Manifest
@@ -14,6 +15,8 @@ class SelfTestResult:
     detail: str = ""
     is_device_fault: bool = False
     """The release may be good: this device cannot run it as it is set up now."""
+    measured: dict[str, Any] | None = None
+    """What came out, passed or not: `self_test` of docs/protocol.md; None where nothing ran."""
 
 
 class Act(StrEnum):

@@ -19,7 +19,14 @@ logger = logging.getLogger(__name__)
 
 
 class EventSink(Protocol):
-    def add_event(self, assignment_id: str, state: str, code: str, detail: str) -> None: ...
+    def add_event(
+        self,
+        assignment_id: str,
+        state: str,
+        code: str,
+        detail: str,
+        self_test: dict[str, Any] | None = None,
+    ) -> None: ...
 
 
 class Journal:
@@ -125,11 +132,18 @@ class Journal:
             server=self.server_time,
         )
 
-    def report(self, assignment_id: str, state: str, code: str = "", detail: str = "") -> None:
+    def report(
+        self,
+        assignment_id: str,
+        state: str,
+        code: str = "",
+        detail: str = "",
+        self_test: dict[str, Any] | None = None,
+    ) -> None:
         """A report is a courtesy: failing to note it never undoes what happened."""
         if not assignment_id:
             return  # no assignment brought this release: it was shipped, or found again
         try:
-            self.events.add_event(assignment_id, state, code, detail[:500])
+            self.events.add_event(assignment_id, state, code, detail[:500], self_test)
         except Exception:
             logger.exception("event %s of %s could not be noted", state, assignment_id)

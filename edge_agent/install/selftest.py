@@ -93,7 +93,7 @@ def run_self_test(
         return SelfTestResult(False, "self_test_crashed", detail)
     try:
         row = json.loads(child.stdout.splitlines()[-1])
-        return SelfTestResult(row["is_passed"], row["code"], row["detail"], row["is_device_fault"])
-    except (ValueError, IndexError, KeyError):
+        return SelfTestResult(**row)
+    except (ValueError, IndexError, TypeError):
         detail = child.stderr.decode(errors="replace")[-300:]
         return SelfTestResult(False, "self_test_crashed", f"exit {child.returncode}: {detail}")

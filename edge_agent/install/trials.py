@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from typing import Any
 
 from edge_agent.install.decisions import SelfTestResult
 from edge_agent.install.journal import Journal
@@ -50,11 +51,11 @@ class Trials:
         journal.report(trial.assignment_id, "trial", "", f"try {model.tries}")
         result = self.self_test(self.release_store.load_manifest(trial.manifest_sha256))
         if result.is_passed:
-            self._commit(slug, model, trial, result.detail)
+            self._commit(slug, model, trial, result)
         elif result.is_device_fault:
             self._give_up(model, trial, result)
         else:
-            self._block(model, trial, result.code, result.detail, "failed")
+            self._block(model, trial, result.code, result.detail, "failed", result.measured)
         return result.is_passed
 
     def run_candidates(self, slug: str) -> None:
@@ -68,22 +69,30 @@ class Trials:
             self.journal.save()
             self.run(slug)
 
-    def _commit(self, slug: str, model: ModelState, trial: Release, detail: str) -> None:
+    def _commit(self, slug: str, model: ModelState, trial: Release, result: SelfTestResult) -> None:
         # In one write: whatever is lost, `current` names a release that has passed.
         model.previous = model.current or self.release_store.first_whole(model.candidates)
         model.current, model.candidates, model.is_watched = trial, [], True
         model.forget_trial()
         self.journal.save()
         logger.info("model %s committed %s (%s)", slug, trial.version, trial.variant)
-        self.journal.report(trial.assignment_id, "committed", "", detail)
+        self.journal.report(trial.assignment_id, "committed", "", result.detail, result.measured)
         self.release_store.sweep(self.journal.state)
 
-    def _block(self, model: ModelState, trial: Release, code: str, detail: str, state: str) -> None:
+    def _block(
+        self,
+        model: ModelState,
+        trial: Release,
+        code: str,
+        detail: str,
+        state: str,
+        measured: dict[str, Any] | None = None,
+    ) -> None:
         model.blocked[trial.manifest_sha256] = f"{code}: {detail}"
         model.forget_trial()
         self.journal.save()
         logger.error("release %s is blocked: %s %s", trial.version, code, detail)
-        self.journal.report(trial.assignment_id, state, code, detail)
+        self.journal.report(trial.assignment_id, state, code, detail, measured)
         # Not left lying for a rebuild of the state to find.
         self.release_store.sweep(self.journal.state)
 

@@ -292,7 +292,14 @@ class Spool:
         self._db.execute("DELETE FROM batch WHERE batch_id = ?", (batch_id,))
 
     @mending
-    def add_event(self, assignment_id: str, state: str, code: str, detail: str) -> None:
+    def add_event(
+        self,
+        assignment_id: str,
+        state: str,
+        code: str,
+        detail: str,
+        self_test: dict[str, Any] | None = None,
+    ) -> None:
         """Notes an installation event with the next `seq`; one already noted is not noted again."""
         with self.lock, self.file.transaction():
             (last,) = self._db.execute(
@@ -300,8 +307,17 @@ class Spool:
             ).fetchone()
             self._db.execute(
                 "INSERT OR IGNORE INTO event "
-                "(assignment_id, seq, state, code, detail, at_monotonic_s) VALUES (?,?,?,?,?,?)",
-                (assignment_id, last + 1, state, code, detail, round(self.clock.since_boot(), 3)),
+                "(assignment_id, seq, state, code, detail, at_monotonic_s, self_test) "
+                "VALUES (?,?,?,?,?,?,?)",
+                (
+                    assignment_id,
+                    last + 1,
+                    state,
+                    code,
+                    detail,
+                    round(self.clock.since_boot(), 3),
+                    json.dumps(self_test) if self_test else None,
+                ),
             )
             # Sent events stay to keep `seq` rising, but not without end.
             self._db.execute(
@@ -313,13 +329,16 @@ class Spool:
         """Unsent events per assignment, oldest assignment first."""
         with self.lock:
             rows = self._db.execute(
-                "SELECT assignment_id, seq, state, code, detail, at_monotonic_s FROM event "
-                "WHERE NOT is_sent ORDER BY id LIMIT 200"
+                "SELECT assignment_id, self_test, seq, state, code, detail, at_monotonic_s "
+                "FROM event WHERE NOT is_sent ORDER BY id LIMIT 200"
             ).fetchall()
         grouped: dict[str, list[dict[str, Any]]] = {}
         names = ("seq", "state", "code", "detail", "at_monotonic_s")
-        for assignment_id, *values in rows:
-            grouped.setdefault(assignment_id, []).append(dict(zip(names, values, strict=True)))
+        for assignment_id, self_test, *values in rows:
+            event = dict(zip(names, values, strict=True))
+            if self_test:
+                event["self_test"] = json.loads(self_test)
+            grouped.setdefault(assignment_id, []).append(event)
         return grouped
 
     @mending

@@ -32,7 +32,7 @@ CREATE TABLE IF NOT EXISTS refused (
 CREATE TABLE IF NOT EXISTS event (
     id INTEGER PRIMARY KEY AUTOINCREMENT, assignment_id TEXT NOT NULL, seq INTEGER NOT NULL,
     state TEXT NOT NULL, code TEXT NOT NULL, detail TEXT NOT NULL, at_monotonic_s REAL NOT NULL,
-    is_sent INTEGER NOT NULL DEFAULT 0,
+    is_sent INTEGER NOT NULL DEFAULT 0, self_test TEXT,
     UNIQUE (assignment_id, seq), UNIQUE (assignment_id, state, code, detail)
 );
 CREATE TABLE IF NOT EXISTS counter (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
@@ -44,12 +44,14 @@ ADDED_COLUMNS = (
     ("refused", "replaces", "TEXT"),
     ("refused", "priority", "INTEGER"),
     ("refused", "at", "REAL"),
+    ("event", "self_test", "TEXT"),
 )
 COLUMNS = {
     "record": ("id", "priority", "body", "batch_id", "boot", "since_boot_s"),
     "refused": ("id", "batch_id", "reason", "body", "replaces", "priority", "at"),
     "event": (
         "id", "assignment_id", "seq", "state", "code", "detail", "at_monotonic_s", "is_sent",
+        "self_test",
     ),
     "batch": ("batch_id", "replaces", "is_requeued"),
     "boot": ("id", "boot_id"),

@@ -221,7 +221,9 @@ def _is_refused(row: Row) -> bool:
 
 
 def _is_event(row: Row) -> bool:
-    if len(row) != 8 or not _is(row[0], int) or not _is(row[2], int) or not _is(row[7], int):
+    if len(row) not in (8, 9) or not all(_is(row[index], int) for index in (0, 2, 7)):
+        return False
+    if len(row) == 9 and not _is(row[8], str, None):
         return False
     return all(_is(row[index], str) for index in (1, 3, 4, 5)) and _is(row[6], int, float)
 

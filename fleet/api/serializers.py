@@ -20,6 +20,7 @@ from fleet.models import (
     Rollout,
     RolloutEvent,
     RolloutStage,
+    SelfTest,
 )
 from fleet.notices import deployment_notices, rollout_notices, stage_previews
 from fleet.selectors import count_states
@@ -364,18 +365,32 @@ class StagePowerSerializer(serializers.Serializer[Any]):
     words = serializers.CharField()
 
 
+class SelfTestSerializer(serializers.ModelSerializer[SelfTest]):
+    """What the device measured when it tried the release."""
+
+    class Meta:
+        model = SelfTest
+        fields = [
+            "rows", "agreed", "labelled", "right", "latency_ms", "processor", "isa", "is_passed",
+            "measured_at",
+        ]  # fmt: skip
+
+
 class InstallationSerializer(serializers.ModelSerializer[Installation]):
     device = serializers.CharField(source="device.device_id")
     model = serializers.CharField(source="model.slug")
     version = serializers.CharField(source="version.version")
     variant = serializers.CharField(source="variant.name")
+    self_test = SelfTestSerializer(
+        allow_null=True, default=None, read_only=True, help_text="Null where none was told."
+    )
 
     class Meta:
         model = Installation
         fields = [
             "id", "device", "model", "version", "variant", "manifest_sha256", "deployment",
             "rollout", "stage_index", "cohort", "assignment_id", "counter", "state", "code",
-            "detail", "attempts", "offered_at", "updated_at",
+            "detail", "attempts", "offered_at", "updated_at", "self_test",
         ]  # fmt: skip
 
 

@@ -446,7 +446,9 @@ class RolloutViewSet(mixins.CreateModelMixin, viewsets.ReadOnlyModelViewSet[Roll
 class InstallationViewSet(viewsets.ReadOnlyModelViewSet[Installation]):
     """What devices did with what they were offered."""
 
-    queryset = Installation.objects.select_related("device", "model", "version", "variant")
+    queryset = Installation.objects.select_related(
+        "device", "model", "version", "variant", "self_test"
+    )
     serializer_class = shapes.InstallationSerializer
     permission_classes = [ModelPermissions]
     filterset_fields = ["state", "rollout", "deployment", "device__device_id", "model__slug"]

@@ -8,6 +8,7 @@ from fleet.models.installations import Installation, InstallationEvent
 from fleet.models.presence import ServerPresence
 from fleet.models.rollouts import Gate, GateEvaluation, Rollout, RolloutEvent, RolloutStage
 from fleet.models.samples import CalibrationBuild, SampleBatch
+from fleet.models.self_tests import SelfTest
 
 __all__ = [
     "AgentWheel",
@@ -27,6 +28,7 @@ __all__ = [
     "RolloutEvent",
     "RolloutStage",
     "SampleBatch",
+    "SelfTest",
     "ServerPresence",
     "Telemetry",
 ]

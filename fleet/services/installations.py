@@ -19,9 +19,11 @@ from fleet.exceptions import (
 )
 from fleet.models import Device, Installation, InstallationEvent, Rollout
 from fleet.rules.assignment import Assignment
+from fleet.rules.self_test_report import check_self_test
 from fleet.rules.transitions import REPORTABLE, next_installation_state, state_of_report
 from fleet.selectors import desired_assignment
 from fleet.services.devices import lock_device, quarantine_release
+from fleet.services.self_tests import keep_self_test
 from registry.models import Variant
 
 logger = logging.getLogger(__name__)
@@ -31,6 +33,7 @@ MAX_EVENTS = 200
 KEPT_EVENTS = 1000
 """Of one installation; later ones are acted on and not kept."""
 State = Installation.State
+SELF_TESTED = (State.COMMITTED, State.FAILED)
 
 
 @transaction.atomic
@@ -54,9 +57,18 @@ def record_events(
             continue
         known.add(report["seq"])
         accepted += 1
+        measured = report.pop("self_test")
         if len(known) <= KEPT_EVENTS:
             InstallationEvent.objects.create(installation=installation, **report)
         _apply(device, installation, report)
+        if measured is not None and report["state"] in SELF_TESTED:
+            keep_self_test(
+                device=device,
+                installation=installation,
+                report=measured,
+                is_passed=report["state"] == State.COMMITTED,
+                at=timezone.now(),
+            )
     if accepted:
         installation.updated_at = timezone.now()
         installation.save()
@@ -233,4 +245,5 @@ def _checked(event: Mapping[str, Any]) -> dict[str, Any]:
         "code": str(event.get("code") or "")[:64],
         "detail": str(event.get("detail") or "")[:2000],
         "at_monotonic_s": at if is_number else None,
+        "self_test": check_self_test(event.get("self_test")),
     }

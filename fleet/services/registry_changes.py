@@ -14,6 +14,7 @@ from fleet.selectors import count_running
 from fleet.services.plans import refresh_plan
 from fleet.services.releases import propose_rollout
 from fleet.services.rollouts import abort_rollout, start_rollout
+from fleet.services.self_tests import device_results
 from fleet.services.taken_back import find_taken_back
 from registry.hooks import Change, Hooks, register_hooks
 from registry.models import Alias, Version
@@ -30,6 +31,7 @@ def connect() -> None:
             foresee_alias=foresee_alias,
             notices=describe_uses,
             marks=mark_versions,
+            device_results=device_results,
         )
     )
 

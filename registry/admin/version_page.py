@@ -37,6 +37,7 @@ def build_page(version: Version, *, may_change: bool) -> dict[str, Any]:
     variants = list(
         version.variants.select_related("derived_from__version").prefetch_related("files__blob")
     )
+    on_devices = hooks.device_results(variants)
     return {
         "state": version.get_state_display(),
         "colour": STATE_COLOURS[version.get_state_display()],
@@ -47,6 +48,11 @@ def build_page(version: Version, *, may_change: bool) -> dict[str, Any]:
         "outputs": _tensors(version.signature.get("outputs", [])),
         "signature": version.signature,
         "variants": _variant_rows(variants),
+        "on_devices": [
+            {"variant": variant.name, "figures": result.figures, **result.as_row()}
+            for variant in variants
+            for result in on_devices.get(variant.pk, ())
+        ],
         "has_measured": any(v.provenance.get("kind") == "compression" for v in variants),
         "lineage": draw_lineage(_lineage_nodes(version, variants)),
         "uses": hooks.notices(version) + count_uses(version),

@@ -196,6 +196,30 @@ class AliasProtectionSerializer(KnownFieldsOnly, serializers.Serializer[Any]):
     reason = serializers.CharField(max_length=2000)
 
 
+class DeviceResultSerializer(serializers.Serializer[Any]):
+    """What devices of one class measured of a variant; `docs/protocol.md` says how."""
+
+    variant = serializers.CharField()
+    hardware = serializers.CharField(help_text="The class, else the processor.")
+    isa = serializers.ListField(child=serializers.CharField())
+    devices = serializers.IntegerField()
+    failed = serializers.IntegerField(help_text="Of them, by the self-test.")
+    rows = serializers.IntegerField(help_text="That each device was asked.")
+    agreement = serializers.FloatField(help_text="Share answered as where it was made.")
+    agreement_low = serializers.FloatField(help_text="95 % interval (Wilson) over rows.")
+    agreement_high = serializers.FloatField()
+    lowest_agreement = serializers.FloatField(help_text="Of one device.")
+    labelled = serializers.IntegerField(help_text="Rows whose right answer is known.")
+    accuracy = serializers.FloatField(allow_null=True)
+    accuracy_low = serializers.FloatField(allow_null=True)
+    accuracy_high = serializers.FloatField(allow_null=True)
+    latency_ms = serializers.FloatField(
+        allow_null=True, help_text="Mean over devices of their median of one row."
+    )
+    verdict = serializers.CharField(help_text="Why it contradicts the measurement; else empty.")
+    words = serializers.CharField()
+
+
 class BaselineSerializer(serializers.ModelSerializer[Baseline]):
     """A reference profile."""
 

@@ -22,6 +22,11 @@ urlpatterns = [
     path(f"{_MODEL}versions/", versions.VersionList.as_view(), name="version-list"),
     path(_VERSION, versions.VersionDetail.as_view(), name="version-detail"),
     path(f"{_VERSION}transition/", versions.VersionTransition.as_view(), name="version-transition"),
+    path(
+        f"{_VERSION}device-results/",
+        versions.DeviceResultList.as_view(),
+        name="device-result-list",
+    ),
     path(f"{_VERSION}variants/", versions.VariantList.as_view(), name="variant-list"),
     path(
         f"{_VERSION}variants/<str:variant>/baseline/",

@@ -8,13 +8,14 @@ from rest_framework import generics, status
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from registry import selectors, tasks
+from registry import hooks, selectors, tasks
 from registry.api.nested import NestedListAPIView
 from registry.api.parsers import CheckedFormParser, CheckedJSONParser, WholeMultiPartParser
 from registry.api.permissions import ChangePermissions, ModelPermissions
 from registry.api.serializers import (
     AuditEventSerializer,
     BaselineSerializer,
+    DeviceResultSerializer,
     TransitionSerializer,
     VariantSerializer,
     VersionEditSerializer,
@@ -147,6 +148,27 @@ class VariantList(NestedListAPIView):
 
     def find_owner(self) -> object:
         return selectors.get_version(self.kwargs["slug"], self.kwargs["version"])
+
+
+class DeviceResultList(generics.GenericAPIView[Variant]):
+    """What devices measured of a version's variants when they tried them, by class of hardware."""
+
+    queryset = Variant.objects.none()
+    permission_classes = [ModelPermissions]
+    pagination_class = None
+
+    @extend_schema(responses={200: DeviceResultSerializer(many=True)})
+    def get(self, request: Request, slug: str, version: str) -> Response:
+        """A row for each variant and class, the largest classes first; at most 200."""
+        found = list(selectors.get_version(slug, version).variants.order_by("pk"))
+        results = hooks.device_results(found)
+        return Response(
+            [
+                {"variant": variant.name, **result.as_row()}
+                for variant in found
+                for result in results.get(variant.pk, ())
+            ]
+        )
 
 
 class BaselineDetail(generics.GenericAPIView[Baseline]):

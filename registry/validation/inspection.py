@@ -19,7 +19,10 @@ from registry.validation.rules import (
 from registry.validation.wasm import MAX_MODULE_BYTES, check_processor
 
 BATCH_ROWS = 256
-GOLDEN_ROWS = 8
+GOLDEN_ROWS = 64
+MIN_GOLDEN_ROWS = 8
+GOLDEN_BYTES = 1024**2
+"""Of inputs, where that many rows have more: every device fetches them."""
 MAX_PROFILE_ROWS = 20_000
 GOLDEN_SEED = 20_240_101
 
@@ -220,21 +223,26 @@ def _write_golden(
     """Writes golden.npz: a few inputs and what the model makes of them.
 
     Inputs come from the parent variant's golden file, else from the data set, else they are
-    drawn; False when free dimensions make drawn inputs fail.
+    drawn; False when free dimensions make drawn inputs fail. The data set's labels of those rows
+    come along as `truth`.
     """
     names = [item["name"] for item in signature["inputs"]]
     outputs = [item["name"] for item in signature["outputs"]]
     given = folder / "golden_inputs.npz"
     is_drawn = False
+    truth = None
     if given.exists():
         arrays = read_npz(given, 512 * 1024 * 1024)
+        truth = arrays.get("truth")
         feed = {name: arrays[f"input_{name}"] for name in names if f"input_{name}" in arrays}
         if set(feed) != set(names):
             raise RuleError(f"The golden inputs do not fit: expected {names}, got {sorted(feed)}")
     elif dataset is not None:
         name, rows, batch = _fit_rows(signature, dataset["x"])
         is_fixed = isinstance(signature["inputs"][0]["shape"][0], int)
-        feed = {name: rows[: batch if is_fixed else GOLDEN_ROWS]}
+        chosen = choose_golden_rows(len(rows), rows[:1].nbytes, batch if is_fixed else None)
+        feed = {name: rows[chosen]}
+        truth = dataset["y"][chosen] if "y" in dataset else None
     else:
         is_drawn = True
         feed = _draw_inputs(signature)
@@ -256,8 +264,22 @@ def _write_golden(
                 return False
             raise RuleError(f"The output {name!r} is not finite on the golden inputs")
         arrays[f"output_{name}"] = value
+    if truth is not None:
+        arrays["truth"] = truth
     np.savez(folder / "golden.npz", **arrays)  # type: ignore[arg-type]
     return True
+
+
+def choose_golden_rows(rows: int, row_bytes: int, batch: int | None) -> NDArray[np.int64]:
+    """Which rows of a data set become golden vectors: spread over it, as sets lie sorted by class.
+
+    Args:
+        row_bytes: of the inputs of one row.
+        batch: how many the model takes at once; None where it takes any number.
+    """
+    fitting = min(GOLDEN_ROWS, max(MIN_GOLDEN_ROWS, GOLDEN_BYTES // max(row_bytes, 1)))
+    count = min(rows, batch or fitting)
+    return np.linspace(0, rows - 1, count).round().astype(np.int64)
 
 
 def _draw_inputs(signature: dict[str, Any]) -> Arrays:

@@ -77,6 +77,11 @@ def test_an_agent_enrols_installs_classifies_and_its_records_arrive(
         wait_until(lambda: agent.running_version(MODEL) == FIRST)
         row = wait_until(lambda: committed_row(live, "contract-001"))
         assert row["manifest_sha256"] == agent.status()["models"][MODEL]["manifest_sha256"]
+        measured = row["self_test"]
+        assert (measured["agreed"], measured["labelled"]) == (measured["rows"], measured["rows"])
+        results = live.api.list(f"models/{MODEL}/versions/{FIRST}/device-results/")
+        assert sum(result["devices"] for result in results) >= 1
+        assert {result["verdict"] for result in results} == {""}
         records = wait_until(lambda: sum(w["n"] for w in live.api.list(f"models/{MODEL}/windows/")))
         assert records > 0
     finally:

@@ -124,7 +124,9 @@ class Device:
             events=self,
         )
 
-    def add_event(self, assignment_id: str, state: str, code: str, detail: str) -> None:
+    def add_event(
+        self, assignment_id: str, state: str, code: str, detail: str, self_test: object = None
+    ) -> None:
         self.events.append((state, code))
 
     def self_test(self, manifest: Manifest) -> SelfTestResult:

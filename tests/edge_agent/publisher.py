@@ -6,7 +6,7 @@ import hashlib
 import io
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler
 from typing import Any
@@ -87,11 +87,14 @@ def make_model(*, seed: int = 0, bias: float = 0.0, takes_logarithm: bool = Fals
     return model.SerializeToString()
 
 
-def make_golden(model: bytes, *, offset: float = 0.0) -> bytes:
+def make_golden(model: bytes, *, offset: float = 0.0, truth: Sequence[int] | None = None) -> bytes:
     x = np.random.default_rng(9).uniform(0.1, 2.0, size=(5, 4)).astype(np.float32)
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     stream = io.BytesIO()
-    np.savez(stream, input_input=x, output_logits=session.run(None, {"input": x})[0] + offset)
+    arrays = {"input_input": x, "output_logits": session.run(None, {"input": x})[0] + offset}
+    if truth is not None:
+        arrays["truth"] = np.asarray(truth)
+    np.savez(stream, **arrays)
     return stream.getvalue()
 
 

@@ -77,6 +77,9 @@ def test_golden_vectors_are_what_the_model_answers() -> None:
     with open_blob(golden.blob_id) as handle:
         arrays = np.load(io.BytesIO(handle.read()), allow_pickle=False)
     assert arrays["output_logits"] == pytest.approx(arrays["input_input"][:, :3] * 2)
+    # Its data set's labels come along, so that devices can tell right answers from wrong ones.
+    assert len(arrays["input_input"]) == 64
+    assert (arrays["truth"] == arrays["output_logits"].argmax(axis=1)).all()
 
 
 @pytest.mark.django_db

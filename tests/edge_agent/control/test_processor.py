@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 
 from edge_agent.control.processor import (
     MAX_BYTES,
+    MAX_NAME,
     parse_instruction_sets,
+    parse_processor_name,
     read_instruction_sets,
 )
 
@@ -66,3 +68,18 @@ def test_any_text_is_taken(text: str) -> None:
 def test_this_machine_tells_the_same_as_its_kernel() -> None:
     text = Path("/proc/cpuinfo").read_text()
     assert read_instruction_sets() == parse_instruction_sets(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("processor\t: 0\nmodel name\t: Intel(R)  N100\nflags\t: avx2\n", "Intel(R) N100"),
+        ("Features\t: asimd\n\nHardware\t: BCM2711\nModel\t: Raspberry Pi 4\n", "Raspberry Pi 4"),
+        ("Features\t: asimd\nHardware\t: BCM2711\n", "BCM2711"),
+        ("model name\t:   \n", ""),
+        (f"model name\t: {'x' * 500}\n", "x" * MAX_NAME),
+        ("", ""),
+    ],
+)
+def test_a_processor_is_called_what_it_calls_itself(text: str, name: str) -> None:
+    assert parse_processor_name(text) == name

@@ -1,11 +1,15 @@
 """Whole installs against a real server over real HTTP, with real models."""
 
 import dataclasses
+import io
+from pathlib import Path
 
 import numpy as np
 
 from edge_agent.agent import Agent
-from edge_agent.config import Config
+from edge_agent.config import Config, SpoolConfig
+from edge_agent.control.processor import read_instruction_sets, read_processor_name
+from edge_agent.observation.spool import Spool
 from edge_agent.releases.state import StateStore
 from edge_agent.serving.slots import ModelSlot
 from tests.edge_agent.publisher import MODEL, Server, make_golden, make_model
@@ -205,3 +209,47 @@ def test_the_self_test_leaves_the_optimised_graph_for_the_process_that_runs_it(
     stamp = kept.stat().st_mtime_ns
     agent.load_sessions()
     assert [path.stat().st_mtime_ns for path in agent.layout.optimised.iterdir()] == [stamp]
+
+
+def classes_of(model: bytes) -> list[int]:
+    with np.load(io.BytesIO(make_golden(model))) as arrays:
+        return [int(row.argmax()) for row in arrays["output_logits"]]
+
+
+def test_what_the_self_test_measured_goes_with_the_report(agent: Agent, server: Server) -> None:
+    model = make_model()
+    truth = classes_of(model)
+    truth[0], truth[1] = (truth[0] + 1) % 3, -1  # one that the model gets wrong, one unknown
+    server.publish(model, golden=make_golden(model, truth=truth))
+    agent.sync()
+    committed = server.events[-1]
+    assert [event["state"] for event in server.events if "self_test" in event] == ["committed"]
+    measured = committed["self_test"]
+    assert (measured["rows"], measured["agreed"]) == (5, 5)
+    assert (measured["labelled"], measured["right"]) == (4, 3)
+    assert measured["latency_ms"] > 0
+    assert measured["processor"] == read_processor_name()
+    assert measured["isa"] == read_instruction_sets()
+
+
+def test_a_failed_self_test_tells_how_many_rows_agree(agent: Agent, server: Server) -> None:
+    model, other = make_model(seed=1), make_model(seed=3)
+    agreeing = sum(map(int.__eq__, classes_of(model), classes_of(other)))
+    server.publish(other, golden=make_golden(model))
+    agent.sync()
+    event = server.events[-1]
+    assert (event["state"], event["code"]) == ("failed", "self_test_failed")
+    assert event["self_test"]["agreed"] == agreeing < event["self_test"]["rows"] == 5
+    assert (event["self_test"]["labelled"], event["self_test"]["right"]) == (0, 0)
+
+
+def test_an_agent_of_before_the_figures_keeps_its_events(tmp_path: Path) -> None:
+    path = tmp_path / "spool.db"
+    spool = Spool(path, SpoolConfig())
+    spool.add_event("a.1", "trial", "", "")
+    spool.file.db.execute("ALTER TABLE event DROP COLUMN self_test")
+    spool.close()
+    spool = Spool(path, SpoolConfig())
+    spool.add_event("a.1", "committed", "", "", {"rows": 5})
+    first, second = spool.pending_events()["a.1"]
+    assert "self_test" not in first and second["self_test"] == {"rows": 5}

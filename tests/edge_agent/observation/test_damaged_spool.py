@@ -45,8 +45,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     spool.dead_letter(refused.batch_id, ["poison"])
     spool.next_batch(100)
     spool.add_records([Row(0, json.dumps({"n": ROWS, "padding": "y" * 30_000}), 1.0)])
-    for state in ("downloading", "verified", "committed"):
+    for state in ("downloading", "verified"):
         spool.add_event("a.1", state, "", "")
+    spool.add_event("a.1", "committed", "", "", {"rows": 5, "agreed": 5})
     spool.file.db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     spool.close()
     return path.read_bytes()
