@@ -84,6 +84,10 @@ bench-compress: .venv-bench $(SERVER_STAMP) ## measure compression; the last lin
 bench-decisions: $(STAMP) ## simulate gates, failure rules and alarms beside peers' rules (PARTS="gates" for some)
 	$(BIN)/python -m benchmarks.decisions $(PARTS)
 
+.PHONY: bench-ingest
+bench-ingest: $(STAMP) .venv-s3 ## take and count records over HTTP beside PostgreSQL's COPY; JSON last
+	$(BIN)/python -m servers --durable --with-parent -- $(BIN)/python -m benchmarks.ingest
+
 .PHONY: soak-agent-kill agent-matrix
 soak-agent-kill: $(STAMP) ## kill a real agent 500 times at random moments (KILLS=n); JSON last
 	$(KEPT) $(BIN)/python -m benchmarks.agent_kill --kills $(or $(KILLS),500)

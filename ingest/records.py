@@ -5,26 +5,21 @@ limit. A record that breaks a rule is rejected alone, with its index and a reaso
 """
 
 import hashlib
-import importlib
 import json
 import math
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import msgspec
 
+from ingest.columns import RESTAMPED, TOO_OLD, Columns, ReleaseKey, make_columns, zstd
 from ingest.exceptions import BatchTooLargeError, MalformedBatchError, UnsupportedEncodingError
 from ingest.rules.bins import LATENCY_MAX_MS
+from ingest.screening import Limits, screen_records
 from registry.plain_text import is_storable, make_storable
-
-try:
-    zstd: Any = importlib.import_module("backports.zstd")
-except ImportError:
-    # Python 3.14 and later carry it, in a package that shares its name with one of our apps.
-    zstd = importlib.import_module("compression.zstd")
 
 FUTURE_SLACK_SECONDS = 600
 LATE_LIMIT_SECONDS = 7 * 86_400
@@ -65,23 +60,47 @@ class Record(msgspec.Struct, omit_defaults=True):
     error: Text | None = None
 
 
-class _Body(msgspec.Struct):
-    records: list[msgspec.Raw]
+class _Head(msgspec.Struct):
     device_id: str | None = None
     batch_id: BatchId | None = None
     replaces: _Replaced | None = None
 
 
+class _Body(_Head, kw_only=True):
+    """Of which every record is one."""
+
+    records: list[Record]
+
+
+class _OddBody(_Head, kw_only=True):
+    """Of which some record is none: each is decoded by itself."""
+
+    records: list[msgspec.Raw]
+
+
+@dataclass(frozen=True)
+class Unread:
+    """What came in a record's place."""
+
+    reason: str
+    raw: Any
+
+
 @dataclass(frozen=True)
 class RawBatch:
-    """A decoded body whose records are decoded one by one: a record, or why it is none."""
+    """A decoded body.
+
+    Attributes:
+        replaces: ids under which the device has sent these records before, without an answer to
+            rely on.
+        is_whole: JSON by the letter in which each record is one, so that every number is finite.
+    """
 
     device_id: str | None
     batch_id: str
-    records: list[tuple[Record | None, str, Any]]
-    """Per record: the record or None, the reason it is none, and the value as it came."""
+    records: Sequence[Record | Unread]
     replaces: tuple[str, ...] = ()
-    """Ids under which the device has sent these records before, without an answer to rely on."""
+    is_whole: bool = False
 
 
 @dataclass(frozen=True)
@@ -98,27 +117,19 @@ class Release:
     features: int | None
     """Width of `features` that the baseline declares; None when there is no baseline."""
 
-
-@dataclass(frozen=True)
-class CheckedRecord:
-    """A record that may be counted."""
-
-    record: Record
-    release: Release
-    at: float
-    """Unix seconds that decide the window."""
-    is_restamped: bool
-    """The device's clock was ahead; the receive time was taken."""
-    is_too_old: bool
-    """Kept in the inbox, counted in no window."""
+    @property
+    def key(self) -> ReleaseKey:
+        """What the columns keep of it."""
+        return self.version_id, self.variant_id, self.model_id, self.labels
 
 
 @dataclass
 class CheckedBatch:
-    """The outcome of checking a batch."""
+    """The outcome of checking a batch: the usable records in columns, and index, reason and text
+    of each other one."""
 
-    accepted: list[CheckedRecord] = field(default_factory=list)
-    rejected: list[tuple[int, str, Any]] = field(default_factory=list)
+    columns: Columns
+    rejected: list[tuple[int, str, str]] = field(default_factory=list)
     duplicates: int = 0
 
 
@@ -179,30 +190,32 @@ def decode_batch(body: bytes, max_records: int) -> RawBatch:
         MalformedBatchError: not JSON, or not an object with a list `records`.
         BatchTooLargeError: more than `max_records` records.
     """
-    digest = hashlib.sha256(body).hexdigest()
+    is_whole = False
+    records: Sequence[Record | Unread]
     try:
-        parsed = msgspec.json.decode(body, type=_Body)
-        items: Sequence[Any] = parsed.records
-        device_id, batch_id = parsed.device_id, parsed.batch_id
-        replaces = tuple(parsed.replaces or ())
-        convert: Callable[[Any], tuple[Record | None, str, Any]] = _record_of_raw
-    except msgspec.ValidationError as error:
-        raise MalformedBatchError(f"Not a batch: {error}") from error
+        parsed: _Head = _BODY.decode(body)
+        records, is_whole = parsed.records, True  # type: ignore[attr-defined]
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        device_id, batch_id, replaces, items = _decode_leniently(body)
-        convert = _record_of_value
-    if len(items) > max_records:
-        raise BatchTooLargeError(f"{len(items)} records; at most {max_records} are taken.")
-    if not all(map(is_storable, (device_id or "", batch_id or "", *replaces))):
+        try:
+            parsed = _ODD_BODY.decode(body)
+            records = [_record_of_raw(item) for item in parsed.records]  # type: ignore[attr-defined]
+        except msgspec.ValidationError as error:
+            raise MalformedBatchError(f"Not a batch: {error}") from error
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            parsed, items = _decode_leniently(body)
+            records = [_record_of_value(item) for item in items]
+    if len(records) > max_records:
+        raise BatchTooLargeError(f"{len(records)} records; at most {max_records} are taken.")
+    replaces = tuple(parsed.replaces or ())
+    if not all(map(is_storable, (parsed.device_id or "", parsed.batch_id or "", *replaces))):
         raise MalformedBatchError(
             "Not a batch: an id holds U+0000 or a lone surrogate, which no database keeps."
         )
-    return RawBatch(device_id, batch_id or digest, [convert(item) for item in items], replaces)
+    batch_id = parsed.batch_id or hashlib.sha256(body).hexdigest()
+    return RawBatch(parsed.device_id, batch_id, records, replaces, is_whole)
 
 
-def _decode_leniently(
-    body: bytes,
-) -> tuple[str | None, str | None, tuple[str, ...], list[Any]]:
+def _decode_leniently(body: bytes) -> tuple[_Head, list[Any]]:
     try:
         value = json.loads(body)
     except (ValueError, RecursionError) as error:
@@ -217,21 +230,21 @@ def _decode_leniently(
         replaces = msgspec.convert(value.get("replaces") or [], type=_Replaced)
     except msgspec.ValidationError as error:
         raise MalformedBatchError(f"Not a batch: `replaces`: {error}") from error
-    return device_id, batch_id, tuple(replaces), value["records"]
+    return _Head(device_id, batch_id, replaces), value["records"]
 
 
-def _record_of_raw(raw: msgspec.Raw) -> tuple[Record | None, str, Any]:
+def _record_of_raw(raw: msgspec.Raw) -> Record | Unread:
     try:
-        return msgspec.json.decode(raw, type=Record), "", None
+        return _RECORD.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        return None, str(error), bytes(raw)[:RAW_CHARACTERS].decode("utf-8", "replace")
+        return Unread(str(error), bytes(raw)[:RAW_CHARACTERS].decode("utf-8", "replace"))
 
 
-def _record_of_value(value: Any) -> tuple[Record | None, str, Any]:
+def _record_of_value(value: Any) -> Record | Unread:
     try:
-        return msgspec.convert(value, type=Record), "", None
+        return msgspec.convert(value, type=Record)
     except (msgspec.ValidationError, UnicodeEncodeError) as error:
-        return None, str(error), repr(value)
+        return Unread(str(error), repr(value))
 
 
 def parse_time(value: str | float) -> float | None:
@@ -257,11 +270,23 @@ def check_batch(
         releases: the release by (model slug or None, version or manifest digest).
         received_at: Unix seconds of the server's clock.
     """
-    result = CheckedBatch()
+    if batch.is_whole:
+        columns = screen_records(
+            cast(Sequence[Record], batch.records), releases, received_at, _LIMITS
+        )
+        if columns is not None:
+            return CheckedBatch(columns)
+    kept: list[Record] = []
+    numbers: dict[ReleaseKey, int] = {}
+    release_of: list[int] = []
+    times: list[float] = []
+    flags: list[int] = []
+    rejected: list[tuple[int, str, str]] = []
+    duplicates = 0
     seen: set[str | int] = set()
-    for index, (record, reason, raw) in enumerate(batch.records):
-        if record is None:
-            result.rejected.append(_rejection(index, reason, raw))
+    for index, record in enumerate(batch.records):
+        if isinstance(record, Unread):
+            rejected.append(_rejection(index, record.reason, record.raw))
             continue
         release = releases.get((record.model, record.model_version))
         problem = _problem(record, release)
@@ -269,24 +294,20 @@ def check_batch(
         if not problem and at is None:
             problem = "timestamp is neither RFC 3339 text nor Unix seconds since 1970"
         if problem or release is None or at is None:
-            result.rejected.append(_rejection(index, problem, repr(msgspec.to_builtins(record))))
+            rejected.append(_rejection(index, problem, repr(msgspec.to_builtins(record))))
             continue
         if record.record_id is not None:
             if record.record_id in seen:
-                result.duplicates += 1
+                duplicates += 1
                 continue
             seen.add(record.record_id)
         is_ahead = at > received_at + FUTURE_SLACK_SECONDS
-        result.accepted.append(
-            CheckedRecord(
-                record=record,
-                release=release,
-                at=received_at if is_ahead else at,
-                is_restamped=is_ahead,
-                is_too_old=at < received_at - LATE_LIMIT_SECONDS,
-            )
-        )
-    return result
+        kept.append(record)
+        release_of.append(numbers.setdefault(release.key, len(numbers)))
+        times.append(received_at if is_ahead else at)
+        flags.append(RESTAMPED * is_ahead | TOO_OLD * (at < received_at - LATE_LIMIT_SECONDS))
+    columns = make_columns(kept, list(numbers), release_of, times, flags)
+    return CheckedBatch(columns, rejected, duplicates)
 
 
 def _rejection(index: int, reason: str, raw: Any) -> tuple[int, str, str]:
@@ -336,3 +357,16 @@ def _problem(record: Record, release: Release | None) -> str:
         if release.features is not None and len(record.features) != release.features:
             return f"features has {len(record.features)} values; expected {release.features}"
     return ""
+
+
+_BODY = msgspec.json.Decoder(_Body)
+_ODD_BODY = msgspec.json.Decoder(_OddBody)
+_RECORD = msgspec.json.Decoder(Record)
+_LIMITS = Limits(
+    latency_max_ms=LATENCY_MAX_MS,
+    max_class_id=MAX_CLASS_ID,
+    max_feature=MAX_FEATURE,
+    future_slack_seconds=FUTURE_SLACK_SECONDS,
+    late_limit_seconds=LATE_LIMIT_SECONDS,
+    parse_time=parse_time,
+)

@@ -10,7 +10,7 @@ from django.utils import timezone
 from ingest.services import aggregation, causes, evaluation, evidence
 
 logger = logging.getLogger(__name__)
-BATCHES_PER_TRANSACTION = 100
+BATCHES_PER_TRANSACTION = 500
 
 
 @shared_task(soft_time_limit=90, time_limit=120)

@@ -20,10 +20,18 @@ LATENCY_MIN_BIN = math.floor(math.log(LATENCY_MIN_MS) / _LOG_GAMMA)
 LATENCY_MAX_BIN = math.floor(math.log(LATENCY_MAX_MS) / _LOG_GAMMA)
 
 
+def confidence_bins(values: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Which of `CONFIDENCE_BINS` equal bins holds each value of 0 ... 1; 1.0 is in the last.
+
+    NaN has no bin: what stands there means nothing.
+    """
+    index = np.nan_to_num(values * CONFIDENCE_BINS).astype(np.int64)
+    return np.minimum(index, CONFIDENCE_BINS - 1)
+
+
 def confidence_counts(values: Iterable[float]) -> list[int]:
-    """Counts of `values` (each 0 ... 1) in `CONFIDENCE_BINS` equal bins; 1.0 is in the last."""
-    array = np.fromiter(values, dtype=float)
-    index = np.minimum((array * CONFIDENCE_BINS).astype(int), CONFIDENCE_BINS - 1)
+    """Counts of `values` (each 0 ... 1) by `confidence_bins`."""
+    index = confidence_bins(np.fromiter(values, dtype=float))
     counts: list[int] = np.bincount(index, minlength=CONFIDENCE_BINS).tolist()
     return counts
 
@@ -38,6 +46,13 @@ def latency_bin(latency_ms: float) -> int:
     if latency_ms <= LATENCY_MIN_MS:
         return LATENCY_MIN_BIN
     return min(math.floor(math.log(latency_ms) / _LOG_GAMMA), LATENCY_MAX_BIN)
+
+
+def latency_bins(latency_ms: NDArray[np.float64]) -> NDArray[np.int64]:
+    """`latency_bin` of each value, all of them finite."""
+    index = np.floor(np.log(np.maximum(latency_ms, LATENCY_MIN_MS)) / _LOG_GAMMA).astype(np.int64)
+    index[latency_ms <= LATENCY_MIN_MS] = LATENCY_MIN_BIN
+    return np.minimum(index, LATENCY_MAX_BIN)
 
 
 def latency_counts(values: Iterable[float]) -> dict[int, int]:

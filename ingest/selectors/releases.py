@@ -101,3 +101,9 @@ def baseline_of(version_id: int, variant_id: int | None) -> Baseline | None:
     rows = Baseline.objects.filter(version_id=version_id, is_active=True)
     own = rows.filter(variant_id=variant_id).first() if variant_id else None
     return own or rows.filter(variant=None).first()
+
+
+def active_baselines(versions: Collection[int]) -> dict[tuple[int, int | None], Baseline]:
+    """The active baselines of `versions` by version and variant (None: of the version)."""
+    rows = Baseline.objects.filter(version__in=versions, is_active=True)
+    return {(row.version_id, row.variant_id): row for row in rows}

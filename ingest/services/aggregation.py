@@ -1,10 +1,8 @@
 """Turns inbox batches into window counts, each batch exactly once."""
 
 import logging
-from collections import defaultdict
-from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from collections.abc import Collection, Sequence
+from datetime import datetime, timedelta
 
 from billiard.exceptions import SoftTimeLimitExceeded
 from django.conf import settings
@@ -12,10 +10,17 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from ingest.columns import unpack_columns
-from ingest.models import InboxBatch, Window
-from ingest.rules import bins
-from ingest.rules.windows import NON_FINITE, WindowCounts, merge_counts, window_start
-from ingest.selectors.releases import baseline_of
+from ingest.models import InboxBatch
+from ingest.rules.counting import (
+    Batch,
+    CellKey,
+    FeatureBins,
+    count_batches,
+    feature_bins,
+)
+from ingest.rules.windows import WindowCounts
+from ingest.selectors.releases import active_baselines
+from ingest.services.windows import add_to_windows
 from registry.models import Baseline
 from registry.plain_text import make_storable
 from registry.services.audit import record_event
@@ -24,10 +29,6 @@ logger = logging.getLogger(__name__)
 
 FIRST_RETRY = timedelta(seconds=10)
 """Until a batch that could not be counted is tried again; twice as long after each attempt."""
-
-#: device, version, variant, cohort, start in Unix seconds
-WindowKey = tuple[int, int, int | None, str, int]
-_Profiles = dict[tuple[int, int | None], Baseline | None]
 
 
 def feature_suffix(baseline: Baseline) -> str:
@@ -87,14 +88,8 @@ def retry_batches(*, batch_ids: Sequence[int], actor: str, reason: str = "") -> 
 
 def _count_into_windows(batches: Sequence[InboxBatch], now: datetime) -> int:
     """Counts `batches` into windows and marks them done; the number of windows touched."""
-    added: dict[WindowKey, WindowCounts] = defaultdict(WindowCounts)
-    profiles: _Profiles = {}
-    for batch in batches:
-        for key, counts in count_batch(batch, profiles).items():
-            added[key] = merge_counts(added[key], counts)
-    # Always in the same order, so that two workers cannot wait for each other in a circle.
-    for key in sorted(added, key=lambda key: (key[0], key[1], key[2] or 0, key[3], key[4])):
-        _add_to_window(key, added[key])
+    added = count_inbox(batches)
+    add_to_windows(added)
     InboxBatch.objects.filter(pk__in=[batch.pk for batch in batches]).update(
         state=InboxBatch.State.DONE, aggregated_at=now, problem="", retry_at=None
     )
@@ -129,82 +124,24 @@ def _set_back(batch: InboxBatch, error: Exception, now: datetime) -> None:
     batch.save(update_fields=["state", "attempts", "problem", "retry_at"])
 
 
-def _add_to_window(key: WindowKey, counts: WindowCounts) -> None:
-    device_id, version_id, variant_id, cohort, start = key
-    window, _ = Window.objects.get_or_create(
-        device_id=device_id,
-        version_id=version_id,
-        variant_key=variant_id or 0,
-        cohort=cohort,
-        start=datetime.fromtimestamp(start, UTC),
-        seconds=settings.AVIARY_WINDOW_SECONDS,
-        defaults={"variant_id": variant_id},
-    )
-    window = Window.objects.select_for_update().get(pk=window.pk)
-    merged = merge_counts(WindowCounts.from_json(window.counts), counts)
-    window.n, window.errors, window.counts = merged.n, merged.errors, merged.to_json()
-    window.save(update_fields=["n", "errors", "counts", "updated_at"])
-
-
-def count_batch(batch: InboxBatch, profiles: _Profiles) -> dict[WindowKey, WindowCounts]:
-    """The counts of one batch by window; records that are too old are left out."""
-    body = unpack_columns(bytes(batch.payload))
-    columns = body["columns"]
-    groups: dict[tuple[int, int], list[int]] = defaultdict(list)
-    for index, at in enumerate(columns["at"]):
-        if not columns["too_old"][index]:
-            start = window_start(at, settings.AVIARY_WINDOW_SECONDS)
-            groups[(columns["release"][index], start)].append(index)
-    result: dict[WindowKey, WindowCounts] = {}
-    for (release, start), indices in groups.items():
-        version_id, variant_id, model_id, labels = body["releases"][release]
-        if (version_id, variant_id) not in profiles:
-            profiles[(version_id, variant_id)] = baseline_of(version_id, variant_id)
-        cohort = body["cohorts"].get(str(model_id), "stable")
-        key = (batch.device_id, version_id, variant_id, cohort, start)
-        result[key] = _count(columns, indices, labels, profiles[(version_id, variant_id)])
-    return result
-
-
-def _count(
-    columns: dict[str, list[Any]], indices: list[int], labels: int, baseline: Baseline | None
-) -> WindowCounts:
-    def present(name: str) -> list[Any]:
-        return [columns[name][i] for i in indices if columns[name][i] is not None]
-
-    errors = [text for text in present("error") if text]
-    failed = {i for i in indices if columns["error"][i]}
-    # A failed inference has no latency worth comparing; its confidence, if any, is not trusted.
-    good = [i for i in indices if i not in failed]
-    latency = [columns["latency_ms"][i] for i in good]
-    confidence = [columns["confidence"][i] for i in good if columns["confidence"][i] is not None]
-    classes = [columns["class_id"][i] for i in good if columns["class_id"][i] is not None]
-    return WindowCounts(
-        n=len(indices),
-        errors=len(errors),
-        nonfinite=sum(text == NON_FINITE for text in errors),
-        restamped=sum(bool(columns["restamped"][i]) for i in indices),
-        latency_n=len(latency),
-        latency_sum=float(sum(latency)),
-        latency_sum_squares=float(sum(value * value for value in latency)),
-        confidence_n=len(confidence),
-        confidence_sum=float(sum(confidence)),
-        confidence_sum_squares=float(sum(value * value for value in confidence)),
-        confidence=bins.confidence_counts(confidence) if confidence else [],
-        classes=bins.class_counts(classes, labels) if classes else [],
-        latency=bins.latency_counts(latency),
-        features=_count_features([columns["features"][i] for i in good], baseline),
+def count_inbox(batches: Sequence[InboxBatch]) -> dict[CellKey, WindowCounts]:
+    """The counts of `batches` by window; records that are too old are left out."""
+    read = []
+    for batch in batches:
+        columns, cohorts = unpack_columns(bytes(batch.payload))
+        read.append(Batch(batch.device_id, columns, cohorts))
+    releases = {key[:2] for batch in read for key in batch.columns.releases}
+    return count_batches(
+        read, seconds=settings.AVIARY_WINDOW_SECONDS, features=_feature_bins(releases)
     )
 
 
-def _count_features(rows: list[Any], baseline: Baseline | None) -> dict[str, list[int]]:
-    declared = (baseline.profile.get("features") or []) if baseline else []
-    usable = [row for row in rows if row is not None and len(row) == len(declared)]
-    if baseline is None or not declared or not usable:
-        return {}
+def _feature_bins(
+    releases: Collection[tuple[int, int | None]],
+) -> dict[tuple[int, int | None], FeatureBins | None]:
+    baselines = active_baselines({version for version, _ in releases})
     return {
-        feature["name"] + feature_suffix(baseline): bins.feature_counts(
-            (row[index] for row in usable), feature["edges"]
-        )
-        for index, feature in enumerate(declared)
+        (version, variant): feature_bins(found.profile, feature_suffix(found))
+        for version, variant in releases
+        if (found := baselines.get((version, variant)) or baselines.get((version, None)))
     }

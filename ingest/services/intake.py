@@ -50,18 +50,18 @@ def receive_batch(
         return repeated.answer()
     names = {
         record.model_version
-        for record, _, _ in batch.records
-        if record is not None and is_storable(record.model_version)
+        for record in batch.records
+        if isinstance(record, records.Record) and is_storable(record.model_version)
     }
     releases = known_releases(device, names)
     checked = records.check_batch(batch, releases, received_at.timestamp())
     rejected = [{"index": index, "reason": reason} for index, reason, _ in checked.rejected]
-    if not checked.accepted:
+    if not len(checked.columns):
         raise MalformedBatchError(
             f"None of {len(batch.records)} records is usable.",
             details={"rejected": rejected[:REASONS_ANSWERED]},
         )
-    models = Model.objects.in_bulk({item.release.model_id for item in checked.accepted})
+    models = Model.objects.in_bulk({key[2] for key in checked.columns.releases})
     cohorts = {
         model_id: cohort_of_device(device, model, received_at) for model_id, model in models.items()
     }
@@ -69,8 +69,8 @@ def receive_batch(
         device=device,
         batch_id=batch.batch_id,
         received_at=received_at,
-        payload=pack_columns(checked.accepted, cohorts),
-        accepted=len(checked.accepted),
+        payload=pack_columns(checked.columns, cohorts),
+        accepted=len(checked.columns),
         duplicates=checked.duplicates,
         rejected=rejected,
     )

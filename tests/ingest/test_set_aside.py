@@ -9,9 +9,9 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from ingest.columns import pack_columns
+from ingest.columns import make_columns, pack_columns
 from ingest.models import InboxBatch, RejectedRecord, Window
-from ingest.records import CheckedRecord, Record, Release
+from ingest.records import Record, Release
 from ingest.services.aggregation import aggregate_batches
 from ingest.services.intake import receive_batch
 from registry.models import AuditEvent
@@ -39,12 +39,13 @@ def poison(device, variant, *, latency_ms=2.0, version_id=None, cohort="stable",
     record = Record(
         timestamp=0.0, latency_ms=latency_ms, model_version="1.0.0", confidence=0.5, class_id=1
     )
-    checked = CheckedRecord(record, release, at or timezone.now().timestamp(), False, False)
+    at = at or timezone.now().timestamp()
+    columns = make_columns([record], [release.key], [0], [at], [0])
     return InboxBatch.objects.create(
         device=device,
         batch_id=f"poison-{InboxBatch.objects.count()}",
         received_at=timezone.now(),
-        payload=pack_columns([checked], {release.model_id: cohort}),
+        payload=pack_columns(columns, {release.model_id: cohort}),
         accepted=1,
     )
 

@@ -1,0 +1,1 @@
+"""How fast records and summaries are taken and counted, beside PostgreSQL's own COPY."""

@@ -1,0 +1,127 @@
+"""A look at all records of a batch at once, that sees whether each of them is to be kept.
+
+It rejects nothing by itself: where anything is out of the ordinary, the records are checked one by
+one by the rules of `ingest.records`, which alone reject. A test holds the two equal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ingest.columns import NO_CLASS, RESTAMPED, TOO_OLD, Columns, ReleaseKey, make_columns
+from registry.plain_text import is_storable
+
+if TYPE_CHECKING:
+    from ingest.records import Record, Release
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The ranges of `ingest.records`, and its reader of times."""
+
+    latency_max_ms: float
+    max_class_id: int
+    max_feature: float
+    future_slack_seconds: float
+    late_limit_seconds: float
+    parse_time: Callable[[str | float], float | None]
+
+
+def screen_records(
+    records: Sequence[Record],
+    releases: Mapping[tuple[str | None, str], Release],
+    received_at: float,
+    limits: Limits,
+) -> Columns | None:
+    """The columns of `records` when every one of them is to be kept; else None.
+
+    Args:
+        records: decoded from strict JSON, so that every number is finite.
+        releases, received_at: see `ingest.records.check_batch`.
+    """
+    if not records or not _are_texts_good(records):
+        return None
+    names = [(record.model, record.model_version) for record in records]
+    found: dict[tuple[str | None, str], Release] = {}
+    for name in set(names):
+        release = releases.get(name)
+        if release is None:
+            return None
+        found[name] = release
+    times = _times_of(records, limits.parse_time)
+    if times is None:
+        return None
+    numbers: dict[ReleaseKey, int] = {}
+    number_of = {name: numbers.setdefault(item.key, len(numbers)) for name, item in found.items()}
+    is_ahead = times > received_at + limits.future_slack_seconds
+    is_too_old = times < received_at - limits.late_limit_seconds
+    columns = make_columns(
+        records,
+        list(numbers),
+        np.fromiter(map(number_of.__getitem__, names), np.int64, len(names)),
+        np.where(is_ahead, received_at, times),
+        RESTAMPED * is_ahead.astype(np.uint8) | TOO_OLD * is_too_old.astype(np.uint8),
+    )
+    declared = [item.features for item in {item.key: item for item in found.values()}.values()]
+    has_features = np.fromiter((r.features is not None for r in records), bool, len(records))
+    return columns if _is_ordinary(columns, declared, has_features, limits) else None
+
+
+def _are_texts_good(records: Sequence[Record]) -> bool:
+    """Whether all kept texts that no release vouches for can be stored, and no id is repeated."""
+    texts: set[str] = set()
+    ids: list[str | int] = []
+    for record in records:
+        texts.add(record.provider or "")
+        texts.add(record.error or "")
+        texts.add(record.request_hash or "")
+        if record.record_id is not None:
+            ids.append(record.record_id)
+    texts.update(item for item in ids if isinstance(item, str))
+    return len(set(ids)) == len(ids) and is_storable("".join(texts))
+
+
+def _times_of(
+    records: Sequence[Record], parse_time: Callable[[str | float], float | None]
+) -> NDArray[np.float64] | None:
+    """Unix seconds of every record; None when one of them has no time."""
+    values = [record.timestamp for record in records]
+    if any(isinstance(value, str) for value in values):
+        parsed = [parse_time(value) for value in values]
+        return None if None in parsed else np.array(parsed, np.float64)
+    try:
+        times = np.array(values, np.float64)
+    except OverflowError:
+        return None
+    return times if bool(((times >= 0) & (times < 1e11)).all()) else None
+
+
+def _is_ordinary(
+    columns: Columns,
+    declared: Sequence[int | None],
+    has_features: NDArray[np.bool_],
+    limits: Limits,
+) -> bool:
+    """Whether every value is in its range.
+
+    Args:
+        declared: by release, the width of `features` that its baseline declares.
+        has_features: where a record brings a list, be it empty.
+    """
+    latency, confidence, classes = columns.latency_ms, columns.confidence, columns.class_id
+    is_failed = columns.error > 0
+    has_none = np.isnan(confidence)
+    labels = np.array([key[3] or limits.max_class_id + 1 for key in columns.releases])
+    is_good = (latency >= 0) & (latency <= limits.latency_max_ms)
+    is_good &= ((confidence >= 0) & (confidence <= 1)) | (has_none & is_failed)
+    is_good &= ((classes >= 0) & (classes < labels[columns.release])) | (
+        (classes == NO_CLASS) & is_failed
+    )
+    width = np.array([-1 if number is None else number for number in declared])[columns.release]
+    is_good &= ~has_features | (width == -1) | (columns.widths == width)
+    return bool(is_good.all()) and bool((np.abs(columns.features) <= limits.max_feature).all())
