@@ -24,6 +24,7 @@ COPY registry registry
 COPY fleet fleet
 COPY ingest ingest
 COPY compression compression
+COPY notifications notifications
 COPY --from=build /opt/agent agent
 # Beside the code, for a volume over AVIARY_HOME would go on showing an older image's files; and with
 # a home that is thrown away, for a secret key is made there, which no image may hold.

@@ -53,6 +53,11 @@ def env_list(name: str, default: str = "") -> list[str]:
     return [part.strip() for part in os.environ.get(name, default).split(",") if part.strip()]
 
 
+def env_list_of_secrets(name: str) -> list[str]:
+    """As `env_list`, of a variable that may come from a file."""
+    return [part.strip() for part in env_str(name).split(",") if part.strip()]
+
+
 def secret_or_generated(name: str, path: Path) -> str:
     """The secret from the environment, or one generated once into `path` (mode 0600).
 

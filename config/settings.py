@@ -11,7 +11,14 @@ from typing import Any
 import dj_database_url
 from django.urls import reverse_lazy
 
-from config.env import env_bool, env_int, env_list, env_str, secret_or_generated
+from config.env import (
+    env_bool,
+    env_int,
+    env_list,
+    env_list_of_secrets,
+    env_str,
+    secret_or_generated,
+)
 
 AVIARY_VERSION = "0.1.0"
 
@@ -56,6 +63,9 @@ AVIARY_DELTA_MAX_BYTES = env_int("AVIARY_DELTA_MAX_BYTES", 128 * 1024**2, minimu
 AVIARY_INGEST_MAX_BYTES = env_int("AVIARY_INGEST_MAX_BYTES", 1024**2, minimum=1024)
 AVIARY_INGEST_MAX_RECORDS = env_int("AVIARY_INGEST_MAX_RECORDS", 5000, minimum=1)
 AVIARY_ALLOWED_WEBHOOK_PRIVATE = env_bool("AVIARY_ALLOWED_WEBHOOK_PRIVATE", False)
+AVIARY_NOTIFICATION_DAYS = env_int("AVIARY_NOTIFICATION_DAYS", 30, minimum=1)
+#: What encrypts the secrets of channels; the first one encrypts, all of them decrypt.
+AVIARY_SECRETS_KEYS = env_list_of_secrets("AVIARY_SECRETS_KEY") or [SECRET_KEY]
 AVIARY_PROMETHEUS_URL = env_str("AVIARY_PROMETHEUS_URL").rstrip("/")
 AVIARY_PROMETHEUS_PRIVATE = env_bool("AVIARY_PROMETHEUS_PRIVATE", False)
 AVIARY_PROMETHEUS_TIMEOUT_SECONDS = env_int("AVIARY_PROMETHEUS_TIMEOUT_SECONDS", 5, minimum=1)
@@ -84,6 +94,7 @@ INSTALLED_APPS = [
     "fleet.apps.FleetConfig",
     "ingest.apps.IngestConfig",
     "compression.apps.CompressionConfig",
+    "notifications.apps.NotificationsConfig",
 ]
 
 MIDDLEWARE = [
@@ -174,6 +185,7 @@ CELERY_TASK_ROUTES = {
     "ingest.tasks.*": {"queue": "ingest"},
     "fleet.tasks.build_calibration": {"queue": "samples"},
     "compression.tasks.run_job": {"queue": "compression"},
+    "notifications.tasks.*": {"queue": "notify"},
 }
 # A broker that hangs costs a call seconds, once; what was not sent, a sweep sends.
 CELERY_BROKER_TRANSPORT_OPTIONS = (
@@ -199,6 +211,8 @@ CELERY_BEAT_SCHEDULE = {
     },
     "renew-trust": {"task": "registry.tasks.renew_trust", "schedule": 60},
     "make-deltas": {"task": "registry.tasks.make_deltas", **_EVERY_TICK},
+    "route-events": {"task": "notifications.tasks.route_events", **_EVERY_TICK},
+    "prune-events": {"task": "notifications.tasks.prune_events", "schedule": 600},
 }
 
 # --- Files ------------------------------------------------------------------------------------
@@ -257,6 +271,16 @@ TIME_ZONE = env_str("TIME_ZONE", "UTC")
 USE_I18N = True
 USE_TZ = True
 
+# --- E-mail -----------------------------------------------------------------------------------
+EMAIL_HOST = env_str("EMAIL_HOST", "localhost")
+EMAIL_PORT = env_int("EMAIL_PORT", 25, minimum=1)
+EMAIL_HOST_USER = env_str("EMAIL_HOST_USER")
+EMAIL_HOST_PASSWORD = env_str("EMAIL_HOST_PASSWORD")
+EMAIL_USE_TLS = env_bool("EMAIL_USE_TLS", False)
+EMAIL_USE_SSL = env_bool("EMAIL_USE_SSL", False)
+EMAIL_TIMEOUT = 10
+DEFAULT_FROM_EMAIL = env_str("DEFAULT_FROM_EMAIL", "aviary@localhost")
+
 # --- API --------------------------------------------------------------------------------------
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
@@ -295,6 +319,9 @@ SPECTACULAR_SETTINGS = {
         "IncidentKindEnum": "fleet.models.DeviceIncident.Kind",
         "IncidentStatusEnum": "ingest.models.incidents.IncidentStatus",
         "CalibrationBuildStateEnum": "fleet.models.CalibrationBuild.State",
+        "ChannelKindEnum": "notifications.models.Channel.Kind",
+        "DeliveryStateEnum": "notifications.models.Delivery.State",
+        "EventLevelEnum": "notifications.models.Level",
     },
 }
 

@@ -114,7 +114,7 @@ class Stack:
         self._run(
             "worker", environment, sys.executable, "-m", "celery", "-A", "config", "worker", "-B",
             "-P", "threads", "-c", "4",
-            "-Q", "ticks,default,ingest,drift,samples,compression", "--loglevel", "INFO",
+            "-Q", "ticks,default,ingest,drift,samples,compression,notify", "--loglevel", "INFO",
             "--without-gossip", "--without-mingle", "--schedule", str(self.home / "beat"),
         )  # fmt: skip
         web.wait_until(self._is_healthy)

@@ -11,6 +11,8 @@ class FleetConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
+        from fleet import announce
         from fleet.services.registry_changes import connect
 
         connect()
+        announce.connect()

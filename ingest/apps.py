@@ -8,3 +8,8 @@ class IngestConfig(AppConfig):
 
     name = "ingest"
     verbose_name = "Drift and alerts"
+
+    def ready(self) -> None:
+        from ingest.announce import connect
+
+        connect()

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ipaddress
 import math
-import socket
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +15,7 @@ import urllib3
 from django.conf import settings
 
 from ingest.exceptions import PrometheusError
+from registry.outbound import AddressRefusedError, OutboundError, resolve_once
 
 MOST_BYTES = 1024**2
 MOST_SAMPLES = 5_000
@@ -75,22 +74,17 @@ def _connect(scheme: str, host: str, port: int | None) -> urllib3.HTTPConnection
     """A connection to an address that was looked at: a name may not change to another between."""
     number = port or (443 if scheme == "https" else 80)
     try:
-        found = socket.getaddrinfo(host, number, type=socket.SOCK_STREAM)
-    except OSError as error:
-        raise PrometheusError(f"{host} has no address") from error
-    addresses = [str(row[4][0]) for row in found]
-    for address in addresses:
-        is_public = ipaddress.ip_address(address.partition("%")[0]).is_global
-        if not is_public and not settings.AVIARY_PROMETHEUS_PRIVATE:
-            raise PrometheusError(
-                f"{host} is {address}, a private address; AVIARY_PROMETHEUS_PRIVATE=1 allows it"
-            )
+        address = resolve_once(host, number, is_private_allowed=settings.AVIARY_PROMETHEUS_PRIVATE)
+    except AddressRefusedError as error:
+        raise PrometheusError(f"{error}; AVIARY_PROMETHEUS_PRIVATE=1 allows it") from error
+    except OutboundError as error:
+        raise PrometheusError(str(error)) from error
     timeout = urllib3.Timeout(total=settings.AVIARY_PROMETHEUS_TIMEOUT_SECONDS)
     if scheme == "https":
         return urllib3.HTTPSConnectionPool(
-            addresses[0], number, timeout=timeout, server_hostname=host, assert_hostname=host
+            address, number, timeout=timeout, server_hostname=host, assert_hostname=host
         )
-    return urllib3.HTTPConnectionPool(addresses[0], number, timeout=timeout)
+    return urllib3.HTTPConnectionPool(address, number, timeout=timeout)
 
 
 def _read(answer: urllib3.BaseHTTPResponse, deadline: float) -> bytes:

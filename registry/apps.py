@@ -8,3 +8,8 @@ class RegistryConfig(AppConfig):
 
     name = "registry"
     verbose_name = "Registry"
+
+    def ready(self) -> None:
+        from registry.announce import connect
+
+        connect()

@@ -8,7 +8,9 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
+from fleet.announce import tell_incident
 from fleet.models import Device, DeviceIncident
+from registry.events import publish
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +88,10 @@ def follow_incidents(*, device: Device, reported: Any, now: datetime) -> None:
         row.worst = _worse(finding.metric, row.worst, finding.value)
         row.save(update_fields=["value", "worst", "threshold", "reported_at"])
     fresh = [finding for key, finding in findings.items() if key not in firing]
-    DeviceIncident.objects.bulk_create(_incident(device, finding, now) for finding in fresh)
+    opened = [_incident(device, finding, now) for finding in fresh]
+    DeviceIncident.objects.bulk_create(opened)
+    over = [row for key, row in firing.items() if key not in findings]
+    publish(tell_incident(device, row, now) for row in [*opened, *over])
     for finding in fresh:
         logger.info(
             "device %s: %s of %s fires: %s", device.device_id, finding.metric, finding.kind,

@@ -5,8 +5,10 @@ from datetime import datetime, timedelta
 
 from django.db import transaction
 
+from ingest.announce import tell_incident
 from ingest.exceptions import IncidentStateError, InvalidMuteError
 from ingest.models import Incident, IncidentEvent
+from registry.events import publish
 from registry.services.audit import record_event
 
 logger = logging.getLogger(__name__)
@@ -35,6 +37,7 @@ def record_incident_event(
         threshold=incident.threshold if has_numbers else None,
         at=now,
     )
+    publish(tell_incident(incident, action, actor, reason, now))
     logger.info("incident %s %s: %s", incident.pk, action, incident)
 
 

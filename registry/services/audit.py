@@ -8,6 +8,7 @@ from typing import Any
 from django.db import IntegrityError, models, transaction
 from django.utils import timezone
 
+from registry.events import publish_audit
 from registry.exceptions import AuditChainError
 from registry.manifest import canonical_bytes
 from registry.models import AuditEvent, AuditHead
@@ -50,6 +51,7 @@ def record_event(
     head.digest = event.digest
     head.count += 1
     head.save(update_fields=["digest", "count"])
+    publish_audit(event, obj)
     logger.info("%s by %s: %s", action, actor, summary)
     return event
 

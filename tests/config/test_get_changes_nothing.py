@@ -19,7 +19,7 @@ from registry.models import Version
 from tests.factories.fleet import make_client, make_deployment, make_rollout
 
 pytestmark = pytest.mark.django_db
-APPS = ("registry", "fleet", "ingest", "compression")
+APPS = ("registry", "fleet", "ingest", "compression", "notifications")
 #: What stands for each part of an address, with every value that a page of the admin knows.
 WORDS = {
     "to": ["approved", "deprecated", "yanked"],

@@ -31,4 +31,6 @@ def test_an_empty_list_opens_and_exports_the_header_of_its_csv(
 
 
 def test_the_lists_are_those_of_all_apps() -> None:
-    assert {name.split(".")[0] for name in LISTS} == {"compression", "fleet", "ingest", "registry"}
+    assert {name.split(".")[0] for name in LISTS} == {
+        "compression", "fleet", "ingest", "notifications", "registry",
+    }  # fmt: skip

@@ -1,0 +1,1 @@
+"""The persons' API of notifications, below `/api/v1/`."""

@@ -1,0 +1,1 @@
+"""Decisions about notifications: values in, values out; no Django, no clock."""

@@ -1,0 +1,1 @@
+"""Writes: channels and rules, the outbox, and delivery."""
