@@ -10,6 +10,7 @@ TELLING = (
     "nonfinite_rate",
     "error_rate",
     "prediction_psi",
+    "same_hours_psi",
     "confidence_drop",
     "latency_p95_ratio",
     "confidence_psi",
@@ -116,6 +117,13 @@ def describe_breach(
     shown = 0.0 if value is None else value
     if kind == "prediction_psi":
         return _class_words(who, details)
+    if metric == "same_hours_psi:prediction":
+        return f"{_class_words(who, details)}, at the same hours"
+    if kind == "same_hours_psi":
+        return (
+            f"{who} is sure of its answers in another way than at the same hours of the days "
+            f"before (PSI {shown:.2f})"
+        )
     if kind == "confidence_drop":
         return f"{who} is less sure: mean confidence fell by {100 * shown:.0f} points"
     if kind == "confidence_psi":

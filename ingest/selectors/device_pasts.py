@@ -5,10 +5,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 
-from django.db.models import Q
+from django.db.models import Min, Q
 
-from ingest.models import Incident, Window
+from ingest.models import Incident, IncidentFinding, Window
 from ingest.rules.changed_devices import DeviceStory
+from ingest.rules.same_hours import LONG_WINDOWS, PREFIX, Hours, days_back
 from ingest.rules.windows import WindowCounts, sum_counts
 
 DAY = timedelta(days=1)
@@ -17,6 +18,7 @@ SPANS_BEFORE = 8
 """Spans before the period that stand in where there are no days before."""
 MOST_DEVICES = 1000
 """Devices tested each by itself; a hash chooses them, so that they stay the same ones."""
+MOST_IN_HOURS = 500
 
 
 def device_stories(
@@ -50,12 +52,46 @@ def device_stories(
     }
 
 
-def _sample(devices: Iterable[int]) -> list[int]:
+def same_hours(
+    version_id: int, devices: Iterable[int], end: datetime, window: timedelta
+) -> list[dict[int, Hours]]:
+    """Device row id to its counts of the last windows up to `end`, and of each day before.
+
+    The first is now, the others are the days of `days_back`. One query for at most
+    MOST_IN_HOURS devices, the same ones every time.
+    """
+    chosen = _sample(devices, MOST_IN_HOURS)
+    # Only what these comparisons found themselves: another incident may stand for months.
+    found = IncidentFinding.objects.filter(
+        version_id=version_id, metric__startswith=PREFIX, status__in=Incident.OPEN_STATUSES
+    ).aggregate(Min("opened_at"))["opened_at__min"]
+    onset = None if found is None else found - 2 * window
+    ends = [end, *(end - back for back in days_back(end, onset, window))]
+    spans = []
+    for at in ends:
+        spans += [(at - window, at), (at - LONG_WINDOWS * window, at - window)]
+    sums = _sums(version_id, chosen, spans)
+    last, nothing = len(spans) - 1, WindowCounts()
+    told = []
+    for day in range(len(ends)):
+        # Numbers of spans count from the earliest.
+        number, before = last - 2 * day, last - 2 * day - 1
+        told.append(
+            {
+                device: Hours(parts.get(number, nothing), parts.get(before, nothing))
+                for device, parts in sums.items()
+                if number in parts or before in parts
+            }
+        )
+    return told
+
+
+def _sample(devices: Iterable[int], most: int = MOST_DEVICES) -> list[int]:
     ids = sorted(devices)
-    if len(ids) <= MOST_DEVICES:
+    if len(ids) <= most:
         return ids
     ids.sort(key=lambda pk: hashlib.sha256(str(pk).encode()).digest())
-    return sorted(ids[:MOST_DEVICES])
+    return sorted(ids[:most])
 
 
 def _onsets(version_id: int) -> list[datetime]:
@@ -81,15 +117,10 @@ def _sums(
     inside = Q()
     for a, b in spans:
         inside |= Q(start__gte=a, start__lt=b)
-    rows = Window.objects.filter(inside, version_id=version_id)
-    if len(devices) < MOST_DEVICES:
-        rows = rows.filter(device_id__in=devices)
-    wanted = set(devices)
+    rows = Window.objects.filter(inside, version_id=version_id, device_id__in=devices)
     found: dict[int, dict[int, list[WindowCounts]]] = defaultdict(lambda: defaultdict(list))
     values = rows.order_by().values_list("device_id", "start", "counts")
     for device, at, counts in values.iterator(chunk_size=2000):
-        if device not in wanted:
-            continue
         # The earliest span first, so that halves of the past are earlier and later.
         number = next(i for i, (a, b) in enumerate(reversed(spans)) if a <= at < b)
         found[device][number].append(WindowCounts.from_json(counts))

@@ -163,7 +163,7 @@ def bin_names(row: DriftEvaluation) -> list[str]:
         if labels:
             texts = [str(labels[index]) if index < len(labels) else "other" for index in fine]
             names.append(", ".join(texts) if len(texts) <= 4 else f"{len(texts)} classes")
-        elif row.metric.startswith("confidence"):
+        elif "confidence" in row.metric:
             low, high = fine[0] / len(plan), (fine[-1] + 1) / len(plan)
             names.append(f"{low:.{_DECIMALS}f} to {high:.{_DECIMALS}f}")
         else:

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,8 +12,9 @@ from django.db import transaction
 from ingest.models import DriftEvaluation, DriftPolicy, Window
 from ingest.rules.changed_devices import find_changed_devices
 from ingest.rules.fleet_judgement import Judgement, Policy, judge_slice, settle_levels
+from ingest.rules.same_hours import judge_same_hours
 from ingest.rules.windows import merge_counts, window_start
-from ingest.selectors.device_pasts import device_stories
+from ingest.selectors.device_pasts import device_stories, same_hours
 from ingest.selectors.fleet_windows import ReleaseWindows, release_windows, slice_members
 from ingest.selectors.releases import baseline_of
 from ingest.services.aggregation import feature_suffix
@@ -113,9 +114,12 @@ def _judge_release(
         reference_classes=((profile or {}).get("class") or {}).get("counts"),
     )
     changes = dict(zip(stories, found, strict=True))
+    window = timedelta(seconds=settings.AVIARY_WINDOW_SECONDS)
+    hours = same_hours(release.version_id, release.devices, end, window)
+    labels = [*(profile or {}).get("labels", []), "other"]
 
     def judge(name: str, ids: Sequence[int]) -> list[Judgement]:
-        return judge_slice(
+        judged = judge_slice(
             name,
             profile,
             suffix,
@@ -123,6 +127,9 @@ def _judge_release(
             policy,
             [changes[device] for device in ids if device in changes],
         )
+        now, *days = [[told[device] for device in ids if device in told] for told in hours]
+        beside = judge_same_hours(now, days, policy, labels)
+        return judged + [replace(item, slice=name) for item in beside]
 
     def is_breach(ids: Sequence[int], metric: str) -> bool:
         alone = [item for item in judge("rest", ids) if item.metric == metric]
