@@ -7,7 +7,7 @@ from django.conf import settings
 from django.contrib import admin
 from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
-from django.contrib.auth.models import Group, User
+from django.contrib.auth.models import Group, Permission, User
 from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
@@ -18,7 +18,13 @@ from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationFo
 from unfold.widgets import UnfoldAdminIntegerFieldWidget
 
 from config.api_tokens import MAX_DAYS, make_api_token, revoke_api_token
-from config.people import describe_access, end_tokens, record_access
+from config.people import (
+    describe_access,
+    end_tokens,
+    permission_ids,
+    permissions_of,
+    record_access,
+)
 
 for _model in (User, Group, AuthToken):
     admin.site.unregister(_model)
@@ -66,8 +72,46 @@ class AccessAdmin:
                 self.delete_model(request, row)
 
 
+class NoHigherAdmin:
+    """Nobody gives what they do not have, and nobody but a superuser touches a superuser."""
+
+    def _may_touch(self, request: HttpRequest, obj: Any) -> bool:
+        """True where the row gives nothing that the caller has not."""
+        if obj is None or request.user.is_superuser:
+            return True
+        return not getattr(obj, "is_superuser", False) and permissions_of(obj) <= set(
+            request.user.get_all_permissions()
+        )
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        own: bool = super().has_change_permission(request, obj)  # type: ignore[misc]
+        return own and self._may_touch(request, obj)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        own: bool = super().has_delete_permission(request, obj)  # type: ignore[misc]
+        return own and self._may_touch(request, obj)
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        if request.user.is_superuser:
+            return ()
+        return [name for name in ("is_superuser",) if hasattr(self.model, name)]  # type: ignore[attr-defined]
+
+    def formfield_for_manytomany(self, db_field: Any, request: Any, **kwargs: Any) -> Any:
+        rows = kwargs.get("queryset") or db_field.remote_field.model._default_manager.all()
+        if not request.user.is_superuser:
+            own = Permission.objects.filter(pk__in=permission_ids(request.user))
+            if db_field.name == "groups":
+                higher = Permission.objects.exclude(pk__in=own)
+                rows = rows.exclude(permissions__in=higher)
+            else:
+                rows = rows.filter(pk__in=own)
+        return super().formfield_for_manytomany(  # type: ignore[misc]
+            db_field, request, **{**kwargs, "queryset": rows}
+        )
+
+
 @admin.register(User)
-class UserAdmin(AccessAdmin, DjangoUserAdmin, ModelAdmin):  # type: ignore[misc,type-arg]
+class UserAdmin(NoHigherAdmin, AccessAdmin, DjangoUserAdmin, ModelAdmin):  # type: ignore[misc,type-arg]
     """Who may log in, and what they may do."""
 
     form = UserChangeForm
@@ -81,7 +125,7 @@ class UserAdmin(AccessAdmin, DjangoUserAdmin, ModelAdmin):  # type: ignore[misc,
 
 
 @admin.register(Group)
-class GroupAdmin(AccessAdmin, DjangoGroupAdmin, ModelAdmin):  # type: ignore[misc,type-arg]
+class GroupAdmin(NoHigherAdmin, AccessAdmin, DjangoGroupAdmin, ModelAdmin):  # type: ignore[misc,type-arg]
     """Permissions that are given together."""
 
 

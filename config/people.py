@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.contrib.auth.models import Group, User
+from django.contrib.auth.models import Group, Permission, User
 from django.db import transaction
 from django.http import HttpRequest
 from knox.models import AuthToken
@@ -47,6 +47,23 @@ class PasswordWatch:
             summary=f"The password of {user.get_username()} was changed",
         )
         end_tokens(user, actor="system")
+
+
+def permission_ids(row: User | Group) -> set[int]:
+    """The keys of every permission that the user or group has, by whichever way."""
+    if isinstance(row, Group):
+        return set(row.permissions.values_list("pk", flat=True))
+    direct = row.user_permissions.values_list("pk", flat=True)
+    by_groups = Permission.objects.filter(group__user=row).values_list("pk", flat=True)
+    return set(direct) | set(by_groups)
+
+
+def permissions_of(row: User | Group) -> set[str]:
+    """The same by name, `app.codename`."""
+    found = Permission.objects.filter(pk__in=permission_ids(row))
+    return {
+        f"{app}.{name}" for app, name in found.values_list("content_type__app_label", "codename")
+    }
 
 
 def describe_access(row: User | Group) -> dict[str, Any]:

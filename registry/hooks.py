@@ -29,6 +29,7 @@ class Hooks:
         alias_moved: called with the alias as it names its new version.
         foresee_version: what moving the version to a state would do, in sentences.
         foresee_alias: what moving the alias would do, in sentences.
+        needed_to_move: the permissions that whoever moves the alias needs beside changing it.
         notices: what is worth knowing about a version where it is shown, in sentences.
         device_results: variant key to what self-tests on devices measured, by class of hardware.
         marks: version key to a warning to show wherever the version can be chosen.
@@ -38,6 +39,7 @@ class Hooks:
     alias_moved: Callable[[Alias, Change], None] = lambda alias, change: None
     foresee_version: Callable[[Version, str], list[str]] = lambda version, to: []
     foresee_alias: Callable[[Alias], list[str]] = lambda alias: []
+    needed_to_move: Callable[[Alias], set[str]] = lambda alias: set()
     notices: Callable[[Version], list[str]] = lambda version: []
     marks: Callable[[Iterable[int]], dict[int, str]] = lambda versions: {}
     device_results: Callable[[Iterable[Variant]], dict[int, list[DeviceResult]]] = lambda of: {}
@@ -71,6 +73,11 @@ def foresee_version(version: Version, to: str) -> list[str]:
 def foresee_alias(alias: Alias) -> list[str]:
     """What every app says would follow from moving the alias."""
     return [line for hooks in _HOOKS for line in hooks.foresee_alias(alias)]
+
+
+def needed_to_move(alias: Alias) -> set[str]:
+    """What every app says that whoever moves the alias needs beside changing it."""
+    return {name for hooks in _HOOKS for name in hooks.needed_to_move(alias)}
 
 
 def notices(version: Version) -> list[str]:

@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
@@ -19,6 +20,7 @@ from fleet.admin.forms import DeploymentForm
 from fleet.foresight import check_confirmed, foresee
 from fleet.models import Deployment
 from fleet.notices import deployment_notices
+from fleet.permissions import needed_to_release
 from fleet.services.deployments import create_deployment, update_deployment
 from fleet.services.releases import change_release
 from registry.admin.base import ListAdmin
@@ -102,16 +104,20 @@ class DeploymentAdmin(ListAdmin):
             return
         changes = {name: given[name] for name in form.changed_data if name in given}
         release = {
-            name: changes.pop(name) for name in ("stable_version", "variant_names")
-            if name in changes
-        }  # fmt: skip
+            name: changes.pop(field)
+            for name, field in (("stable_version", "stable_version"), ("variants", "variant_names"))
+            if field in changes
+        }
+        needed = needed_to_release({**release, **changes}, is_at_once=options["is_at_once"])
+        if not all(request.user.has_perm(name) for name in needed):
+            raise PermissionDenied
         if changes:
             self._update(request, obj, changes, options)
         if release:
             request.proposed_rollout = change_release(  # type: ignore[attr-defined]
                 deployment_id=obj.pk,
                 version=release.get("stable_version", given["stable_version"]),
-                variants=release.get("variant_names"),
+                variants=release.get("variants"),
                 actor=actor_of(request),
                 created_by=request.user,
                 **options,

@@ -21,6 +21,7 @@ from fleet.admin.base import STATE_COLOURS, actor_of, call_service, release_name
 from fleet.admin.device_page import FRESH, page_context
 from fleet.admin.forms import format_labels, parse_labels
 from fleet.models import Device, DeviceIncident
+from fleet.permissions import DECOMMISSION_DEVICE
 from fleet.selectors import prefetch_firing, with_firing
 from registry.admin.base import ListAdmin, csv_response
 from registry.admin.columns import state_column, time_column
@@ -249,16 +250,24 @@ class DeviceAdmin(ListAdmin):
             "opts": self.opts,
             "can_act": self.has_change_permission(request, device),
             "status_acts": [
-                act for act, (_, states) in STATUS_ACTS.items() if device.status in states
+                act
+                for act, (_, states) in STATUS_ACTS.items()
+                if device.status in states and self._may(request, act, device)
             ],
             **(extra_context or {}),
         }
         return TemplateResponse(request, "fleet/device.html", context)
 
+    def _may(self, request: HttpRequest, act: str, device: Device) -> bool:
+        """Decommissioning asks for its own permission; all else for changing."""
+        if act == "decommission":
+            return request.user.has_perm(DECOMMISSION_DEVICE)
+        return self.has_change_permission(request, device)
+
     def act_view(self, request: HttpRequest, pk: int, act: str) -> HttpResponse:
         """One act on one device, then its page again."""
         device = get_object_or_404(Device, pk=pk)
-        if not self.has_change_permission(request, device):
+        if not self._may(request, act, device):
             raise PermissionDenied
         reason = request.POST.get("reason", "").strip()[:500]
         acts: dict[str, Callable[[], HttpResponse | None]] = {

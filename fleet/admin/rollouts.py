@@ -18,6 +18,7 @@ from fleet.admin.forms import VariantRolloutForm
 from fleet.admin.rollout_form import RolloutFormMixin
 from fleet.admin.rollout_page import effect_words, find_rollout, page_context
 from fleet.models import Rollout
+from fleet.permissions import ADD_ROLLOUT, APPROVE_ROLLOUT
 from fleet.rules.transitions import is_allowed
 from fleet.services.releases import roll_out_variant
 from registry.admin.base import ListAdmin, csv_response, form_page
@@ -56,7 +57,7 @@ class RolloutAdmin(RolloutFormMixin, ListAdmin):
     def has_step_permission(self, request: HttpRequest, step: str = "") -> bool:
         """Approving asks for its own permission; all else for changing."""
         if step == "approve":
-            return request.user.has_perm("fleet.approve_rollout")
+            return request.user.has_perm(APPROVE_ROLLOUT)
         return self.has_change_permission(request)
 
     def has_approve_permission(self, request: HttpRequest) -> bool:
@@ -297,7 +298,7 @@ class RolloutAdmin(RolloutFormMixin, ListAdmin):
 
     def variant_view(self, request: HttpRequest, pk: int) -> HttpResponse:
         """Asks which deployment is to offer the variant; POST makes the draft of a rollout."""
-        if not request.user.has_perm("fleet.add_rollout"):
+        if not request.user.has_perm(ADD_ROLLOUT):
             raise PermissionDenied
         variant = get_object_or_404(Variant.objects.select_related("version__model"), pk=pk)
         form = VariantRolloutForm(request.POST or None, variant=variant)

@@ -25,6 +25,12 @@ from fleet.models import (
     JoinToken,
     Rollout,
 )
+from fleet.permissions import (
+    ADD_ROLLOUT,
+    APPROVE_ROLLOUT,
+    DECOMMISSION_DEVICE,
+    needed_to_release,
+)
 from fleet.selectors import prefetch_firing, stage_powers
 from fleet.services import deployments, devices, enrolment, releases, rollouts, samples
 from fleet.services.evidence import push_own_evidence
@@ -82,6 +88,7 @@ class DeviceViewSet(mixins.CreateModelMixin, viewsets.ReadOnlyModelViewSet[Devic
     queryset = Device.objects.prefetch_related(prefetch_firing())
     serializer_class = shapes.DeviceSerializer
     permission_classes = [ModelPermissions]
+    act_permissions = {"decommission": DECOMMISSION_DEVICE}
     filterset_class = DeviceFilter
     lookup_field = "device_id"
     lookup_value_regex = r"[A-Za-z0-9._:-]+"
@@ -233,7 +240,16 @@ class DeploymentViewSet(mixins.CreateModelMixin, viewsets.ReadOnlyModelViewSet[D
     ).prefetch_related("variants")
     serializer_class = shapes.DeploymentSerializer
     permission_classes = [ModelPermissions]
+    act_permissions = {"roll_out_variant": ADD_ROLLOUT}
     filterset_fields = ["name", "state", "model__slug"]
+
+    def needed_permissions(self, request: Request) -> set[str] | None:
+        """Another release is a rollout; to give it to all devices at once is a right of its own."""
+        if request.method != "PATCH":
+            return None
+        fields = _fields(request)
+        release = needed_to_release(fields, is_at_once=bool(fields.get("is_at_once")))
+        return {"fleet.change_deployment"} | release
 
     def create(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         body = self._serializer(request)
@@ -334,6 +350,7 @@ class RolloutViewSet(mixins.CreateModelMixin, viewsets.ReadOnlyModelViewSet[Roll
         "deployment__model", "target_version", "previous_version"
     ).prefetch_related("variants")
     permission_classes = [ModelPermissions]
+    act_permissions = {"approve": APPROVE_ROLLOUT}
     filterset_fields = ["state", "deployment"]
 
     def get_serializer_class(self) -> Any:
@@ -378,8 +395,6 @@ class RolloutViewSet(mixins.CreateModelMixin, viewsets.ReadOnlyModelViewSet[Roll
     @extend_schema(request=ReasonSerializer)
     @action(detail=True, methods=["post"])
     def approve(self, request: Request, pk: str) -> Response:
-        if not request.user.has_perm("fleet.approve_rollout"):
-            self.permission_denied(request, "Approving needs its own permission.")
         return self._step(request, rollouts.approve_rollout, approved_by=request.user)
 
     @extend_schema(request=ReasonSerializer)

@@ -47,6 +47,7 @@ class Deployment(models.Model):
 
     class Meta:
         ordering = ["name"]
+        permissions = [("release_at_once", "Can move all devices of a deployment at once")]
 
     def __str__(self) -> str:
         return self.name

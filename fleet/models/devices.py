@@ -63,6 +63,7 @@ class Device(models.Model):
 
     class Meta:
         ordering = ["device_id"]
+        permissions = [("decommission_device", "Can decommission a device")]
         indexes = [models.Index(fields=["status", "device_id"], name="fleet_device_status")]
 
     def __str__(self) -> str:

@@ -10,6 +10,7 @@ from fleet.exceptions import InvalidFleetInputError
 from fleet.foresight import foresee
 from fleet.models import Deployment, ModelCounter, Rollout
 from fleet.notices import overlap_lines
+from fleet.permissions import ADD_ROLLOUT
 from fleet.selectors import count_running
 from fleet.services.plans import refresh_plan
 from fleet.services.releases import propose_rollout
@@ -29,6 +30,7 @@ def connect() -> None:
             alias_moved=follow_alias,
             foresee_version=foresee_version,
             foresee_alias=foresee_alias,
+            needed_to_move=needed_to_move,
             notices=describe_uses,
             marks=mark_versions,
             device_results=device_results,
@@ -95,6 +97,12 @@ def follow_alias(alias: Alias, change: Change) -> None:
             actor=change.actor,
             reason=reason[:500] or f"{alias.name} was moved",
         )
+
+
+def needed_to_move(alias: Alias) -> set[str]:
+    """Moving an alias that a deployment follows is a rollout."""
+    is_followed = Deployment.objects.filter(follows=alias, state=Deployment.State.ACTIVE).exists()
+    return {ADD_ROLLOUT} if is_followed else set()
 
 
 def foresee_version(version: Version, to: str) -> list[str]:

@@ -21,7 +21,7 @@ from registry.admin.base import ListAdmin, form_page
 from registry.admin.columns import ago, time_column
 from registry.admin.fields import VersionChoiceField
 from registry.exceptions import AviaryError
-from registry.hooks import foresee_alias
+from registry.hooks import foresee_alias, needed_to_move
 from registry.models import Alias, Model, Task, Version
 from registry.services.aliases import MOVE_PROTECTED, move_alias, protect_alias
 from registry.services.audit import record_event
@@ -221,7 +221,13 @@ class AliasAdmin(ListAdmin):
         )
 
     def _move(self, request: HttpRequest, given: dict[str, Any]) -> Alias:
-        """The alias moved; a protected one only by who may."""
+        """The alias moved; a protected or followed one only by who may."""
+        named = Alias.objects.filter(model=given["version"].model_id, name=given["name"]).first()
+        needed = (
+            {"registry.change_alias"} | needed_to_move(named) if named else {"registry.add_alias"}
+        )
+        if not all(request.user.has_perm(name) for name in needed):
+            raise PermissionDenied
         return move_alias(
             **given,
             actor=request.user.get_username(),

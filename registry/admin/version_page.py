@@ -32,7 +32,7 @@ _OWN_RECORDS = (AliasMove, Baseline, Variant, Version)
 _WEIGHTS = (FileRole.MODEL, FileRole.EXTERNAL_DATA)
 
 
-def build_page(version: Version, *, may_change: bool) -> dict[str, Any]:
+def build_page(version: Version, *, may_decide: bool) -> dict[str, Any]:
     """The context of `registry/version_page.html`."""
     variants = list(
         version.variants.select_related("derived_from__version").prefetch_related("files__blob")
@@ -42,7 +42,7 @@ def build_page(version: Version, *, may_change: bool) -> dict[str, Any]:
         "state": version.get_state_display(),
         "colour": STATE_COLOURS[version.get_state_display()],
         "state_sentence": _state_sentence(version),
-        "acts": allowed_acts(version) if may_change else [],
+        "acts": allowed_acts(version) if may_decide else [],
         "created": ago(version.created_at),
         "inputs": _tensors(version.signature.get("inputs", [])),
         "outputs": _tensors(version.signature.get("outputs", [])),

@@ -26,7 +26,12 @@ from registry.admin.version_page import VERBS, build_page, describe_consequences
 from registry.comparison import compare_versions
 from registry.enqueue import enqueue_after_commit
 from registry.models import DataSet, Model, Version, VersionState
-from registry.services.versions import edit_version, transition_version, upload_version
+from registry.services.versions import (
+    DECIDE_VERSION,
+    edit_version,
+    transition_version,
+    upload_version,
+)
 
 
 class UploadForm(forms.Form):
@@ -139,7 +144,7 @@ class VersionAdmin(ListAdmin):
     def transition_view(self, request: HttpRequest, pk: int, to: str) -> HttpResponse:
         """Asks for a reason and says what is touched; POST moves the version."""
         version = get_object_or_404(Version.objects.select_related("model"), pk=pk)
-        if not self.has_change_permission(request, version):
+        if not request.user.has_perm(DECIDE_VERSION):
             raise PermissionDenied
         if to not in VERBS:
             raise Http404(f"No version can be moved to {to!r}")
@@ -213,9 +218,7 @@ class VersionAdmin(ListAdmin):
             context["version"] = version
             context["title"] = str(version)
             context["show_save_and_add_another"] = False
-            context["page"] = build_page(
-                version, may_change=self.has_change_permission(request, version)
-            )
+            context["page"] = build_page(version, may_decide=request.user.has_perm(DECIDE_VERSION))
         return super().change_view(request, object_id, form_url, context)
 
     def save_model(self, request: HttpRequest, obj: Version, form: Any, change: bool) -> None:

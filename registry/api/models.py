@@ -8,10 +8,10 @@ from rest_framework import generics, status
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from registry import selectors
+from registry import hooks, selectors
 from registry.api.nested import NestedListAPIView
 from registry.api.parsers import CheckedFormParser, WholeMultiPartParser
-from registry.api.permissions import ChangePermissions, ModelPermissions
+from registry.api.permissions import ModelPermissions
 from registry.api.serializers import (
     AliasMoveSerializer,
     AliasProtectionSerializer,
@@ -140,12 +140,15 @@ class AliasDetail(generics.GenericAPIView[Alias]):
             Alias, model__slug=self.kwargs["slug"], name=self.kwargs["name"]
         )
 
-    def needed_verb(self, request: Request) -> str | None:
-        """Moving an alias is a change; a PUT where there is none makes one."""
+    def needed_permissions(self, request: Request) -> set[str] | None:
+        """Moving an alias is a change, and more where others follow it; else PUT makes one."""
         if request.method != "PUT":
             return None
         named = Alias.objects.filter(model__slug=self.kwargs["slug"], name=self.kwargs["name"])
-        return "change" if named.exists() else "add"
+        alias = named.first()
+        if alias is None:
+            return {"registry.add_alias"}
+        return {"registry.change_alias"} | hooks.needed_to_move(alias)
 
     @extend_schema(request=AliasMoveSerializer, responses=AliasSerializer)
     def put(self, request: Request, slug: str, name: str) -> Response:
@@ -162,16 +165,15 @@ class AliasDetail(generics.GenericAPIView[Alias]):
 
 
 class AliasProtection(generics.GenericAPIView[Alias]):
-    """POST protects an alias or takes its protection away; both need a permission and a reason."""
+    """POST protects an alias or takes its protection away; both need a reason."""
 
     queryset = Alias.objects.none()
     serializer_class = AliasProtectionSerializer
-    permission_classes = [ChangePermissions]
+    permission_classes = [ModelPermissions]
+    act_permissions = {"POST": MOVE_PROTECTED}
 
     @extend_schema(request=AliasProtectionSerializer, responses=AliasSerializer)
     def post(self, request: Request, slug: str, name: str) -> Response:
-        if not request.user.has_perm(MOVE_PROTECTED):
-            self.permission_denied(request, f"Protecting an alias needs {MOVE_PROTECTED}.")
         form = AliasProtectionSerializer(data=request.data)
         form.is_valid(raise_exception=True)
         alias = protect_alias(

@@ -11,7 +11,7 @@ from rest_framework.response import Response
 from registry import hooks, selectors, tasks
 from registry.api.nested import NestedListAPIView
 from registry.api.parsers import CheckedFormParser, CheckedJSONParser, WholeMultiPartParser
-from registry.api.permissions import ChangePermissions, ModelPermissions
+from registry.api.permissions import ModelPermissions
 from registry.api.serializers import (
     AuditEventSerializer,
     BaselineSerializer,
@@ -119,7 +119,8 @@ class VersionTransition(generics.GenericAPIView[Version]):
 
     queryset = Version.objects.none()
     serializer_class = TransitionSerializer
-    permission_classes = [ChangePermissions]
+    permission_classes = [ModelPermissions]
+    act_permissions = {"POST": versions.DECIDE_VERSION}
 
     @extend_schema(request=TransitionSerializer, responses=VersionSerializer)
     def post(self, request: Request, slug: str, version: str) -> Response:

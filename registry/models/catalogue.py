@@ -92,6 +92,7 @@ class Version(models.Model):
 
     class Meta:
         ordering = ["-pk"]
+        permissions = [("decide_version", "Can approve, deprecate and yank a version")]
         constraints = [
             models.UniqueConstraint(
                 fields=["model", "version"], name="version_name_once_per_model"

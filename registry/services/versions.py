@@ -20,6 +20,7 @@ from registry.services.variants import finish_variant
 from registry.states import PERSON_TARGETS, can_move
 
 __all__ = [
+    "DECIDE_VERSION",
     "edit_version",
     "transition_version",
     "upload_version",
@@ -29,6 +30,7 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
+DECIDE_VERSION = "registry.decide_version"
 CLAIM_TIMEOUT = timedelta(minutes=5)
 MAX_ATTEMPTS = 3
 

@@ -209,7 +209,7 @@ def test_a_group_and_its_end_are_audited(root: Client) -> None:
     permission = Permission.objects.get(codename="view_job")
     fields = {"name": "publishers", "permissions": [permission.pk]}
     root.post(reverse("admin:auth_group_add"), fields)
-    group = Group.objects.get()
+    group = Group.objects.get(name="publishers")
     address = reverse("admin:auth_group_change", args=[group.pk])
     root.post(address, {"name": "publishers", "permissions": []})
     root.post(reverse("admin:auth_group_delete", args=[group.pk]), {"post": "yes"})
