@@ -25,6 +25,7 @@ from benchmarks.compress.poison import poison_model
 from benchmarks.compress.subjects import Subject, demo_subject, digit_subjects, random_subjects
 from compression.exceptions import CompressionError
 from compression.measure.evaluation import evaluate_variant
+from compression.measure.models import OpenModel
 from compression.measure.samples import input_specs, load_samples, random_samples
 from compression.measure.sessions import open_session
 from compression.recipe.provenance import cpu_flags, library_versions
@@ -105,7 +106,10 @@ class Bench:
             def run(peer: Any = peer, path: Path = path) -> dict[str, Any]:
                 peer.run(subject, calibration, path)
                 return evaluate_variant(
-                    subject.model, path, evaluation, target=Target(), threads=THREADS
+                    OpenModel(subject.model, THREADS),
+                    OpenModel(path, THREADS),
+                    evaluation,
+                    target=Target(),
                 )
 
             self.measure(subject.name, peer.name, run, has_accuracy=subject.is_trained)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from compression.recipe.parameters import PASSES
+from compression.recipe.passes import PASSES
 from compression.recipe.presets import get_preset
 
 Passes = list[dict[str, Any]]

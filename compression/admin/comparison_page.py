@@ -85,6 +85,7 @@ def list_details(row: dict[str, Any]) -> list[tuple[str, str]]:
     versions = ", ".join(f"{name} {number}" for name, number in row["libraries"].items())
     excluded = "; ".join(f"{name}: {why}" for name, why in row["excluded"].items())
     seconds = ", ".join(f"{note['name']} {note['seconds']} s" for note in row["passes"])
+    code = (row["passes_sha256"] or "–")[:12]
     details = [
         ("Bytes", f"{row['bytes']:,}, compressed {row['compressed_bytes']:,}"),
         ("Parameters", _whole(row["parameters"])),
@@ -110,7 +111,7 @@ def list_details(row: dict[str, Any]) -> list[tuple[str, str]]:
     return [
         *details,
         ("Evaluation set (SHA-256)", row["evaluation_sha256"]),
-        ("Made with", f"{versions}, passes {row['passes_revision'] or '–'}; seed {row['seed']}"),
+        ("Made with", f"{versions}, passes {code}; seed {row['seed']}"),
         ("CPU flags", " ".join(row["cpu_flags"]) or "unknown"),
     ]
 

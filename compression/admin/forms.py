@@ -12,6 +12,7 @@ from unfold.widgets import (
 )
 
 from compression.exceptions import RecipeInvalidError
+from compression.recipe.passes import PASSES
 from compression.recipe.presets import PRESETS
 from compression.recipe.recipe import SCHEMA, Search, merge_recipe, parse_recipe
 from compression.services.orders import OPEN_STATES
@@ -24,6 +25,15 @@ _OBJECTIVES = {
     "latency": "the fastest",
     "accuracy": "the most accurate",
 }
+
+
+def _name_presets_without_rows() -> str:
+    titles = [
+        f"“{preset.title}”"
+        for preset in PRESETS.values()
+        if not parse_recipe(preset.recipe).needs_calibration
+    ]
+    return " and ".join(titles)
 
 
 def _number(label: str, help_text: str, *, is_whole: bool = False, **limits: Any) -> forms.Field:
@@ -56,7 +66,7 @@ class JobForm(forms.Form):
         required=False,
         label="Calibration set",
         widget=UnfoldAdminSelectWidget,
-        help_text="Every preset but “Dynamic INT8” and “Half precision” needs one.",
+        help_text=f"Every preset but {_name_presets_without_rows()} needs one.",
     )
     evaluation_dataset = forms.ModelChoiceField(
         DataSet.objects.none(), label="Evaluation set", widget=UnfoldAdminSelectWidget
@@ -126,6 +136,14 @@ class JobForm(forms.Form):
     def search_fields(self) -> list[forms.BoundField]:
         return [self["objective"], self["seconds"]]
 
+    @property
+    def passes(self) -> list[dict[str, Any]]:
+        """What a recipe may be made of, with the values that each parameter takes."""
+        rows = [PASSES[name].describe() for name in sorted(PASSES)]
+        for row in rows:
+            row["words"] = [_describe_parameter(item) for item in row["parameters"]]
+        return rows
+
     def clean_recipe(self) -> dict[str, Any]:
         text = self.cleaned_data["recipe"].strip()
         if not text:
@@ -170,6 +188,18 @@ class JobForm(forms.Form):
         preset = "" if cleaned["preset"] == OWN else cleaned["preset"]
         names = ("calibration_dataset", "evaluation_dataset", "variant_name")
         return {"preset": preset, "recipe": cleaned["order"], **{n: cleaned[n] for n in names}}
+
+
+def _describe_parameter(rule: dict[str, Any]) -> str:
+    """`ratio 0.01 to 0.95, else 0.4`."""
+    if rule["choices"]:
+        values = " | ".join(str(value) for value in rule["choices"])
+    elif rule["minimum"] is not None and rule["maximum"] is not None:
+        values = f"{rule['minimum']:,g} to {rule['maximum']:,g}"
+    else:
+        values = {"bool": "true | false", "names": "[names]"}.get(rule["kind"], rule["kind"])
+    default = "decided by the pass" if rule["default"] is None else json.dumps(rule["default"])
+    return f"{rule['name']}: {values} (else {default})"
 
 
 def _label_dataset(dataset: DataSet) -> str:

@@ -13,7 +13,7 @@ from compression.admin.base import (
 )
 from compression.admin.forms import JobForm
 from compression.models import Job
-from compression.recipe.parameters import PASSES
+from compression.recipe.passes import PASSES
 from compression.recipe.provenance import digest_json
 from compression.report.comparison import layer_rows, mean_sparsity
 from compression.report.picture import draw_points
@@ -131,7 +131,7 @@ def _list_origin(job: Job, report: dict[str, Any]) -> list[tuple[str, str]]:
         ("Identity of the job", job.identity or "–"),
         ("Seed", str(data["seed"])),
         ("Libraries", ", ".join(f"{k} {v}" for k, v in environment["libraries"].items())),
-        ("Revision of the passes", str(environment.get("passes_revision", "unknown"))),
+        ("Code of the passes", str(environment.get("passes_sha256", "unknown"))),
         ("Machine", f"{name_machine(report)} ({environment['machine']})"),
         ("CPU flags", " ".join(environment["cpu_flags"]) or "unknown"),
         ("Seconds", ", ".join(f"{n['pass']} {n['seconds']}" for n in report["passes"])),

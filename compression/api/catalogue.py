@@ -8,7 +8,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from compression.recipe.parameters import PASSES, Parameter
+from compression.recipe.passes import PASSES
 from compression.recipe.presets import PRESETS
 
 
@@ -31,6 +31,11 @@ class PassSerializer(serializers.Serializer[Any]):
     title = serializers.CharField()
     needs_calibration = serializers.BooleanField()
     trains = serializers.BooleanField()
+    is_last = serializers.BooleanField(help_text="Whether no pass may follow it.")
+    targets = serializers.ListField(
+        child=serializers.CharField(),
+        help_text="Operators of which a graph must have one with FP32 weights; none: any graph.",
+    )
     parameters = ParameterSerializer(many=True)
 
 
@@ -50,17 +55,7 @@ class PassList(APIView):
     @extend_schema(responses={200: PassSerializer(many=True)})
     def get(self, request: Request) -> Response:
         """Each pass with its parameters, their ranges and defaults."""
-        rows = [
-            {
-                "name": name,
-                "title": info.title,
-                "needs_calibration": info.needs_calibration,
-                "trains": info.trains,
-                "parameters": [_describe(key, rule) for key, rule in info.parameters.items()],
-            }
-            for name, info in sorted(PASSES.items())
-        ]
-        return Response(rows)
+        return Response([PASSES[name].describe() for name in sorted(PASSES)])
 
 
 class PresetList(APIView):
@@ -80,15 +75,3 @@ class PresetList(APIView):
             for preset in PRESETS.values()
         ]
         return Response(rows)
-
-
-def _describe(name: str, rule: Parameter) -> dict[str, Any]:
-    return {
-        "name": name,
-        "kind": rule.kind,
-        "default": rule.default,
-        "minimum": rule.minimum,
-        "maximum": rule.maximum,
-        "choices": list(rule.choices),
-        "is_nullable": rule.is_nullable,
-    }

@@ -78,8 +78,8 @@ class MeasuredVariantSerializer(serializers.Serializer[Any]):
     batch = serializers.IntegerField()
     seed = serializers.IntegerField(allow_null=True)
     libraries = serializers.DictField(child=serializers.CharField())
-    passes_revision = serializers.IntegerField(
-        allow_null=True, help_text="Raised when a pass changes what it writes."
+    passes_sha256 = serializers.CharField(
+        allow_null=True, help_text="Of the passes' code; null before it was kept."
     )
     passes = PassSecondsSerializer(many=True)
     evaluation_seconds = serializers.FloatField(allow_null=True)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from compression.engine.graph.structure import describe_file, describe_graph
 from compression.measure import statistics
 from compression.measure.latency import measure_latency
+from compression.measure.models import OpenModel
 from compression.measure.portability import measure_portability
 from compression.measure.samples import Samples
 from compression.measure.scoring import Scoring
@@ -17,12 +18,11 @@ from compression.recipe.recipe import Target
 
 
 def evaluate_variant(
-    original: Path,
-    variant: Path,
+    original: OpenModel,
+    variant: OpenModel,
     samples: Samples,
     *,
     target: Target,
-    threads: int,
     scoring: Scoring | None = None,
 ) -> dict[str, Any]:
     """The measured half of a report: both models on the same samples, and the differences.
@@ -32,20 +32,19 @@ def evaluate_variant(
         variant: the model that is judged.
         samples: the whole evaluation set, labels optional.
         target: threads and batch for latency.
-        threads: threads for everything but latency.
         scoring: what of the answers is judged; None takes the first output's scores.
     """
     scoring = scoring or Scoring()
-    reference = scoring.score(original, samples, threads)
-    scores = scoring.score(variant, samples, threads)
+    reference = scoring.score_model(original, samples)
+    scores = scoring.score_model(variant, samples)
     speed = measure_latency(
         {"fp32": original, "variant": variant},
         samples.head(target.batch),
         threads=target.threads,
         batch=target.batch,
     )
-    left = describe_model(original, reference, samples) | {"latency": speed["fp32"]}
-    right = describe_model(variant, scores, samples) | {"latency": speed["variant"]}
+    left = describe_model(original.path, reference, samples) | {"latency": speed["fp32"]}
+    right = describe_model(variant.path, scores, samples) | {"latency": speed["variant"]}
     right |= _compare(reference, scores, scoring)
     report: dict[str, Any] = {
         **measure_portability(
@@ -55,7 +54,6 @@ def evaluate_variant(
             reference=reference,
             scores=scores,
             macs=right["macs"],
-            threads=threads,
             target_isa=target.isa,
         ),
         "source": left,
@@ -86,10 +84,10 @@ def describe_model(path: Path, scores: NDArray, samples: Samples) -> dict[str, A
     }
 
 
-def measure_accuracy(path: Path, samples: Samples, scoring: Scoring) -> float:
+def measure_accuracy(model: OpenModel, samples: Samples, scoring: Scoring) -> float:
     """The share of labelled samples that a model gets right."""
     assert samples.labels is not None
-    return statistics.accuracy_of(scoring.score(path, samples, 1), samples.labels).value
+    return statistics.accuracy_of(scoring.score_model(model, samples), samples.labels).value
 
 
 def _compare(reference: NDArray, scores: NDArray, scoring: Scoring) -> dict[str, Any]:

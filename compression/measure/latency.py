@@ -1,13 +1,13 @@
 """Latency of models, run in turns so that a noisy neighbour hits all of them alike."""
 
 import time
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from compression.measure.models import OpenModel
 from compression.measure.samples import Samples
-from compression.measure.sessions import batch_rows, open_session
+from compression.measure.sessions import batch_rows
 
 WARM_UP_RUNS = 10
 MIN_ROUNDS = 10
@@ -17,7 +17,7 @@ MIN_SECONDS = 1.5
 
 
 def measure_latency(
-    models: dict[str, Path],
+    models: dict[str, OpenModel],
     samples: Samples,
     *,
     threads: int,
@@ -28,13 +28,13 @@ def measure_latency(
     """p50, p95 and p99 in milliseconds and the number of runs, by model.
 
     Args:
-        models: file by name; the first is the control the others are compared with.
+        models: by name; the first is the control the others are compared with.
         threads: intra-op threads of each session.
         batch: rows per run where the graph leaves the batch free.
         runs: wanted runs of each model; fast models get more, up to `MAX_ROUNDS`.
         seconds: no new round starts after this time; at least ten rounds are made.
     """
-    sessions = {name: open_session(path, threads=threads) for name, path in models.items()}
+    sessions = {name: model.session(threads) for name, model in models.items()}
     feeds = {}
     for name, session in sessions.items():
         rows = batch_rows(session, batch)

@@ -1,7 +1,6 @@
 """How a variant answers on each kind of INT8 kernels, whatever kind this machine has."""
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
@@ -22,6 +21,7 @@ from compression.measure.kernels.products import (
     saturates_here,
     tensor_types,
 )
+from compression.measure.models import OpenModel
 from compression.measure.samples import Samples
 from compression.measure.scoring import Scoring
 
@@ -31,14 +31,13 @@ MIN_COMPUTED_ROWS = 64
 
 
 def measure_portability(
-    path: Path,
+    variant: OpenModel,
     samples: Samples,
     *,
     scoring: Scoring,
     reference: NDArray[Any],
     scores: NDArray[Any],
     macs: int | None,
-    threads: int,
     target_isa: str,
 ) -> dict[str, Any]:
     """`instruction_sets`, a row for each kind of kernels, and `requires_isa`.
@@ -53,7 +52,7 @@ def measure_portability(
         macs: of one row of the variant; None where unknown.
         target_isa: of the recipe.
     """
-    model = optimize_file(path)
+    model = optimize_file(variant.path)
     types = tensor_types(model)
     can_saturate = bool(find_saturating(model, types))
     requires = require_sets(
@@ -73,7 +72,7 @@ def measure_portability(
     rows = max(COMPUTED_MACS // max(macs or 1, 1), MIN_COMPUTED_ROWS)
     part = samples if saturates_here() else samples.head(rows)
     try:
-        narrow = scoring.score(path, part, threads, is_saturating=True)
+        narrow = scoring.score_model(variant, part, is_saturating=True)
     except ModelUnsupportedError as error:
         saturated = _unknown_row(str(error))
     else:

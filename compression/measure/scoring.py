@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compression.exceptions import ModelUnsupportedError
-from compression.measure.kernels.computing import open_kernels
+from compression.measure.models import OpenModel
 from compression.measure.samples import Samples
-from compression.measure.sessions import batch_rows, open_session, run_samples
+from compression.measure.sessions import batch_rows, run_samples
 from compression.measure.statistics import Proportion, agreement_of, near_share
 
 PROBE_ROWS = 3
@@ -34,15 +34,19 @@ class Scoring:
         """When two answers agree, in words."""
         return "the same class" if self.is_classifier else f"within {NEAR:.0%} of the source"
 
-    def score(
-        self, path: Path, samples: Samples, threads: int, *, is_saturating: bool = False
+    def score(self, path: Path, samples: Samples, threads: int) -> NDArray:
+        """The answers of the model file to all samples, see `score_model`."""
+        return self.score_model(OpenModel(path, threads), samples)
+
+    def score_model(
+        self, model: OpenModel, samples: Samples, *, is_saturating: bool = False
     ) -> NDArray:
         """The answers to all samples, [N, C].
 
         INT8 sums have 32 bits, as on processors with VNNI and on ARM, whatever this machine has;
         with `is_saturating` 16 bits, as on x86 with AVX2 or AVX-512 and without VNNI.
         """
-        session = open_kernels(path, threads=threads, is_saturating=is_saturating)
+        session = model.kernels(is_saturating=is_saturating)
         names = [item.name for item in session.get_outputs()]
         if self.is_classifier:
             names = [self.output or names[0]]
@@ -57,7 +61,7 @@ class Scoring:
 
 
 def choose_scoring(
-    path: Path, samples: Samples, *, output: str | None, task: str, memory_bytes: int
+    model: OpenModel, samples: Samples, *, output: str | None, task: str, memory_bytes: int
 ) -> Scoring:
     """How to judge a model, found by running the source on a few rows.
 
@@ -70,7 +74,7 @@ def choose_scoring(
         ModelUnsupportedError: the source does not run, or does not answer row by row.
     """
     try:
-        session = open_session(path)
+        session = model.session()
         rows = batch_rows(session, PROBE_ROWS)
         picked = samples.take(np.resize(np.arange(len(samples)), rows))
         outputs = [item.name for item in session.get_outputs()]

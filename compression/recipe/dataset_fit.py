@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from compression.recipe.graph_facts import TensorFacts
+from compression.recipe.facts import TensorFacts
 from registry.validation.arrays import input_names
 
 

@@ -1,8 +1,7 @@
-"""What preflight wants to know of a graph, read without running it."""
+"""Reads what preflight wants to know of a graph, without running it."""
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,51 +9,13 @@ import onnx
 from onnx import TensorProto, helper
 
 from compression.exceptions import ModelUnsupportedError
+from compression.recipe.facts import GraphFacts, TensorFacts
 from registry.validation.rules import ALLOWED_DOMAINS, default_opset
 
 CONTROL_FLOW = {"If", "Loop", "Scan", "SequenceMap"}
 _WEIGHT_INPUT = {"Gather": 0, "LSTM": 1, "GRU": 1, "RNN": 1}
 _WEIGHTED = {"Conv", "ConvTranspose", "Gemm", "MatMul", *_WEIGHT_INPUT}
 _MIN_WEIGHT_ELEMENTS = 64
-
-
-@dataclass(frozen=True)
-class TensorFacts:
-    """One input or output: `kind` is `tensor`, `sequence`, `optional`, `map` or `sparse`.
-
-    A dimension is its size, or None where it is free.
-    """
-
-    name: str
-    dtype: str
-    shape: tuple[int | None, ...] | None
-    kind: str = "tensor"
-
-
-@dataclass(frozen=True)
-class GraphFacts:
-    """A graph in figures.
-
-    `weighted` counts nodes of the outer graph with FP32 weights by operator; `inner_weights` those
-    inside branches and loops. `other_weight_types` are element types of weights that are neither
-    FP32 nor integers. `operators` are those of the outer graph that see anything of an input; what
-    hangs on constants alone is folded before it matters.
-    """
-
-    opset: int
-    inputs: tuple[TensorFacts, ...]
-    outputs: tuple[TensorFacts, ...]
-    weighted: dict[str, int]
-    inner_weights: int = 0
-    control_flow: tuple[str, ...] = ()
-    quantized: tuple[str, ...] = ()
-    sequences: tuple[str, ...] = ()
-    foreign: tuple[str, ...] = ()
-    other_weight_types: tuple[str, ...] = ()
-    weight_bytes: int = 0
-    largest_activation_bytes: int = 0
-    file_bytes: int = 0
-    operators: tuple[str, ...] = ()
 
 
 def read_facts(path: Path) -> GraphFacts:

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from compression.engine.training.catalogue import find_untrainable, takes_images
-from compression.recipe.graph_facts import GraphFacts, TensorFacts
-from compression.recipe.recipe import Recipe, Step
+from compression.recipe.facts import GraphFacts, TensorFacts
+from compression.recipe.passes import PASSES
+from compression.recipe.recipe import Recipe
 
 MIN_OPSET = 7
 MAX_DIMENSION = 2**31 - 1
@@ -23,22 +23,6 @@ BASE_MEMORY_BYTES = 400 * 1024**2
 # A pass holds its input, its output, the two sessions that compare them and protobuf's copies.
 COPIES_OF_WEIGHTS = 6
 COPIES_OF_ACTIVATION = 4
-
-_PRODUCTS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
-_TARGETS = {
-    "quantize.dynamic": frozenset({"Conv", "Gemm", "MatMul", "LSTM", "Gather"}),
-    "quantize.static": _PRODUCTS | {"Gather"},
-    "quantize.weights": _PRODUCTS | {"Gather"},
-    "mixed.search": _PRODUCTS,
-    "search.best": _PRODUCTS | {"Gather"},
-    "prune.structured": _PRODUCTS,
-    "prune.unstructured": _PRODUCTS,
-    "finetune.kd": _PRODUCTS,
-}
-_QUANTIZING = frozenset(
-    {"quantize.dynamic", "quantize.static", "quantize.weights", "mixed.search", "search.best"}
-)
-_LAST = _QUANTIZING | {"convert.fp16"}
 
 
 @dataclass(frozen=True)
@@ -58,7 +42,11 @@ def list_findings(facts: GraphFacts, recipe: Recipe) -> list[Finding]:
         *_check_memory(facts, recipe),
     ]
     if not refusals:
-        refusals = [message for step in recipe.passes for message in _check_step(step, facts)]
+        refusals = [
+            message
+            for step in recipe.passes
+            for message in PASSES[step.name].list_obstacles(step.parameters, facts)
+        ]
     findings = [Finding(True, message) for message in dict.fromkeys(refusals)]
     return findings + [Finding(False, message) for message in _list_warnings(facts, recipe)]
 
@@ -67,16 +55,16 @@ def check_order(recipe: Recipe) -> Iterator[str]:
     """Passes that cannot work in this order or with these options: known from the recipe alone."""
     names = [step.name for step in recipe.passes]
     for index, name in enumerate(names[:-1]):
-        if name in _LAST:
+        if PASSES[name].is_last:
             yield (
                 f"{name} must be the last pass: {names[index + 1]} would start from its result, "
                 "and passes start from FP32."
             )
             break
     for step in recipe.passes:
-        activation = str(step.parameters.get("activation"))
-        if step.parameters.get("format") == "qoperator" and activation.endswith("16"):
-            yield f"QOperator computes in 8 bits; activation {activation} needs the format qdq."
+        conflicts = PASSES[step.name].conflicts
+        if conflicts is not None:
+            yield from conflicts(step.parameters)
 
 
 def inputs_of_signature(signature: dict[str, Any]) -> tuple[TensorFacts, ...]:
@@ -150,37 +138,6 @@ def _check_memory(facts: GraphFacts, recipe: Recipe) -> Iterator[str]:
         )
 
 
-def _check_step(step: Step, facts: GraphFacts) -> Iterator[str]:
-    is_cut = step.name == "distill.student" and step.parameters.get("blocks") == "pruned"
-    targets = _TARGETS["prune.structured"] if is_cut else _TARGETS.get(step.name)
-    if targets is not None and not targets & facts.weighted.keys():
-        where = "; those inside branches and loops are out of reach" if facts.inner_weights else ""
-        yield (
-            f"{step.name} finds nothing to work on: no {', '.join(sorted(targets))} with FP32 "
-            f"weights of its own{where}."
-        )
-    is_of_source = is_cut or step.name == "finetune.kd"
-    if is_of_source and not facts.control_flow:
-        untrainable = find_untrainable(facts)
-        if untrainable:
-            yield f"{step.name} has no rule to train through {', '.join(untrainable)}."
-    if step.name == "distill.student" and not is_cut and not takes_images(facts):
-        yield (
-            "distill.student takes the place of image classifiers, one FP32 input [N, C, H, W] "
-            "with known C and one FP32 output, unless its blocks are pruned; this model has others."
-        )
-    if step.name == "convert.fp16" and not facts.weighted:
-        yield "convert.fp16 finds no FP32 weights to halve."
-    if facts.control_flow:
-        names = ", ".join(facts.control_flow)
-        if is_of_source or step.name in ("convert.fp16", "prune.structured"):
-            yield f"{step.name} does not follow tensors into {names}."
-        if step.name == "quantize.static" and step.parameters.get("format") == "qoperator":
-            yield f"QOperator does not follow tensors into {names}; the format qdq does."
-    if facts.sequences and step.name == "convert.fp16":
-        yield f"convert.fp16 does not follow tensors into {', '.join(facts.sequences)}."
-
-
 def _list_warnings(facts: GraphFacts, recipe: Recipe) -> Iterator[str]:
     if facts.inner_weights:
         yield (
@@ -188,7 +145,7 @@ def _list_warnings(facts: GraphFacts, recipe: Recipe) -> Iterator[str]:
             "are."
         )
     for step in recipe.passes:
-        targets = _TARGETS.get(step.name, frozenset())
-        rest = sorted(set(facts.weighted) - targets)
-        if step.name in _QUANTIZING and rest:
+        declared = PASSES[step.name]
+        rest = sorted(set(facts.weighted) - (declared.targets or frozenset()))
+        if declared.is_last and rest:
             yield f"{step.name} leaves the weights of {', '.join(rest)} as they are."

@@ -4,25 +4,23 @@ import hashlib
 import importlib.metadata
 import json
 import platform
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from compression.engine.training.requirement import engine_versions
-from compression.recipe.parameters import PASSES
-from compression.recipe.recipe import Recipe, Step
+from compression.recipe.passes import PASSES
+from compression.recipe.recipe import Recipe
+from compression.recipe.sources import module_identity, pass_identity
 
 _LIBRARIES = ("onnx", "onnxruntime", "numpy")
-# Raised when a pass changes what it writes for the same input and parameters.
-PASSES_REVISION = 13
 _FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm")
 
 
 def library_versions(recipe: Recipe | None = None) -> dict[str, str]:
     """Versions of the libraries that a variant depends on, those of training included."""
     versions = {name: importlib.metadata.version(name) for name in _LIBRARIES}
-    if recipe is not None and any(
-        PASSES[step.name].trains or step.name == "search.best" for step in recipe.passes
-    ):
+    if recipe is not None and any("engine" in PASSES[step.name].reads for step in recipe.passes):
         versions |= engine_versions()
     return versions
 
@@ -59,6 +57,11 @@ def digest_json(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def code_identities(recipe: Recipe) -> dict[str, str]:
+    """The digest of the code of each pass that a recipe names."""
+    return {step.name: pass_identity(step.name) for step in recipe.passes}
+
+
 def job_identity(source_manifest_sha256: str | None, recipe: Recipe) -> str:
     """Digest of all that a job's result depends on; jobs of equal identity give equal bytes.
 
@@ -72,13 +75,18 @@ def job_identity(source_manifest_sha256: str | None, recipe: Recipe) -> str:
             "manifest": source_manifest_sha256,
             "recipe": document,
             "libraries": library_versions(recipe),
-            "revision": PASSES_REVISION,
+            "code": [code_identities(recipe), module_identity("compression.engine.run_recipe")],
         }
     )
 
 
 def step_keys(
-    source_sha256: str, recipe: Recipe, calibration_sha256: str | None, *, realm: str = ""
+    source_sha256: str,
+    recipe: Recipe,
+    calibration_sha256: str | None,
+    *,
+    scoring: Mapping[str, Any] | None = None,
+    realm: str = "",
 ) -> list[str]:
     """The cache key of each pass: everything its output depends on, chained from the source.
 
@@ -86,43 +94,50 @@ def step_keys(
     pass runs.
 
     Args:
+        scoring: what decides how answers are judged: the model's task and its output of scores.
         realm: keys of one realm never meet those of another.
     """
     key = digest_json(
         {
             "source": source_sha256,
-            "calibration": calibration_sha256,
-            "allow_random": recipe.data.allow_random,
-            "min_calibration": recipe.data.min_calibration,
-            "seed": recipe.data.seed,
-            "isa": recipe.target.isa,
             "libraries": library_versions(),
-            "revision": PASSES_REVISION,
+            # The graph is brought into the form the passes need before the first of them.
+            "code": module_identity("compression.engine.passes.modernize"),
             **({"realm": realm} if realm else {}),
         }
     )
     keys = []
     for step in recipe.passes:
-        parts = [key, step.name, step.parameters, _search_of(step, recipe)]
-        if PASSES[step.name].trains:
-            # The order of floating-point sums, and so the last bit, depends on the threads.
-            parts.append({"engine": engine_versions(), "threads": recipe.limits.threads})
-        key = digest_json(parts)
+        reads = _read_values(recipe, calibration_sha256, scoring or {}, PASSES[step.name].reads)
+        key = digest_json([key, step.name, step.parameters, pass_identity(step.name), reads])
         keys.append(key)
     return keys
 
 
-def _search_of(step: Step, recipe: Recipe) -> dict[str, Any] | None:
+def _read_values(
+    recipe: Recipe,
+    calibration_sha256: str | None,
+    scoring: Mapping[str, Any],
+    reads: frozenset[str],
+) -> dict[str, Any]:
+    """What each thing that a pass reads is in this recipe."""
     document = recipe.to_json()
-    if step.name == "mixed.search":
-        return {"search": document["search"]}
-    if step.name != "search.best":
-        return None
-    # What it judges by decides what it writes, and what is installed decides what it can try.
-    sections = {name: document[name] for name in ("search", "gates", "target")}
-    return {
-        **sections,
-        "evaluation": recipe.data.evaluation,
-        "engine": engine_versions(),
-        "threads": recipe.limits.threads,
+    data, limits = document["data"], document["limits"]
+    values: dict[str, Callable[[], Any]] = {
+        # Without a set, rows are drawn from these.
+        "calibration": lambda: [
+            calibration_sha256,
+            *(data[name] for name in ("allow_random", "min_calibration", "seed")),
+        ],
+        "evaluation": lambda: data["evaluation"],
+        "isa": lambda: document["target"]["isa"],
+        "target": lambda: document["target"],
+        "search": lambda: document["search"],
+        "gates": lambda: document["gates"],
+        "scoring": lambda: dict(scoring),
+        "limits": lambda: [limits["threads"], limits["memory_bytes"]],
+        "engine": engine_versions,
+        # Part of the identity of the code already.
+        "passes": lambda: None,
     }
+    return {name: values[name]() for name in sorted(reads)}

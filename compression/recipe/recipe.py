@@ -5,12 +5,13 @@ so what is stored with a job is complete and can be run again years later.
 """
 
 import copy
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from compression.exceptions import RecipeInvalidError
-from compression.recipe.alignment import decide_alignment
-from compression.recipe.parameters import PASSES, Parameter
+from compression.recipe.declaration import Parameter
+from compression.recipe.passes import PASSES
 
 SCHEMA = "compress/1"
 # The first is the default: right on every processor, see docs/adr/0014.
@@ -178,17 +179,20 @@ def _parse_passes(items: Any) -> tuple[Step, ...]:
                 {"at": place},
             )
         given = {key: value for key, value in item.items() if key != "pass"}
-        rules = PASSES[name].parameters
-        defaults = {key: rule.default for key, rule in rules.items()}
-        steps.append(Step(name, {**defaults, **_check_values(place, given, rules)}))
-    # Written into the recipe, so that the key of a pruning step says what was done.
-    for index, step in enumerate(steps):
-        if step.name == "prune.structured" and step.parameters["align"] is None:
-            step.parameters["align"] = decide_alignment(steps[index + 1 :])
-    return tuple(steps)
+        declared = PASSES[name]
+        values = _check_values(place, given, declared.parameters)
+        steps.append(Step(name, {**declared.defaults, **values}))
+    return tuple(_complete(step, steps[index + 1 :]) for index, step in enumerate(steps))
 
 
-def _check_values(place: str, given: Any, rules: dict[str, Parameter]) -> dict[str, Any]:
+def _complete(step: Step, following: Sequence[Step]) -> Step:
+    complete = PASSES[step.name].complete
+    if complete is None:
+        return step
+    return Step(step.name, complete(step.parameters, [PASSES[item.name] for item in following]))
+
+
+def _check_values(place: str, given: Any, rules: Mapping[str, Parameter]) -> dict[str, Any]:
     if not isinstance(given, dict):
         raise RecipeInvalidError(f"{place}: expected an object.", {"at": place})
     for key, value in given.items():

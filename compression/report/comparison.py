@@ -16,7 +16,7 @@ COMPARISON_FIELDS = (
     "p50_ms", "p95_ms", "p99_ms", "control_p50_ms", "control_p95_ms", "control_p99_ms",
     "latency_runs", "relative_p50", "parameters", "macs", "zero_share", "excluded",
     "collapse_flags", "measured_on", "cpu_flags", "threads", "batch", "seed", "libraries",
-    "passes_revision", "passes",
+    "passes_sha256", "passes",
     "evaluation_seconds", "sha256", "source_sha256", "recipe_sha256", "calibration_sha256",
     "evaluation_sha256", "identity", "measured_at", "job",
 )  # fmt: skip
@@ -186,7 +186,7 @@ def _row(report: Mapping[str, Any], side: Mapping[str, Any], **extra: Any) -> di
         "measured_on": environment.get("cpu") or environment.get("machine", ""),
         "cpu_flags": environment.get("cpu_flags", []),
         "libraries": environment.get("libraries", {}),
-        "passes_revision": environment.get("passes_revision"),
+        "passes_sha256": environment.get("passes_sha256"),
         "seed": environment.get("seed"),
         "passes": [
             {"name": note["pass"], "seconds": note["seconds"], "bytes": note["bytes"]}

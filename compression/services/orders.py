@@ -11,7 +11,7 @@ from compression.exceptions import (
 )
 from compression.models import Job
 from compression.recipe.dataset_fit import find_misfit
-from compression.recipe.parameters import PASSES
+from compression.recipe.passes import PASSES
 from compression.recipe.preflight import check_inputs, check_order, inputs_of_signature
 from compression.recipe.presets import get_preset
 from compression.recipe.provenance import job_identity

@@ -3,9 +3,7 @@
 from typing import Any
 
 from compression.models import Job
-from compression.recipe.parameters import PASSES
-
-_TIMED = ("mixed.search", "search.best")
+from compression.recipe.passes import PASSES
 
 
 def compare_rerun(original: Job, report: dict[str, Any]) -> dict[str, Any]:
@@ -41,7 +39,7 @@ def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
         if old.get(name) != new.get(name)
     ]
     for key, word in (
-        ("passes_revision", "the passes' revision"),
+        ("passes_sha256", "the passes' code"),
         ("machine", "architecture"),
         ("cpu_flags", "CPU flags"),
     ):
@@ -52,11 +50,7 @@ def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
 
 def list_timed_passes(report: dict[str, Any]) -> list[str]:
     """The passes that stop by the clock or judge by latency: what they write can vary."""
-    return [
-        note["pass"]
-        for note in report["passes"]
-        if note["pass"] in _TIMED or PASSES[note["pass"]].trains
-    ]
+    return [note["pass"] for note in report["passes"] if PASSES[note["pass"]].is_timed]
 
 
 def _sentence(is_identical: bool, differences: list[str], timed: list[str]) -> str:

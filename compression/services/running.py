@@ -14,6 +14,7 @@ from django.db.models import F
 from django.utils import timezone
 
 from compression.models import Job
+from compression.recipe.passes import PASSES
 from compression.recipe.provenance import step_keys
 from compression.recipe.recipe import parse_recipe
 from compression.selectors import step_history
@@ -102,18 +103,24 @@ class _Run:
         self.job, self.claim, self.scratch, self.slot = job, claim, scratch, slot
         self.recipe = parse_recipe(job.recipe)
         data = job.recipe["data"]
+        self.scoring = {
+            "task": job.version.model.task,
+            "scores_output": job.version.postprocessing.get("scores_output"),
+        }
         self.keys = step_keys(
             job.recipe["source"]["sha256"],
             self.recipe,
             data["calibration"],
+            scoring=self.scoring,
             # A rerun must do the work; its own steps still outlive a killed worker.
             realm="" if job.rerun_of_id is None else str(job.pk),
         )
+        names = [step.name for step in self.recipe.passes]
         budget = float(self.recipe.search.seconds)
         self.clock = StepClock(
-            [step.name for step in self.recipe.passes],
+            names,
             step_history(job),
-            {"mixed.search": budget, "search.best": budget},
+            {name: budget for name in names if PASSES[name].is_budgeted},
         )
         self.log: list[dict[str, Any]] = []
         self.last_heartbeat = 0.0
@@ -157,8 +164,7 @@ class _Run:
             "source": source,
             "calibration": calibration,
             "evaluation": "evaluation.npz",
-            "task": self.job.version.model.task,
-            "scores_output": self.job.version.postprocessing.get("scores_output"),
+            **self.scoring,
             "registered_accuracy": self._registered_accuracy(),
             "done": load_steps(self.keys, self.scratch),
         }

@@ -8,21 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-#: Seconds of a small model, for a pass nobody has run yet; their ratios are what matters.
-USUAL_SECONDS: dict[str, float] = {
-    "prepare": 1.0,
-    "prune.structured": 15.0,
-    "prune.unstructured": 1.0,
-    "finetune.kd": 60.0,
-    "distill.student": 60.0,
-    "quantize.dynamic": 1.0,
-    "quantize.static": 4.0,
-    "quantize.weights": 1.0,
-    "convert.fp16": 1.0,
-    "mixed.search": 20.0,
-    "evaluate": 4.0,
-}
-_UNKNOWN_SECONDS = 10.0
+from compression.recipe.passes import PASSES
+
+#: Of a small model, for measuring that nobody has done yet; a pass declares its own.
+MEASURING_SECONDS = 4.0
 #: A running step is never said to be over, whatever it or the clock says.
 _MOST = 0.95
 _PACES = (0.1, 10.0)
@@ -50,11 +39,13 @@ def expect_seconds(
         for name, seconds in row.items():
             known.setdefault(name, []).append(seconds)
     return {
-        name: max(median(known[name]), 0.01)
-        if name in known
-        else USUAL_SECONDS.get(name, _UNKNOWN_SECONDS)
+        name: max(median(known[name]), 0.01) if name in known else _usual_seconds(name)
         for name in steps
     }
+
+
+def _usual_seconds(name: str) -> float:
+    return PASSES[name].usual_seconds if name in PASSES else MEASURING_SECONDS
 
 
 def estimate_progress(

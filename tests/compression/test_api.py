@@ -11,7 +11,7 @@ from django.test.utils import CaptureQueriesContext
 from rest_framework.test import APIClient
 
 from compression.models import Job
-from compression.recipe.parameters import PASSES
+from compression.recipe.passes import PASSES
 from compression.report.comparison import COMPARISON_FIELDS, LAYER_FIELDS
 from compression.services.running import run_job
 from fleet.polling.plans import build_plan

@@ -6,7 +6,7 @@ import pytest
 from compression.exceptions import DataSetUnusableError
 from compression.measure.samples import Samples, check_classes
 from compression.recipe.dataset_fit import find_misfit
-from compression.recipe.graph_facts import TensorFacts
+from compression.recipe.facts import TensorFacts
 
 IMAGE = (TensorFacts("image", "float32", (None, 1, 8, 8)),)
 PAIR = (

@@ -8,15 +8,13 @@ from hypothesis import strategies as st
 from onnx import numpy_helper
 
 from compression.engine.passes.calibration import calibrate
-from compression.engine.passes.context import PassContext
 from compression.engine.passes.ladder import RUNGS, apply_rung
 from compression.engine.passes.mixed_plan import find_excluded, rank_nodes
 from compression.engine.passes.prepare import prepare_file
-from compression.engine.passes.table import RUNNERS
 from compression.measure.samples import Samples
-from compression.recipe.parameters import PASSES
 from compression.recipe.recipe import Target
 from tests.factories.compression import make_model, make_samples, run_model
+from tests.factories.passes import run_pass
 
 
 def scale(weights, name, axis, index, factor):
@@ -40,21 +38,16 @@ def poison(model, pairs=1):
     return model
 
 
-def run_pass(tmp_path, model, name, target=None, **parameters):
-    onnx.save(model, str(tmp_path / "original.onnx"))
-    prepare_file(tmp_path / "original.onnx", tmp_path / "prepared.onnx")
+def compress(tmp_path, model, name, target=None, **parameters):
     x, y = make_samples(200, seed=11)
-    defaults = {key: rule.default for key, rule in PASSES[name].parameters.items()}
-    context = PassContext(
-        source=tmp_path / "prepared.onnx",
-        destination=tmp_path / "out.onnx",
-        original=tmp_path / "original.onnx",
-        scratch=tmp_path,
-        parameters={**defaults, **parameters},
+    return run_pass(
+        name,
+        model,
+        tmp_path,
+        parameters=parameters,
         target=target or Target(),
         calibration=Samples({"x": x}, y),
     )
-    return RUNNERS[name](context), tmp_path / "out.onnx"
 
 
 def accuracy(path):
@@ -65,20 +58,20 @@ def accuracy(path):
 @pytest.mark.parametrize("is_poisoned", [False, True])
 def test_only_nodes_that_suffer_are_left_out(is_poisoned, tmp_path):
     model = poison(make_model()) if is_poisoned else make_model()
-    result, path = run_pass(tmp_path, model, "mixed.search")
+    result, path = compress(tmp_path, model, "mixed.search")
     full = tmp_path / "prepared.onnx"
     assert accuracy(path) >= accuracy(full) - 0.02
     assert bool(result.excluded) == is_poisoned
     assert result.facts["excluded"] < result.facts["nodes"] / 2
     assert path.stat().st_size < full.stat().st_size / 2.4
     if is_poisoned:
-        _, static = run_pass(tmp_path, model, "quantize.static")
+        _, static = compress(tmp_path, model, "quantize.static")
         assert accuracy(static) < accuracy(full) - 0.1
 
 
 def test_several_poisoned_regions_are_found_and_the_rest_stays_int8(tmp_path):
     model = poison(make_model(), pairs=2)
-    result, path = run_pass(tmp_path, model, "mixed.search")
+    result, path = compress(tmp_path, model, "mixed.search")
     full = tmp_path / "prepared.onnx"
     assert accuracy(path) >= accuracy(full) - 0.02
     found = set(result.excluded)
@@ -86,13 +79,13 @@ def test_several_poisoned_regions_are_found_and_the_rest_stays_int8(tmp_path):
     assert result.facts["excluded"] < result.facts["nodes"]
     operators = [node.op_type for node in onnx.load(str(path)).graph.node]
     assert operators.count("QuantizeLinear") >= 2
-    _, static = run_pass(tmp_path, model, "quantize.static")
+    _, static = compress(tmp_path, model, "quantize.static")
     assert accuracy(static) < accuracy(full) - 0.1
 
 
 @pytest.mark.parametrize("ladder", [[], ["w16"], ["a16w8"], ["w8", "w16"]])
 def test_each_rung_of_the_ladder_keeps_the_accuracy(ladder, tmp_path):
-    result, path = run_pass(tmp_path, poison(make_model()), "mixed.search", ladder=ladder)
+    result, path = compress(tmp_path, poison(make_model()), "mixed.search", ladder=ladder)
     assert accuracy(path) >= accuracy(tmp_path / "prepared.onnx") - 0.02
     assert set(result.facts["rungs"]) <= {"fp32", *ladder}
     onnx.checker.check_model(str(path))
@@ -100,7 +93,7 @@ def test_each_rung_of_the_ladder_keeps_the_accuracy(ladder, tmp_path):
 
 def test_an_npu_gets_16_bit_activations_where_8_do_harm(tmp_path):
     target = Target(isa="npu")
-    result, path = run_pass(tmp_path, poison(make_model()), "mixed.search", target=target)
+    result, path = compress(tmp_path, poison(make_model()), "mixed.search", target=target)
     assert result.facts["rungs"].get("a16w8")
     names = {tensor.data_type for tensor in onnx.load(str(path)).graph.initializer}
     assert onnx.TensorProto.UINT16 in names
@@ -128,7 +121,7 @@ def test_a_rung_changes_its_node_alone_and_only_a_little(rung, tmp_path):
 
 
 def test_a_model_that_int8_does_not_hurt_is_not_ranked_at_all(tmp_path):
-    result, _ = run_pass(tmp_path, make_model(), "mixed.search")
+    result, _ = compress(tmp_path, make_model(), "mixed.search")
     assert (result.facts["trials"], result.facts["excluded"]) == (1, 0)
 
 

@@ -7,12 +7,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from compression.engine.graph.names import reserve_names
-from compression.engine.passes.context import PassContext
-from compression.engine.passes.table import RUNNERS
 from compression.engine.pruning.normalize import normalize_model
 from compression.measure.samples import Samples
-from compression.recipe.parameters import PASSES
 from compression.recipe.recipe import Target
+from tests.factories.passes import run_pass
 
 ROWS = 64
 FLOAT = TensorProto.FLOAT
@@ -79,20 +77,17 @@ def images(name="x"):
 
 
 def compress(folder, model, pass_name, isa="portable", feed=None, **parameters):
-    folder.mkdir()
-    onnx.save(model, str(folder / "model.onnx"))
-    defaults = {key: rule.default for key, rule in PASSES[pass_name].parameters.items()}
-    context = PassContext(
-        source=folder / "model.onnx",
-        destination=folder / "out.onnx",
-        original=folder / "model.onnx",
-        scratch=folder,
-        parameters={**defaults, **parameters},
+    samples = Samples(feed or images(), None)
+    _, path = run_pass(
+        pass_name,
+        model,
+        folder,
+        is_prepared=False,
+        parameters=parameters,
         target=Target(isa=isa),
-        calibration=Samples(feed or images(), None),
+        calibration=samples,
     )
-    RUNNERS[pass_name](context)
-    return (folder / "out.onnx").read_bytes()
+    return path.read_bytes()
 
 
 PASS_CASES = {

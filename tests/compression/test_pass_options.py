@@ -6,13 +6,11 @@ import numpy as np
 import onnx
 import pytest
 
-from compression.engine.passes.context import PassContext
 from compression.engine.passes.prepare import prepare_file
-from compression.engine.passes.table import RUNNERS
 from compression.measure.samples import Samples, input_specs, load_samples
 from compression.measure.sessions import open_session, run_samples
 from compression.measure.statistics import relative_error
-from compression.recipe.parameters import PASSES
+from tests.factories.passes import run_pass
 from tests.factories.topologies import TOPOLOGIES, GraphMaker
 
 DEMO = Path(__file__).resolve().parent.parent.parent / "demo" / "data"
@@ -82,17 +80,7 @@ def prepare_model(folder, name):
 def test_every_option_loads_runs_and_stays_close(case, name, folder, tmp_path):
     step, options, most = CASES[case]
     source, samples = prepare_model(folder, name)
-    defaults = {key: rule.default for key, rule in PASSES[step].parameters.items()}
-    destination = tmp_path / "out.onnx"
-    context = PassContext(
-        source=source,
-        destination=destination,
-        original=source,
-        scratch=tmp_path,
-        parameters={**defaults, **options},
-        calibration=samples,
-    )
-    RUNNERS[step](context)
+    _, destination = run_pass(step, source, tmp_path, parameters=options, calibration=samples)
     (reference,), (scores,) = (
         run_samples(open_session(path), samples) for path in (source, destination)
     )

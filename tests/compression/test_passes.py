@@ -7,15 +7,13 @@ from onnx import numpy_helper
 from onnxruntime.quantization.calibrate import load_tensors_data
 
 from compression.engine.passes.calibration import bound_chunk, calibrate
-from compression.engine.passes.context import PassContext
 from compression.engine.passes.prepare import prepare_file
 from compression.engine.passes.quantize import find_narrow_entries
-from compression.engine.passes.table import RUNNERS
 from compression.exceptions import DataSetUnusableError, ModelUnsupportedError
 from compression.measure.samples import Samples, check_disjoint
-from compression.recipe.parameters import PASSES
 from compression.recipe.recipe import ISA_NAMES, Target
 from tests.factories.compression import make_model, make_samples, run_model
+from tests.factories.passes import run_pass
 from tests.factories.topologies import GraphMaker
 
 
@@ -27,20 +25,17 @@ def prepared(tmp_path_factory):
     return folder
 
 
-def run_pass(prepared, tmp_path, name, target=None, **parameters):
+def run_prepared(prepared, tmp_path, name, target=None, **parameters):
     x, y = make_samples(200, seed=11)
-    defaults = {key: rule.default for key, rule in PASSES[name].parameters.items()}
-    context = PassContext(
-        source=prepared / "prepared.onnx",
-        destination=tmp_path / "out.onnx",
+    return run_pass(
+        name,
+        prepared / "prepared.onnx",
+        tmp_path,
+        parameters=parameters,
         original=prepared / "original.onnx",
-        scratch=tmp_path,
-        parameters={**defaults, **parameters},
         target=target or Target(),
         calibration=Samples({"x": x}, y),
     )
-    result = RUNNERS[name](context)
-    return result, tmp_path / "out.onnx"
 
 
 def accuracy(path):
@@ -70,14 +65,14 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_a_pass_makes_the_file_smaller_and_keeps_the_accuracy(case, prepared, tmp_path):
     name, parameters, ratio = CASES[case]
-    _, path = run_pass(prepared, tmp_path, name, **parameters)
+    _, path = run_prepared(prepared, tmp_path, name, **parameters)
     assert (prepared / "prepared.onnx").stat().st_size / path.stat().st_size > ratio
     assert accuracy(path) >= accuracy(prepared / "prepared.onnx") - 0.02
 
 
 @pytest.mark.parametrize("isa", ISA_NAMES)
 def test_every_isa_preset_quantizes(isa, prepared, tmp_path):
-    result, path = run_pass(prepared, tmp_path, "quantize.static", target=Target(isa=isa))
+    result, path = run_prepared(prepared, tmp_path, "quantize.static", target=Target(isa=isa))
     assert accuracy(path) > 0.9
     assert result.facts["symmetric"] == (isa == "npu")
 
@@ -90,11 +85,11 @@ def test_a_first_convolution_of_few_products_stays_fp32_on_x86(isa, is_wide, pre
         for node in onnx.load(str(prepared / "prepared.onnx")).graph.node
         if node.op_type == "Conv"
     )
-    result, path = run_pass(prepared, tmp_path, "quantize.static", target=target)
+    result, path = run_prepared(prepared, tmp_path, "quantize.static", target=target)
     assert list(result.excluded) == ([first] if is_wide else [])
     operators = [node.op_type for node in onnx.load(str(path)).graph.node]
     assert ("Conv" in operators) == (is_wide or isa == "npu")
-    result, path = run_pass(
+    result, path = run_prepared(
         prepared, tmp_path, "quantize.static", target=target, first_layer="int8"
     )
     assert not result.excluded
@@ -111,7 +106,7 @@ def test_a_first_layer_is_narrow_by_its_products_per_value(kernel, is_narrow, tm
 
 
 def test_fewer_rows_than_a_chunk_are_enough_to_calibrate(prepared, tmp_path):
-    result, path = run_pass(prepared, tmp_path, "quantize.static", samples=20, chunk=64)
+    result, path = run_prepared(prepared, tmp_path, "quantize.static", samples=20, chunk=64)
     assert result.facts["samples"] == 20
     assert accuracy(path) > 0.9
 
@@ -121,13 +116,13 @@ def test_quantizing_twice_gives_the_same_bytes(prepared, tmp_path):
     for index in range(2):
         folder = tmp_path / str(index)
         folder.mkdir()
-        contents.append(run_pass(prepared, folder, "quantize.static")[1].read_bytes())
+        contents.append(run_prepared(prepared, folder, "quantize.static")[1].read_bytes())
     assert contents[0] == contents[1]
 
 
 @pytest.mark.parametrize("allocation", ["uniform", "sensitivity"])
 def test_structured_pruning_with_repair_keeps_the_accuracy(allocation, prepared, tmp_path):
-    result, path = run_pass(
+    result, path = run_prepared(
         prepared, tmp_path, "prune.structured", ratio=0.4, allocation=allocation
     )
     facts = result.facts
@@ -137,34 +132,34 @@ def test_structured_pruning_with_repair_keeps_the_accuracy(allocation, prepared,
 
 
 def test_a_graph_is_measured_once_for_many_ratios(prepared, tmp_path, monkeypatch):
-    run_pass(prepared, tmp_path, "prune.structured", ratio=0.2)
+    run_prepared(prepared, tmp_path, "prune.structured", ratio=0.2)
     fresh = tmp_path / "fresh"
     fresh.mkdir()
-    _, alone = run_pass(prepared, fresh, "prune.structured", ratio=0.5)
+    _, alone = run_prepared(prepared, fresh, "prune.structured", ratio=0.5)
 
     def refuse(*_):
         raise AssertionError("measured again")
 
     monkeypatch.setattr("compression.engine.pruning.pruner.mean_divergence", refuse)
-    _, path = run_pass(prepared, tmp_path, "prune.structured", ratio=0.5)
+    _, path = run_prepared(prepared, tmp_path, "prune.structured", ratio=0.5)
     assert path.read_bytes() == alone.read_bytes()
 
 
 def test_repair_brings_back_what_pruning_alone_loses(prepared, tmp_path):
     options = {"ratio": 0.7, "allocation": "uniform", "align": 1, "min_keep": 2}
-    _, path = run_pass(prepared, tmp_path, "prune.structured", repair=False, **options)
+    _, path = run_prepared(prepared, tmp_path, "prune.structured", repair=False, **options)
     raw = accuracy(path)
-    _, path = run_pass(prepared, tmp_path, "prune.structured", **options)
+    _, path = run_prepared(prepared, tmp_path, "prune.structured", **options)
     assert accuracy(path) > raw
 
 
 def test_pruning_that_would_remove_nothing_is_refused(prepared, tmp_path):
     with pytest.raises(ModelUnsupportedError, match="at least 32; the widest group has 32"):
-        run_pass(prepared, tmp_path, "prune.structured", ratio=0.1, min_keep=32)
+        run_prepared(prepared, tmp_path, "prune.structured", ratio=0.1, min_keep=32)
 
 
 def test_unstructured_pruning_says_that_it_saves_nothing(prepared, tmp_path):
-    result, path = run_pass(prepared, tmp_path, "prune.unstructured", ratio=0.3)
+    result, path = run_prepared(prepared, tmp_path, "prune.unstructured", ratio=0.3)
     assert result.facts["zeroed"] == pytest.approx(0.3, abs=0.01)
     assert path.stat().st_size == pytest.approx((prepared / "prepared.onnx").stat().st_size, 0.01)
     assert "stay" in result.facts["note"]
@@ -180,7 +175,7 @@ def test_half_precision_keeps_a_region_beyond_its_range_whole(prepared, tmp_path
     x, _ = make_samples(100, seed=14)
     expected = run_model(model, x)
     onnx.save(model, str(tmp_path / "prepared.onnx"))
-    result, path = run_pass(tmp_path, tmp_path, "convert.fp16")
+    result, path = run_prepared(tmp_path, tmp_path, "convert.fp16")
     assert first.name in result.excluded
     assert "do not fit FP16" in result.excluded[first.name]
     got = run_model(onnx.load(str(path)), x)

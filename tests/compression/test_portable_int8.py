@@ -11,15 +11,12 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from onnx import numpy_helper
 
-from compression.engine.passes.context import PassContext
 from compression.engine.passes.paired_range import list_overrides, pair_ranges
-from compression.engine.passes.prepare import prepare_file
-from compression.engine.passes.table import RUNNERS
 from compression.measure.samples import Samples
-from compression.recipe.parameters import PASSES
 from compression.recipe.presets import PRESETS
 from compression.recipe.recipe import Target, parse_recipe
 from tests.factories.compression import make_model, make_samples
+from tests.factories.passes import run_pass
 
 # 255 * 128 = 32640 is the largest multiple of 255 below 2 ** 15.
 MAX_PAIR = 128
@@ -36,20 +33,16 @@ def sums_of_pairs(weight):
 
 
 def quantize(tmp_path, model, name="quantize.static", target=None, **parameters):
-    onnx.save(model, str(tmp_path / "raw.onnx"))
-    prepare_file(tmp_path / "raw.onnx", tmp_path / "prepared.onnx")
     x, y = make_samples(128, seed=11)
-    defaults = {key: rule.default for key, rule in PASSES[name].parameters.items()}
-    context = PassContext(
-        source=tmp_path / "prepared.onnx",
-        destination=tmp_path / "out.onnx",
-        original=tmp_path / "prepared.onnx",
-        scratch=tmp_path,
-        parameters={**defaults, **parameters},
+    result, path = run_pass(
+        name,
+        model,
+        tmp_path,
+        parameters=parameters,
         target=target or Target(),
         calibration=Samples({"x": x}, y),
     )
-    return RUNNERS[name](context), onnx.load(str(tmp_path / "out.onnx"))
+    return result, onnx.load(str(path))
 
 
 def same_signed_model():

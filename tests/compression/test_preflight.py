@@ -7,7 +7,8 @@ import pytest
 
 from compression.exceptions import ModelUnsupportedError, RecipeInvalidError
 from compression.models import Job
-from compression.recipe.graph_facts import GraphFacts, TensorFacts, read_facts
+from compression.recipe.facts import GraphFacts, TensorFacts
+from compression.recipe.graph_facts import read_facts
 from compression.recipe.preflight import list_findings
 from compression.recipe.presets import PRESETS
 from compression.recipe.recipe import parse_recipe

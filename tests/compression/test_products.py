@@ -7,12 +7,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from compression.engine.graph.biases import flatten_biases
-from compression.engine.passes.context import PassContext
-from compression.engine.passes.prepare import prepare_file
-from compression.engine.passes.table import RUNNERS
 from compression.exceptions import ModelUnsupportedError
 from compression.measure.samples import Samples
-from compression.recipe.parameters import PASSES
+from tests.factories.passes import run_pass
 
 FLOAT = TensorProto.FLOAT
 ROWS = 64
@@ -63,23 +60,15 @@ def answer(model, values):
 
 
 def compress(folder, model, pass_name, is_prepared=False, **parameters):
-    folder.mkdir(exist_ok=True)
-    onnx.save(model, str(folder / "model.onnx"))
-    source = folder / "model.onnx"
-    if is_prepared:
-        source = folder / "prepared.onnx"
-        prepare_file(folder / "model.onnx", source)
-    defaults = {key: rule.default for key, rule in PASSES[pass_name].parameters.items()}
-    context = PassContext(
-        source,
-        folder / "out.onnx",
-        folder / "model.onnx",
+    result, path = run_pass(
+        pass_name,
+        model,
         folder,
-        {**defaults, **parameters},
+        is_prepared=is_prepared,
+        parameters=parameters,
         calibration=Samples({"x": random(ROWS, 32, scale=1.0)}, None),
     )
-    result = RUNNERS[pass_name](context)
-    return onnx.load(str(folder / "out.onnx")), result.excluded
+    return onnx.load(str(path)), result.excluded
 
 
 BIASES = {

@@ -12,10 +12,10 @@ from compression.engine.search.judgement import (
     recommend,
 )
 from compression.engine.search.space import (
-    FORMATS,
     fits_at_best,
     fits_when_pruned,
     list_bases,
+    list_formats,
     list_student_ratios,
 )
 from compression.recipe.recipe import Gates
@@ -129,7 +129,7 @@ def test_few_rows_rule_nothing_out_that_many_would_admit():
 
 
 def test_what_cannot_fit_is_known_before_it_is_built():
-    by_name = {form.name: form for form in FORMATS}
+    by_name = {form.name: form for form in list_formats()}
     assert fits_at_best(1000, by_name["w8"], 1000)
     assert not fits_at_best(1001, by_name["w8"], 1000)
     assert not fits_at_best(501, by_name["fp16"], 1000)

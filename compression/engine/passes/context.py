@@ -1,7 +1,7 @@
 """What every pass is given, and what it gives back."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,8 @@ class PassContext:
 
     `original` is the FP32 model the job started from; `calibration` is None where none was given.
     `evaluation` and `gates` are for `search.best` alone, which judges finalists as the job does.
-    `memory_bytes` is what the process may hold, None where nobody watches.
+    `memory_bytes` is what the process may hold, None where nobody watches. `threads` and
+    `report_progress` are every pass's; of the rest a pass gets what it declares to read.
     """
 
     source: Path
@@ -48,3 +49,23 @@ class PassResult:
 
     excluded: dict[str, str] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
+
+
+def restrict_context(context: PassContext, reads: frozenset[str]) -> PassContext:
+    """The context without whatever a pass does not declare to read.
+
+    What a pass cannot see cannot make its cached results wrong.
+    """
+    target = Target(isa=context.target.isa) if "isa" in reads else Target()
+    has_rows = "calibration" in reads
+    return replace(
+        context,
+        calibration=context.calibration if has_rows else None,
+        seed=context.seed if has_rows else 0,
+        evaluation=context.evaluation if "evaluation" in reads else None,
+        target=context.target if "target" in reads else target,
+        search=context.search if "search" in reads else Search(),
+        gates=context.gates if "gates" in reads else Gates(),
+        scoring=context.scoring if "scoring" in reads else Scoring(),
+        memory_bytes=context.memory_bytes if "limits" in reads else None,
+    )

@@ -2,7 +2,6 @@
 
 import shutil
 import time
-from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -33,9 +32,7 @@ _SUPERLATIVES = {"size": "smallest", "latency": "fastest", "accuracy": "most acc
 _KIND = "So the evaluation set had a part in the choice, and its figures are slightly kind."
 
 
-def search_best(
-    context: PassContext, runners: Mapping[str, Callable[[PassContext], PassResult]]
-) -> PassResult:
+def search_best(context: PassContext) -> PassResult:
     """The recommended variant, or the closest one where nothing keeps the constraints.
 
     Candidates are fitted on two thirds of the calibration rows and compared, and the winner is
@@ -44,7 +41,6 @@ def search_best(
 
     Args:
         context: its `gates` are the constraints, `search` holds objective, trials and seconds.
-        runners: the passes to combine, by name.
     """
     if context.calibration is None or context.evaluation is None:
         raise DataSetUnusableError("search.best needs calibration and evaluation samples.")
@@ -60,7 +56,7 @@ def search_best(
         max_bytes=context.gates.max_bytes,
     )
     deadline = started + seconds * EXPLORING_SHARE
-    explorer = Explorer(context, runners, fitting, selection, deadline, bases)
+    explorer = Explorer(context, fitting, selection, deadline, bases)
     for index, base in enumerate(bases):
         explorer.explore(base)
         context.report_progress(index + 1, len(bases) + 1)

@@ -4,7 +4,6 @@ import hashlib
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,30 +12,30 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from compression.engine.passes.context import PassContext, PassResult
-from compression.engine.passes.guard import run_guarded
+from compression.engine.passes.context import PassContext
+from compression.engine.passes.guard import run_guarded, signature_of
 from compression.engine.search.deadline import interrupt_after
 from compression.engine.search.judgement import Candidate, is_clearly_worse, list_violations
 from compression.engine.search.space import (
-    FORMATS,
     Base,
     Format,
     fits_at_best,
     fits_when_pruned,
+    list_formats,
     name_candidate,
 )
 from compression.exceptions import BudgetSpentError, CompressionError
 from compression.measure.samples import Samples
+from compression.measure.sessions import open_session
 from compression.measure.statistics import collapse_flags
-from compression.recipe.parameters import PASSES
+from compression.recipe.passes import PASSES
 from compression.recipe.recipe import Gates, Search
 
 logger = logging.getLogger(__name__)
 
 TRAINING_SHARE = 0.35
 LAST_RESORT_SECONDS = 5.0
-
-Runners = Mapping[str, Callable[[PassContext], PassResult]]
+LAST_RESORT_FORMATS = 3
 
 
 @dataclass
@@ -67,7 +66,6 @@ class Explorer:
     """
 
     context: PassContext
-    runners: Runners
     fitting: Samples
     selection: Samples
     deadline: float
@@ -80,6 +78,7 @@ class Explorer:
         self._named = {base.name: base for base in self.bases}
         self._digests = {_digest(self.context.source): ""}
         self._reference = self._score(self.context.original)
+        self._signature = signature_of(open_session(self.context.source, is_optimized=False))
         self._failed_ratio = float("inf")
 
     @property
@@ -102,14 +101,15 @@ class Explorer:
                 self._failed_ratio = min(self._failed_ratio, base.ratio)
             return
         parameters = _count_float_parameters(path)
-        for form in FORMATS:
+        for form in list_formats():
             self._try_format(base, form, parameters)
 
     def build_smallest(self) -> None:
         """What fits best although it cannot fit, so that the answer has something to name."""
         name = min(self._made, key=lambda key: _count_float_parameters(self._made[key].path))
         self.deadline = max(self.deadline, time.monotonic() + LAST_RESORT_SECONDS)
-        for form in FORMATS[1:4]:
+        smallest = [form for form in list_formats() if form.bytes_per_parameter == 1]
+        for form in smallest[:LAST_RESORT_FORMATS]:
             self._try_format(self._named[name], form, 0)
 
     def _find_obstacle(self, base: Base) -> str:
@@ -215,9 +215,10 @@ class Explorer:
         folder.mkdir(parents=True, exist_ok=True)
         with interrupt_after(self._left()):
             for index, step in enumerate(steps):
-                complete = _complete(step)
+                declared = PASSES[step["pass"]]
+                complete = {"pass": declared.name, **declared.defaults, **step}
                 parameters = {key: value for key, value in complete.items() if key != "pass"}
-                if PASSES[step["pass"]].trains:
+                if declared.trains:
                     # Other bases want to be trained too.
                     parameters["seconds"] = max(int(self._left() * TRAINING_SHARE), 1)
                     parameters["steps"] = (
@@ -234,8 +235,8 @@ class Explorer:
                     search=self._inner_search(),
                     report_progress=lambda done, total: None,
                 )
-                result = run_guarded(step["pass"], self.runners[step["pass"]], context)
-                if PASSES[step["pass"]].trains:
+                result = run_guarded(declared, context, self._signature)
+                if declared.trains:
                     # As many as there was time for: a recipe of its own can ask for them.
                     complete["steps"] = result.facts["steps"]
                 excluded = {**made.excluded, **result.excluded}
@@ -264,12 +265,6 @@ class Explorer:
 
 def _digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _complete(step: dict[str, Any]) -> dict[str, Any]:
-    """The step with every default filled in, so that it can be run again as it is."""
-    rules = PASSES[step["pass"]].parameters
-    return {"pass": step["pass"], **{key: rule.default for key, rule in rules.items()}, **step}
 
 
 def _count_float_parameters(path: Path) -> int:

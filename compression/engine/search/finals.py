@@ -18,6 +18,7 @@ from compression.engine.search.judgement import (
 )
 from compression.exceptions import BudgetSpentError
 from compression.measure.latency import measure_latency
+from compression.measure.models import OpenModel
 from compression.measure.samples import Samples
 from compression.measure.statistics import accuracy_of, collapse_flags
 from compression.recipe.recipe import Gates
@@ -97,12 +98,12 @@ class Finals:
 
     def _time(self, built: list[Built], runs: int, seconds: float) -> None:
         target = self.context.target
-        files = {SOURCE_NAME: self.context.original}
-        files |= {item.candidate.name: item.path for item in built}
+        models = {SOURCE_NAME: OpenModel(self.context.original)}
+        models |= {item.candidate.name: OpenModel(item.path) for item in built}
         try:
             with interrupt_after(max(self.deadline - time.monotonic(), 1.0)):
                 times = measure_latency(
-                    files,
+                    models,
                     self.evaluation.head(target.batch),
                     threads=target.threads,
                     batch=target.batch,

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from compression.recipe.alignment import FLOAT_ALIGNMENT, INT8_ALIGNMENT
+from compression.recipe.passes import PASSES
 from compression.recipe.presets import VARIED
 
 Steps = tuple[dict[str, Any], ...]
@@ -39,16 +40,17 @@ class Base:
     is_trained: bool = False
 
 
-FORMATS = (
-    Format("fp32", (), 4),
-    Format("int8-qdq", ({"pass": "quantize.static", "format": "qdq"},), 1),
-    Format("int8-qoperator", ({"pass": "quantize.static", "format": "qoperator"},), 1),
-    Format("w8", ({"pass": "quantize.weights", "bits": 8},), 1),
-    Format("dynamic", ({"pass": "quantize.dynamic"},), 1),
-    Format("w16", ({"pass": "quantize.weights", "bits": 16},), 2),
-    Format("fp16", ({"pass": "convert.fp16"},), 2),
-    Format("mixed", ({"pass": "mixed.search"},), 1),
-)
+def list_formats() -> list[Format]:
+    """FP32, and what the passes declare, in the order they are tried in."""
+    declared = [(form, item.name) for item in PASSES.values() for form in item.formats]
+    declared.sort(key=lambda pair: (pair[0].place, pair[0].name))
+    return [
+        Format("fp32", (), 4),
+        *(
+            Format(form.name, ({"pass": name, **form.parameters},), form.bytes_per_parameter)
+            for form, name in declared
+        ),
+    ]
 
 
 def list_bases(

@@ -21,26 +21,16 @@ from compression.measure.kernels.products import (
     saturates_here,
     tensor_types,
 )
-from compression.measure.sessions import open_session
 
 Values = dict[str, NDArray[Any]]
 
 
-def open_kernels(
-    path: Path, *, threads: int, is_saturating: bool
-) -> "ort.InferenceSession | ComputingSession":
-    """A session whose INT8 sums have 16 bits with saturation, or 32 bits.
-
-    It is ONNX Runtime's own where this machine's kernels do that, or the model does not care.
-
-    Raises:
-        ModelUnsupportedError: sums of an operator that is not computed here.
-    """
-    if is_saturating != saturates_here():
-        model = optimize_file(path)
-        if find_saturating(model, tensor_types(model)):
-            return ComputingSession(path, threads=threads, is_saturating=is_saturating)
-    return open_session(path, threads=threads)
+def needs_computing(path: Path, *, is_saturating: bool) -> bool:
+    """Whether sums of that kind are other ones than those of this machine's own kernels."""
+    if is_saturating == saturates_here():
+        return False
+    model = optimize_file(path)
+    return bool(find_saturating(model, tensor_types(model)))
 
 
 class ComputingSession:
@@ -53,9 +43,12 @@ class ComputingSession:
             computed here.
     """
 
-    def __init__(self, path: Path, *, threads: int, is_saturating: bool) -> None:
+    def __init__(
+        self, whole: ort.InferenceSession, path: Path, threads: int, is_saturating: bool
+    ) -> None:
+        """`whole`: ONNX Runtime's session on the file at `path`."""
         self.is_saturating = is_saturating
-        self._whole = open_session(path, threads=threads)
+        self._whole = whole
         self._threads = threads
         model = optimize_file(path)
         types = tensor_types(model)

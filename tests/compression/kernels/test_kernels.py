@@ -13,6 +13,7 @@ from compression.measure.kernels.products import (
     saturates_here,
     tensor_types,
 )
+from compression.measure.sessions import open_session
 from tests.compression.kernels.saturated_models import MODELS, RECORDED, answer_here, draw
 
 # Of one channel each: their kernels sum in 32 bits everywhere.
@@ -22,7 +23,7 @@ NEVER = {"each channel alone"}
 def compute(tmp_path, name, rows, *, is_saturating):
     path = tmp_path / "model.onnx"
     onnx.save(MODELS[name][0], str(path))
-    session = ComputingSession(path, threads=1, is_saturating=is_saturating)
+    session = ComputingSession(open_session(path), path, 1, is_saturating)
     return session.run(None, draw(name, rows))[0]
 
 
@@ -77,9 +78,10 @@ def test_an_operator_that_is_not_computed_is_named(tmp_path):
     )
     imports = [onnx.helper.make_opsetid("", 17), onnx.helper.make_opsetid("com.microsoft", 1)]
     model = onnx.helper.make_model(graph, opset_imports=imports, ir_version=10)
-    onnx.save(model, str(tmp_path / "model.onnx"))
+    path = tmp_path / "model.onnx"
+    onnx.save(model, str(path))
     with pytest.raises(ModelUnsupportedError, match="DynamicQuantizeLSTM"):
-        ComputingSession(tmp_path / "model.onnx", threads=1, is_saturating=True)
+        ComputingSession(open_session(path), path, 1, True)
 
 
 @pytest.mark.parametrize(

@@ -8,15 +8,13 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from compression.engine.passes.context import PassContext
 from compression.engine.passes.prepare import prepare_file
-from compression.engine.passes.table import RUNNERS
 from compression.engine.training.student import build_student, choose_width, read_signature
 from compression.exceptions import DataSetUnusableError, ModelUnsupportedError
 from compression.measure.samples import Samples
 from compression.measure.scoring import Scoring
-from compression.recipe.parameters import PASSES
 from tests.factories.compression import CLASSES, SIDE, build, make_model, make_samples, run_model
+from tests.factories.passes import run_pass
 
 QUICK: dict[str, dict[str, Any]] = {
     "finetune.kd": {"steps": 30},
@@ -46,20 +44,18 @@ def folder(tmp_path_factory):
 def train(folder, tmp_path, name, *, source="damaged", labels=True, rows=300, **over):
     scoring = over.pop("scoring", Scoring())
     x, y = make_samples(rows, seed=21)
-    defaults = {key: rule.default for key, rule in PASSES[name].parameters.items()}
     progress: list[tuple[int, int]] = []
-    context = PassContext(
-        source=folder / f"{source}.onnx",
-        destination=tmp_path / "out.onnx",
+    result, path = run_pass(
+        name,
+        folder / f"{source}.onnx",
+        tmp_path,
+        parameters={**QUICK[name], **over},
         original=folder / "original.onnx",
-        scratch=tmp_path,
-        parameters={**defaults, **QUICK[name], **over},
         scoring=scoring,
         calibration=Samples({"x": x}, y if labels else None),
         report_progress=lambda done, total: progress.append((done, total)),
     )
-    result = RUNNERS[name](context)
-    return result.facts, onnx.load(str(tmp_path / "out.onnx")), progress
+    return result.facts, onnx.load(str(path)), progress
 
 
 def accuracy(model):

@@ -1,13 +1,16 @@
 """The engine that is loaded, and only when something is to be trained."""
 
 import functools
-import importlib
 
 from compression.engine.training.engines.arrays import Engine
 from compression.engine.training.requirement import find_engine
 from compression.exceptions import TrainingUnavailableError
+from compression.recipe.declaration import load_function
 
-_CLASSES = {"jax": "JaxEngine", "torch": "TorchEngine"}
+_CLASSES = {
+    "jax": "compression.engine.training.engines.jax_engine:JaxEngine",
+    "torch": "compression.engine.training.engines.torch_engine:TorchEngine",
+}
 
 
 def load_engine() -> Engine:
@@ -24,6 +27,5 @@ def load_engine() -> Engine:
 
 @functools.cache
 def _load(name: str) -> Engine:
-    module = importlib.import_module(f"compression.engine.training.engines.{name}_engine")
-    engine: Engine = getattr(module, _CLASSES[name])()
+    engine: Engine = load_function(_CLASSES[name])()
     return engine
