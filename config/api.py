@@ -1,7 +1,7 @@
 """The one error shape of every API: `{"code", "message", "details"}`."""
 
 import logging
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.core.exceptions import PermissionDenied
 from django.core.exceptions import ValidationError as DjangoValidationError
@@ -41,24 +41,39 @@ def error_body(code: str, message: str, details: Any = None) -> dict[str, Any]:
     return {"code": code, "message": message, "details": {} if details is None else details}
 
 
+class ErrorAnswer(NamedTuple):
+    """How an error is told."""
+
+    status: int
+    headers: dict[str, str]
+    body: dict[str, Any]
+
+
+def describe_error(error: Exception) -> ErrorAnswer | None:
+    """How an error of ours, or a store that does not answer, is told; None for any other."""
+    if isinstance(error, STORE_FAILURES):
+        return ErrorAnswer(503, {"Retry-After": "5"}, error_body("unavailable", UNAVAILABLE))
+    if not isinstance(error, AviaryError):
+        return None
+    headers: dict[str, str] = {}
+    if error.http_status == status.HTTP_401_UNAUTHORIZED:
+        headers["WWW-Authenticate"] = "Bearer"
+    retry_after = getattr(error, "retry_after_s", None)
+    if retry_after is not None:
+        headers["Retry-After"] = str(int(retry_after))
+    body = error_body(error.code, error.message, error.details)
+    return ErrorAnswer(error.http_status, headers, body)
+
+
 def exception_handler(error: Exception, context: dict[str, Any]) -> Response | None:
     """Turns any exception a view raised into the one error shape; None lets Django answer 500."""
     headers: dict[str, str] = {}
-    if isinstance(error, AviaryError):
-        set_rollback()
-        if error.http_status == status.HTTP_401_UNAUTHORIZED:
-            headers["WWW-Authenticate"] = "Bearer"
-        retry_after = getattr(error, "retry_after_s", None)
-        if retry_after is not None:
-            headers["Retry-After"] = str(int(retry_after))
-        body = error_body(error.code, error.message, error.details)
-        return Response(body, status=error.http_status, headers=headers)
     if isinstance(error, STORE_FAILURES):
         logger.error("%s: a store does not answer: %s", type(context.get("view")).__name__, error)
+    own = describe_error(error)
+    if own is not None:
         set_rollback()
-        return Response(
-            error_body("unavailable", UNAVAILABLE), status=503, headers={"Retry-After": "5"}
-        )
+        return Response(own.body, status=own.status, headers=own.headers)
     if isinstance(error, Http404):
         error = exceptions.NotFound(str(error) or "There is nothing at this address.")
     elif isinstance(error, PermissionDenied):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
+from collections.abc import Collection
 from typing import Any
 
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
@@ -15,6 +16,9 @@ from rest_framework.views import APIView
 
 from fleet.exceptions import DeviceStatusError, NotAuthenticatedError, WrongDeviceError
 from fleet.models import Device, DeviceCredential
+
+NEEDS_TOKEN = "This call needs a device token"  # noqa: S105 (words)
+UNKNOWN_TOKEN = "The device token is not known"  # noqa: S105 (words)
 
 
 def new_secret(prefix: str) -> tuple[str, str]:
@@ -35,13 +39,40 @@ def bearer_token(header: str) -> str | None:
     return token if scheme.lower() == "bearer" and token and len(token) <= 256 else None
 
 
+def find_devices(tokens: Collection[str]) -> dict[str, Device]:
+    """The device of each token that is known and not revoked; one query."""
+    digests = {digest_of(token): token for token in tokens}
+    found = DeviceCredential.objects.select_related("device").filter(
+        digest__in=digests, revoked_at__isnull=True
+    )
+    return {
+        digests[credential.digest]: credential.device
+        for credential in found
+        if credential.digest in digests
+    }
+
+
+def require_accepted(device: Device) -> None:
+    """Refuses a device that is not accepted.
+
+    Raises:
+        DeviceStatusError: with the status in its code.
+    """
+    if device.status != Device.Status.ACCEPTED:
+        raise DeviceStatusError(
+            f"The device is {device.status}",
+            {"status": device.status},
+            code=f"device_{device.status}",
+        )
+
+
 class DeviceAuthentication(BaseAuthentication):
     """Makes `request.user` the `Device` that the bearer token belongs to."""
 
     def authenticate(self, request: Request) -> tuple[Any, Any] | None:
         token = bearer_token(request.headers.get("Authorization", ""))
         if token is None:
-            raise NotAuthenticatedError("This call needs a device token")
+            raise NotAuthenticatedError(NEEDS_TOKEN)
         digest = digest_of(token)
         credential = (
             DeviceCredential.objects.select_related("device")
@@ -49,7 +80,7 @@ class DeviceAuthentication(BaseAuthentication):
             .first()
         )
         if credential is None or not hmac.compare_digest(credential.digest, digest):
-            raise NotAuthenticatedError("The device token is not known")
+            raise NotAuthenticatedError(UNKNOWN_TOKEN)
         return credential.device, credential
 
     def authenticate_header(self, request: Request) -> str:
@@ -62,13 +93,8 @@ class IsAcceptedDevice(BasePermission):
     def has_permission(self, request: Request, view: APIView) -> bool:
         device = request.user
         if not isinstance(device, Device):
-            raise NotAuthenticatedError("This call needs a device token")
-        if device.status != Device.Status.ACCEPTED:
-            raise DeviceStatusError(
-                f"The device is {device.status}",
-                {"status": device.status},
-                code=f"device_{device.status}",
-            )
+            raise NotAuthenticatedError(NEEDS_TOKEN)
+        require_accepted(device)
         named = request.query_params.get("device_id")
         if named is not None:
             require_own_id(device, named)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -139,31 +139,51 @@ def new_variants(rollout: Rollout) -> tuple[int, ...]:
 
 
 def cohort_of_device(device: Device, model: Model | str, at: datetime) -> str:
-    """`canary`, `control` or `stable`: the device's part in a rollout of the model at a time.
+    """`canary`, `control` or `stable`: the device's part in a rollout of the model at a time."""
+    slug = model if isinstance(model, str) else model.slug
+    return cohorts_of_devices([(device, slug)], at)[device.pk, slug]
+
+
+def cohorts_of_devices(
+    pairs: Collection[tuple[Device, str]], at: datetime
+) -> dict[tuple[int, str], str]:
+    """The same of many devices and models (slugs), by key of the device and slug; three queries.
 
     The stage is the one that had begun by then, so records that arrive late are labelled by
     what held when they were made.
     """
-    slug = model if isinstance(model, str) else model.slug
     rollouts = (
-        Rollout.objects.filter(deployment__model__slug=slug, started_at__lte=at)
+        Rollout.objects.filter(
+            deployment__model__slug__in={slug for _, slug in pairs}, started_at__lte=at
+        )
         .exclude(finished_at__lte=at)
-        .select_related("deployment")
+        .select_related("deployment__model")
         .prefetch_related("stages")
         .order_by("-deployment__priority", "-deployment_id", "-id")
     )
-    labels = device.selectable
+    by_model: dict[str, list[tuple[Rollout, dict[str, Any] | None]]] = {}
     for rollout in rollouts:
-        if not matches(rollout.deployment.selector, labels):
-            continue
-        begun = [s.index for s in rollout.stages.all() if s.started_at and s.started_at <= at]
-        if not begun:
-            return STABLE
-        index = max(begun)
-        at_stage = None if index == rollout.current_stage else index
-        terms = cohort_terms(rollout, stage_index=at_stage)
-        return cohort_of(terms, device.device_id, labels)
-    return STABLE
+        row = rollout, _terms_at(rollout, at)
+        by_model.setdefault(rollout.deployment.model.slug, []).append(row)
+    found: dict[tuple[int, str], str] = {}
+    for device, slug in pairs:
+        found[device.pk, slug] = STABLE
+        labels = device.selectable
+        for rollout, terms in by_model.get(slug, ()):
+            if matches(rollout.deployment.selector, labels):
+                if terms is not None:
+                    found[device.pk, slug] = cohort_of(terms, device.device_id, labels)
+                break
+    return found
+
+
+def _terms_at(rollout: Rollout, at: datetime) -> dict[str, Any] | None:
+    """What `cohort_of` needs of the stage that had begun by `at`; None before the first."""
+    begun = [s.index for s in rollout.stages.all() if s.started_at and s.started_at <= at]
+    if not begun:
+        return None
+    index = max(begun)
+    return cohort_terms(rollout, stage_index=None if index == rollout.current_stage else index)
 
 
 def latest_installations(rollout: Rollout) -> Any:

@@ -4,6 +4,7 @@ import importlib
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -69,54 +70,54 @@ class Columns:
 
 
 def make_columns(
-    records: Sequence[Any],
+    fields: Mapping[str, Sequence[Any]],
     releases: Sequence[ReleaseKey],
     release: Sequence[int] | NDArray[np.int64],
     at: Sequence[float] | NDArray[np.float64],
     flags: Sequence[int] | NDArray[np.uint8],
 ) -> Columns:
-    """The columns of `records` (`ingest.records.Record`), with what was found out about each."""
-    n = len(records)
+    """The columns of records, with what was found out about each.
+
+    Args:
+        fields: the fields of `ingest.records.Record` by name, one value or None for each record.
+    """
+    n = len(at)
     widths = np.zeros(n, np.int64)
     flat: list[float] = []
-    rows = [record.features for record in records]
+    rows = fields["features"]
     if any(rows):
-        widths = np.fromiter((len(row or ()) for row in rows), np.int64, n)
-        flat = [value for row in rows if row for value in row]
-    error, errors = code_texts([record.error or "" for record in records])
+        widths = np.array([len(row) if row else 0 for row in rows], np.int64)
+        flat = list(chain.from_iterable(filter(None, rows)))
+    classes = fields["class_id"]
+    if None in classes:
+        classes = [NO_CLASS if value is None else value for value in classes]
+    error, errors = code_texts(fields["error"])
     return Columns(
         releases=tuple(releases),
         release=np.asarray(release, np.int64),
         at=np.asarray(at, np.float64),
         flags=np.asarray(flags, np.uint8),
-        latency_ms=np.fromiter((record.latency_ms for record in records), np.float64, n),
-        confidence=np.array([record.confidence for record in records], np.float64),
-        class_id=np.fromiter(
-            (NO_CLASS if r.class_id is None else r.class_id for r in records), np.int64, n
-        ),
+        latency_ms=np.array(fields["latency_ms"], np.float64),
+        confidence=np.array(fields["confidence"], np.float64),
+        class_id=np.array(classes, np.int64),
         error=error,
         errors=errors,
         widths=widths,
         features=np.array(flat, np.float64),
-        others=_others_of(records),
+        others={
+            name: list(fields[name])
+            for name in _OTHERS
+            if any(value is not None for value in fields.get(name, ()))
+        },
     )
 
 
-def _others_of(records: Sequence[Any]) -> dict[str, list[Any]]:
-    others = {}
-    for name in _OTHERS:
-        values = [getattr(record, name) for record in records]
-        if any(value is not None for value in values):
-            others[name] = values
-    return others
-
-
-def code_texts(texts: Sequence[str]) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    """Numbers for `texts` and what they stand for; 0 is the empty text."""
+def code_texts(texts: Sequence[str | None]) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """Numbers for `texts` and what they stand for; 0 is the empty text, or none."""
     if not any(texts):
         return np.zeros(len(texts), np.int64), ("",)
     known = {"": 0}
-    codes = [known.setdefault(text, len(known)) for text in texts]
+    codes = [known.setdefault(text or "", len(known)) for text in texts]
     return np.array(codes, np.int64), tuple(known)
 
 
@@ -192,20 +193,12 @@ def _inflate(payload: bytes) -> bytes:
 def _read_schema_1(body: Mapping[str, Any]) -> Columns:
     """Lists by field, as an earlier release packed them."""
     rows = body["columns"]
-    n = len(rows["at"])
-
-    class Row:
-        def __init__(self, index: int) -> None:
-            for name in ("latency_ms", "confidence", "class_id", "features", "error", *_OTHERS):
-                column = rows.get(name)
-                setattr(self, name, column[index] if column else None)
-
     flags = [
-        RESTAMPED * bool(rows["restamped"][index]) | TOO_OLD * bool(rows["too_old"][index])
-        for index in range(n)
+        RESTAMPED * bool(is_restamped) | TOO_OLD * bool(is_too_old)
+        for is_restamped, is_too_old in zip(rows["restamped"], rows["too_old"], strict=True)
     ]
     releases = [tuple(key) for key in body["releases"]]
-    return make_columns([Row(i) for i in range(n)], releases, rows["release"], rows["at"], flags)
+    return make_columns(rows, releases, rows["release"], rows["at"], flags)
 
 
 #: As they are packed, least bytes first; `_AS` names those that are wider in memory.

@@ -36,8 +36,23 @@ def read_body(request: HttpRequest, max_bytes: int) -> bytes:
     return body
 
 
+def check_content_type(header: str) -> None:
+    """Refuses a body that says it is something else than JSON.
+
+    Raises:
+        UnsupportedEncodingError: with what it says.
+    """
+    content_type = header.split(";")[0].strip().lower()
+    if content_type not in ("", "application/json", "application/octet-stream"):
+        raise UnsupportedEncodingError(f"Content-Type {content_type!r}; expected application/json.")
+
+
 class IngestView(APIView):
-    """Takes a batch of records; answers after it is stored."""
+    """Takes a batch of records; answers after it is stored.
+
+    The web server's front answers the same call in groups, without this view
+    (`config.front.intake`); this is what it is measured against, and what other servers use.
+    """
 
     authentication_classes = [DeviceAuthentication]
     permission_classes = [IsAcceptedDevice]
@@ -47,11 +62,7 @@ class IngestView(APIView):
         request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT, operation_id="ingest_records"
     )
     def post(self, request: Request) -> Response:
-        content_type = (request.META.get("CONTENT_TYPE") or "").split(";")[0].strip().lower()
-        if content_type not in ("", "application/json", "application/octet-stream"):
-            raise UnsupportedEncodingError(
-                f"Content-Type {content_type!r}; expected application/json."
-            )
+        check_content_type(request.META.get("CONTENT_TYPE") or "")
         assert isinstance(request.user, Device)  # `IsAcceptedDevice` lets nobody else in.
         take_quota("ingest", request.user.pk)
         body = read_body(request._request, settings.AVIARY_INGEST_MAX_BYTES)

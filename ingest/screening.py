@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from ingest.columns import NO_CLASS, RESTAMPED, TOO_OLD, Columns, ReleaseKey, ma
 from registry.plain_text import is_storable
 
 if TYPE_CHECKING:
-    from ingest.records import Record, Release
+    from ingest.records import Release
 
 
 @dataclass(frozen=True)
@@ -33,27 +33,29 @@ class Limits:
 
 
 def screen_records(
-    records: Sequence[Record],
+    fields: Mapping[str, Sequence[Any]],
     releases: Mapping[tuple[str | None, str], Release],
     received_at: float,
     limits: Limits,
 ) -> Columns | None:
-    """The columns of `records` when every one of them is to be kept; else None.
+    """The columns of records when every one of them is to be kept; else None.
 
     Args:
-        records: decoded from strict JSON, so that every number is finite.
+        fields: of `ingest.records.Record` by name, decoded from strict JSON: all numbers are
+            finite.
         releases, received_at: see `ingest.records.check_batch`.
     """
-    if not records or not _are_texts_good(records):
+    names = list(zip(fields["model"], fields["model_version"], strict=True))
+    # The sign of none is no class that a record may name.
+    if not names or NO_CLASS in fields["class_id"] or not _are_texts_good(fields):
         return None
-    names = [(record.model, record.model_version) for record in records]
     found: dict[tuple[str | None, str], Release] = {}
     for name in set(names):
         release = releases.get(name)
         if release is None:
             return None
         found[name] = release
-    times = _times_of(records, limits.parse_time)
+    times = _times_of(fields["timestamp"], limits.parse_time)
     if times is None:
         return None
     numbers: dict[ReleaseKey, int] = {}
@@ -61,36 +63,32 @@ def screen_records(
     is_ahead = times > received_at + limits.future_slack_seconds
     is_too_old = times < received_at - limits.late_limit_seconds
     columns = make_columns(
-        records,
+        fields,
         list(numbers),
-        np.fromiter(map(number_of.__getitem__, names), np.int64, len(names)),
+        np.array([number_of[name] for name in names], np.int64)
+        if len(numbers) > 1
+        else np.zeros(len(names), np.int64),
         np.where(is_ahead, received_at, times),
         RESTAMPED * is_ahead.astype(np.uint8) | TOO_OLD * is_too_old.astype(np.uint8),
     )
     declared = [item.features for item in {item.key: item for item in found.values()}.values()]
-    has_features = np.fromiter((r.features is not None for r in records), bool, len(records))
+    has_features = np.array([row is not None for row in fields["features"]])
     return columns if _is_ordinary(columns, declared, has_features, limits) else None
 
 
-def _are_texts_good(records: Sequence[Record]) -> bool:
+def _are_texts_good(fields: Mapping[str, Sequence[Any]]) -> bool:
     """Whether all kept texts that no release vouches for can be stored, and no id is repeated."""
-    texts: set[str] = set()
-    ids: list[str | int] = []
-    for record in records:
-        texts.add(record.provider or "")
-        texts.add(record.error or "")
-        texts.add(record.request_hash or "")
-        if record.record_id is not None:
-            ids.append(record.record_id)
-    texts.update(item for item in ids if isinstance(item, str))
+    texts = {text for name in ("provider", "error", "request_hash") for text in set(fields[name])}
+    ids = [value for value in fields["record_id"] if value is not None]
+    texts.update(value for value in ids if isinstance(value, str))
+    texts.discard(None)
     return len(set(ids)) == len(ids) and is_storable("".join(texts))
 
 
 def _times_of(
-    records: Sequence[Record], parse_time: Callable[[str | float], float | None]
+    values: Sequence[str | float], parse_time: Callable[[str | float], float | None]
 ) -> NDArray[np.float64] | None:
     """Unix seconds of every record; None when one of them has no time."""
-    values = [record.timestamp for record in records]
     if any(isinstance(value, str) for value in values):
         parsed = [parse_time(value) for value in values]
         return None if None in parsed else np.array(parsed, np.float64)

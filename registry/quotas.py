@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from django.conf import settings
@@ -64,16 +64,23 @@ def take_quota(kind: str, who: object) -> None:
     Raises:
         QuotaError: it is one too many in this minute.
     """
+    for error in take_quotas(kind, [who]):
+        if error is not None:
+            raise error
+
+
+def take_quotas(kind: str, callers: Sequence[object]) -> list[QuotaError | None]:
+    """Counts one call of each of `callers`, one round trip for all; the error of each that is one
+    too many."""
     most = settings.AVIARY_QUOTAS[kind]
     if not most:
-        return
+        return [None] * len(callers)
     now = time.time()
-    key = f"quota:{kind}:{who}:{int(now // WINDOW_SECONDS)}"
-    if _count(key) > most:
-        wait = int(WINDOW_SECONDS - now % WINDOW_SECONDS) + 1
-        raise QuotaError(
-            f"At most {most} calls of the kind {kind} are taken in a minute.", retry_after_s=wait
-        )
+    minute = int(now // WINDOW_SECONDS)
+    wait = int(WINDOW_SECONDS - now % WINDOW_SECONDS) + 1
+    words = f"At most {most} calls of the kind {kind} are taken in a minute."
+    counts = _count([f"quota:{kind}:{who}:{minute}" for who in callers])
+    return [QuotaError(words, retry_after_s=wait) if count > most else None for count in counts]
 
 
 def caller_address(meta: Mapping[str, Any]) -> str:
@@ -89,11 +96,15 @@ def caller_address(meta: Mapping[str, Any]) -> str:
     return str(meta.get("REMOTE_ADDR", ""))[:64]
 
 
-def _count(key: str) -> int:
+def _count(keys: Sequence[str]) -> list[int]:
     try:
-        if cache.add(key, 1, 2 * WINDOW_SECONDS):
-            return 1
-        return int(cache.incr(key))
+        count_together = getattr(cache, "count_together", None)
+        if count_together is not None:
+            counts: list[int] = count_together(keys, 2 * WINDOW_SECONDS)
+            return counts
+        return [
+            1 if cache.add(key, 1, 2 * WINDOW_SECONDS) else int(cache.incr(key)) for key in keys
+        ]
     except Exception:
         logger.info("The quota is counted in this process", exc_info=True)
-        return _local.add(key)
+        return [_local.add(key) for key in keys]

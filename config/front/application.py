@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import gc
 import io
 import logging
 import os
@@ -29,8 +30,10 @@ from config.front.bodies import (
     read_whole,
 )
 from config.front.credentials import is_known
+from config.front.intake import Call, Intake, is_plain
 from config.front.lanes import Lane, LaneFullError
 from config.front.routes import Limits, Route, find_route
+from fleet.polling.heard import note_heard
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +75,11 @@ class Front:
     def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._lanes = make_lanes()
+        self._intake = Intake(loop)
         die_with_parent()
+        # What is loaded by now stays: the collector need not go through it again and again.
+        gc.collect()
+        gc.freeze()
 
     async def __rsgi__(self, scope: Any, protocol: Any) -> None:
         try:
@@ -113,8 +120,11 @@ class Front:
                     environ.pop("HTTP_TRANSFER_ENCODING", None)
                     environ["CONTENT_LENGTH"] = str(len(body))
                     environ["wsgi.input"] = io.BytesIO(body)
-            work = partial(call_wsgi, self._application, environ, self._sender(protocol))
-            answer = await self._run(route.lane, work)
+            if route.is_intake and is_plain(environ):
+                answer: Answer | None = await self._take_in(environ)
+            else:
+                work = partial(call_wsgi, self._application, environ, self._sender(protocol))
+                answer = await self._run(route.lane, work)
         finally:
             if arriving is not None:
                 arriving.stop()
@@ -174,6 +184,20 @@ class Front:
                 400, "incomplete", f"{declared} bytes were announced and {len(body)} came."
             )
         return body
+
+    async def _take_in(self, environ: dict[str, Any]) -> Answer:
+        """The answer to a batch of records."""
+        note_heard()
+        call = Call(
+            authorization=environ.get("HTTP_AUTHORIZATION", ""),
+            content_type=environ.get("CONTENT_TYPE", ""),
+            encoding=environ.get("HTTP_CONTENT_ENCODING", ""),
+            body=environ["wsgi.input"].getvalue() if "wsgi.input" in environ else b"",
+        )
+        try:
+            return Answer(*await self._intake.answer(call))
+        except LaneFullError as error:
+            raise Refusal(503, "busy", f"Come back later: {error}") from None
 
     async def _run(self, lane: str, work: Callable[[], Any]) -> Any:
         try:

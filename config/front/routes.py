@@ -29,6 +29,7 @@ class Route:
         free_bytes: what is read of anybody.
         is_streamed: the body is read while it arrives, in the lane's thread, and not before.
         takes_files: `multipart/form-data` is meant here.
+        is_intake: a batch of records, answered in groups where nothing else is to be looked at.
     """
 
     lane: str
@@ -37,6 +38,7 @@ class Route:
     free_bytes: int = 64 * KIB
     is_streamed: bool = False
     takes_files: bool = False
+    is_intake: bool = False
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ def find_route(method: str, path: str, query: str, content_type: str, limits: Li
     if method not in _BODY_METHODS:
         return Route(_lane_of_reading(path), JSON_BYTES, Who.PERSON, free_bytes=0)
     if path == "/api/ingest":
-        return Route("calls", limits.ingest, Who.DEVICE)
+        return Route("calls", limits.ingest, Who.DEVICE, is_intake=method == "POST")
     if path == "/api/devices/samples":
         return Route("slow", SAMPLES_BYTES, Who.DEVICE, free_bytes=0, is_streamed=True)
     if path == "/api/devices/telemetry":

@@ -214,6 +214,6 @@ def test_what_no_check_lets_through_is_never_counted(latency_ms):
     record = records.Record(
         timestamp=NOW, latency_ms=latency_ms, model_version="1", confidence=0.5, class_id=1
     )
-    columns = make_columns([record], [(1, 11, 5, 10)], [0], [NOW], [0])
+    columns = make_columns(records.fields_of([record]), [(1, 11, 5, 10)], [0], [NOW], [0])
     with pytest.raises(ValueError, match="latency_ms"):
         count_batches([Batch(1, columns, {})], seconds=60, features={})

@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from ingest.columns import make_columns, pack_columns
 from ingest.models import InboxBatch, RejectedRecord, Window
-from ingest.records import Record, Release
+from ingest.records import Record, Release, fields_of
 from ingest.services.aggregation import aggregate_batches
 from ingest.services.intake import receive_batch
 from registry.models import AuditEvent
@@ -40,7 +40,7 @@ def poison(device, variant, *, latency_ms=2.0, version_id=None, cohort="stable",
         timestamp=0.0, latency_ms=latency_ms, model_version="1.0.0", confidence=0.5, class_id=1
     )
     at = at or timezone.now().timestamp()
-    columns = make_columns([record], [release.key], [0], [at], [0])
+    columns = make_columns(fields_of([record]), [release.key], [0], [at], [0])
     return InboxBatch.objects.create(
         device=device,
         batch_id=f"poison-{InboxBatch.objects.count()}",
