@@ -5,19 +5,28 @@ from typing import Any
 from django import forms
 from django.conf import settings
 from django.contrib import admin
+from django.contrib.admin.utils import unquote
 from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import Group, Permission, User
 from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404
 from django.template.response import TemplateResponse
+from django.urls import reverse
 from knox.models import AuthToken
 from unfold.admin import ModelAdmin
+from unfold.decorators import action, display
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
-from unfold.widgets import UnfoldAdminIntegerFieldWidget
+from unfold.widgets import (
+    UnfoldAdminCheckboxSelectMultipleWidget,
+    UnfoldAdminIntegerFieldWidget,
+    UnfoldAdminTextInputWidget,
+)
 
 from config.api_tokens import MAX_DAYS, make_api_token, revoke_api_token
+from config.models import EVERYTHING
 from config.people import (
     describe_access,
     end_tokens,
@@ -25,6 +34,9 @@ from config.people import (
     permissions_of,
     record_access,
 )
+from config.roles import SCOPE_WORDS
+from registry.admin.base import form_page
+from registry.admin.columns import ago
 
 for _model in (User, Group, AuthToken):
     admin.site.unregister(_model)
@@ -140,6 +152,22 @@ class TokenForm(forms.ModelForm):  # type: ignore[type-arg]
         help_text="Until it expires.",
     )
 
+    name = forms.CharField(
+        max_length=100,
+        required=False,
+        widget=UnfoldAdminTextInputWidget,
+        help_text="What it is for.",
+    )
+    scopes = forms.MultipleChoiceField(
+        choices=[
+            *((scope, f"{scope}: {words}") for scope, words in SCOPE_WORDS.items()),
+            (EVERYTHING, f"{EVERYTHING}: all that the user may do"),
+        ],
+        initial=["read"],
+        widget=UnfoldAdminCheckboxSelectMultipleWidget,
+        help_text="It may do what its user may do at the time, and of that only this.",
+    )
+
     class Meta:
         model = AuthToken
         fields = ["user"]
@@ -150,11 +178,31 @@ class TokenAdmin(ModelAdmin):
     """API tokens: made here, their secret shown once; only a superuser makes other people's."""
 
     form = TokenForm
-    list_display = ["token_key", "user", "created", "expiry"]
-    list_select_related = ["user"]
+    list_display = ["token_key", "what_for", "user", "scopes", "created", "expiry", "last_used"]
+    list_select_related = ["user", "grant"]
     list_filter = ["expiry"]
-    search_fields = ["token_key", "user__username"]
+    search_fields = ["token_key", "user__username", "grant__name"]
+    fields = ["user", "name", "scopes", "days"]
     actions = ["revoke_selected"]
+    actions_detail = ["revoke_one"]
+
+    @display(description="For")
+    def what_for(self, row: Any) -> str:
+        return row.grant.name if hasattr(row, "grant") else ""
+
+    @display(description="Scopes")
+    def scopes(self, row: Any) -> str:
+        return ", ".join(row.grant.scopes) if hasattr(row, "grant") else "none"
+
+    @display(description="Last used", ordering="grant__last_used_at")
+    def last_used(self, row: Any) -> str:
+        return ago(row.grant.last_used_at) if hasattr(row, "grant") else "never"
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        return self.fields if obj is None else self.list_display
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        return () if obj is None else self.list_display
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         rows = super().get_queryset(request)
@@ -180,6 +228,8 @@ class TokenAdmin(ModelAdmin):
         row, secret = make_api_token(
             user=form.cleaned_data["user"],
             days=form.cleaned_data["days"],
+            scopes=form.cleaned_data["scopes"],
+            name=form.cleaned_data["name"],
             actor=request.user.get_username(),
         )
         obj.pk = row.pk
@@ -202,3 +252,24 @@ class TokenAdmin(ModelAdmin):
     def revoke_selected(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
         for row in queryset.select_related("user"):
             revoke_api_token(row=row, actor=request.user.get_username())
+
+    def has_revoke_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
+        return self.has_change_permission(request)
+
+    @action(description="Revoke", permissions=["revoke"], icon="block")
+    def revoke_one(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Asks once more; POST ends the token."""
+        row = get_object_or_404(self.get_queryset(request), pk=unquote(object_id))
+        back = reverse("admin:knox_authtoken_changelist")
+        return form_page(
+            self,
+            request,
+            form=forms.Form(request.POST if request.method == "POST" else None),
+            act=lambda _: revoke_api_token(row=row, actor=request.user.get_username()),
+            title=f"Revoke the API token {row.token_key} of {row.user.get_username()}",
+            button="Revoke",
+            back=back,
+            done=lambda _: ("It opens nothing any more.", back),
+            intro="Programs that use it are refused from then on. It does not come back.",
+            is_danger=True,
+        )

@@ -11,7 +11,7 @@ from typing import Any
 
 from django.contrib.auth.models import Permission
 
-APPS = ("registry", "fleet", "ingest", "compression")
+APPS = ("registry", "fleet", "ingest", "compression", "notifications")
 
 _PUBLISH = frozenset(
     f"registry.{verb}_{model}"
@@ -34,7 +34,11 @@ _INGEST = frozenset({
     "ingest.add_alertrule", "ingest.change_alertrule", "ingest.delete_alertrule",
     "ingest.change_incident", "ingest.change_inboxbatch", "ingest.add_driftpolicy",
     "ingest.change_driftpolicy",
-})  # fmt: skip
+}) | {
+    f"notifications.{verb}_{model}"
+    for verb in ("add", "change", "delete")
+    for model in ("channel", "rule")
+}  # fmt: skip
 _ADMINISTER = frozenset(
     f"auth.{verb}_{model}"
     for verb in ("view", "add", "change", "delete")
@@ -59,7 +63,7 @@ SCOPE_WORDS = {
     "approve": "approve, deprecate and yank versions; approve rollouts; move protected aliases",
     "roll_out": "make and change deployments; make, start, pause and abort rollouts",
     "devices": "add, accept, suspend and decommission devices; join tokens; fleet samples",
-    "ingest": "acknowledge alerts; alert rules and drift policies; count set-aside batches again",
+    "ingest": "acknowledge alerts; rules, drift policies, channels; count set-aside batches again",
     "administer": "people and groups; move a whole deployment at once",
 }
 ROLES: dict[str, tuple[str, ...]] = {

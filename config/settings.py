@@ -284,7 +284,7 @@ DEFAULT_FROM_EMAIL = env_str("DEFAULT_FROM_EMAIL", "aviary@localhost")
 # --- API --------------------------------------------------------------------------------------
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
-        "knox.auth.TokenAuthentication",
+        "config.token_auth.ScopedTokenAuthentication",
         "rest_framework.authentication.SessionAuthentication",
     ],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
@@ -295,6 +295,7 @@ REST_FRAMEWORK = {
     "EXCEPTION_HANDLER": "config.api.exception_handler",
     "PAGE_SIZE": 50,
 }
+KNOX_TOKEN_MODEL = "knox.AuthToken"  # noqa: S105  (the name of a table)
 REST_KNOX = {"TOKEN_TTL": timedelta(days=env_int("AVIARY_API_TOKEN_DAYS", 90, minimum=1))}
 SPECTACULAR_SETTINGS = {
     "TITLE": "Aviary",

@@ -58,5 +58,6 @@ class Migration(migrations.Migration):
         ("fleet", "0015_act_permissions"),
         ("ingest", "0006_incident_memory_moved"),
         ("compression", "0002_identity_and_reruns"),
+        ("notifications", "0001_initial"),
     ]
     operations = [migrations.RunPython(make_roles, migrations.RunPython.noop)]

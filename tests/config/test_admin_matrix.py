@@ -23,6 +23,7 @@ from compression.models import Job
 from config.api_tokens import make_api_token
 from config.roles import ROLES
 from fleet.models import Deployment, Device, Gate, Rollout
+from notifications.models import Channel
 from registry.models import AuditEvent, Blob, DataSet, Model, Variant, Version
 from registry.services.audit import record_event
 from tests.factories.compression import make_job
@@ -53,6 +54,7 @@ NEVER_ADDED = {
     "registry_baseline", "fleet_agentwheel", "fleet_installation", "fleet_gateevaluation",
     "fleet_deviceincident", "fleet_samplebatch", "ingest_driftevaluation", "ingest_inboxbatch",
     "ingest_rejectedrecord", "ingest_window", "ingest_incident", "fleet_device",
+    "notifications_delivery", "notifications_outboxevent",
 }  # fmt: skip
 NEVER_CHANGED = NEVER_ADDED - {"fleet_device"} | {
     "registry_dataset",
@@ -60,12 +62,15 @@ NEVER_CHANGED = NEVER_ADDED - {"fleet_device"} | {
     "fleet_calibrationbuild",
 }
 DELETED = {
-    "auth_user", "auth_group", "ingest_alertrule", "ingest_driftpolicy",
+    "auth_user", "auth_group", "ingest_alertrule", "ingest_driftpolicy", "notifications_channel",
+    "notifications_rule",
 }  # fmt: skip
 #: Their pages show the row and change nothing, whichever the method.
 SHOWN = {"fleet_device", "fleet_rollout", "compression_job"}
 #: What is told by another table of tests: whose token a row is, and where a page leads on to.
-ELSEWHERE = {"knox_authtoken_change", "knox_authtoken_history", "knox_authtoken_delete"}
+ELSEWHERE = {
+    f"knox_authtoken_{page}" for page in ("change", "history", "delete", "revoke_one")
+}  # fmt: skip
 LEADS_ON = {"ingest_driftevaluation_change": "ingest_drift_detail"}
 
 
@@ -87,6 +92,8 @@ OWN_PAGES: dict[tuple[str, str], Needs] = {
     ("registry_dataset_split", ""): one("registry.add_dataset"),
     ("registry_version_transition", ""): one("registry.decide_version"),
     ("registry_version_compare", ""): seen("registry_version"),
+    ("notifications_channel_test_channel", ""): one("notifications.change_channel"),
+    ("notifications_channel_replace_secret", ""): one("notifications.change_channel"),
     ("fleet_device_act", ""): one("fleet.change_device"),
     ("fleet_device_act", "decommission"): one("fleet.decommission_device"),
     ("fleet_rollout_live", ""): seen("fleet_rollout"),
@@ -153,6 +160,9 @@ ACTIONS: dict[str, dict[str, str]] = {
     "auth_user": {"delete_selected": "auth.delete_user"},
     "auth_group": {"delete_selected": "auth.delete_group"},
     "ingest_alertrule": {"delete_selected": "ingest.delete_alertrule"},
+    "notifications_channel": {"delete_selected": "notifications.delete_channel"},
+    "notifications_rule": {"delete_selected": "notifications.delete_rule"},
+    "notifications_delivery": {"send_again": "notifications.change_delivery"},
     "ingest_driftpolicy": {"delete_selected": "ingest.delete_driftpolicy"},
 }
 
@@ -200,8 +210,11 @@ def let(names: set[str], *, staff: bool = True) -> Client:
     """A browser in which somebody with these permissions and no others has logged in."""
     user = User.objects.create_user(uuid.uuid4().hex, is_staff=staff)
     wanted = {tuple(name.split(".")) for name in names}
-    user.user_permissions.set(
-        row for row in every_permission() if (row.content_type.app_label, row.codename) in wanted
+    through = User.user_permissions.through
+    through.objects.bulk_create(
+        through(user_id=user.pk, permission_id=row.pk)
+        for row in every_permission()
+        if (row.content_type.app_label, row.codename) in wanted
     )
     client = Client(raise_request_exception=False)
     client.force_login(user)
@@ -260,6 +273,7 @@ def rows(db: None) -> dict[Any, Any]:
         Model: deployment.model, DataSet: data,
         Blob: data.blob,
         Job: make_job(make_measured_version()),
+        Channel: Channel.objects.create(name="mail", kind="email", recipients=["a@example.org"]),
         Variant: version.variants.get(), Group: Group.objects.create(name="some"),
         AuditEvent: record_event(actor="tester", action="a.done", obj=None, summary="a thing"),
     }  # fmt: skip

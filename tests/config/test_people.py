@@ -75,7 +75,7 @@ def test_an_inactive_user_gets_no_token() -> None:
 
 def test_the_page_shows_the_secret_once_and_the_audit_log_never_does(root: Client) -> None:
     ada = User.objects.create_superuser("ada")
-    page = root.post(ADD, {"user": ada.pk, "days": 3})
+    page = root.post(ADD, {"user": ada.pk, "days": 3, "scopes": ["read"]})
     secret = page.context["secret"]
     assert secret in page.content.decode() and answer_to(secret) == 200
     assert "no-store" in page["Cache-Control"]
@@ -97,9 +97,11 @@ def test_only_a_superuser_makes_or_sees_other_peoples_tokens(client: Client) -> 
     staff = make_staff("staff", "add_authtoken", "view_authtoken")
     client.force_login(staff)
     assert client.get(LIST).context["cl"].result_count == 0
-    refused = client.post(ADD, {"user": root.pk, "days": 1})
+    refused = client.post(ADD, {"user": root.pk, "days": 1, "scopes": ["read"]})
     assert "valid choice" in str(refused.context["errors"])
-    assert client.post(ADD, {"user": staff.pk, "days": 1}).context["secret"]
+    assert client.post(ADD, {"user": staff.pk, "days": 1, "scopes": ["everything"]}).context[
+        "secret"
+    ]
     assert AuthToken.objects.filter(user=root).count() == 1
 
 
