@@ -81,6 +81,16 @@ bench-agent: $(STAMP) ## measure the edge agent; the last line is JSON (PARTS="s
 bench-compress: .venv-bench $(SERVER_STAMP) ## measure compression; the last line is JSON (MODELS="digits-resnet" for some)
 	$(KEPT) .venv-bench/bin/python -m benchmarks.compress $(MODELS) $(if $(BUDGET),--budget $(BUDGET))
 
+# MLflow pins much of its own, so the peer lives apart.
+.venv-mlflow: benchmarks/poll/requirements-mlflow.txt
+	test -x $@/bin/python || $(PYTHON) -m venv $@
+	$@/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	touch $@
+
+.PHONY: bench-poll
+bench-poll: $(STAMP) .venv-s3 .venv-mlflow ## polls a second beside a bare function and MLflow; needs wrk; JSON last (DEVICES=n)
+	$(BIN)/python -m servers --durable --with-parent -- $(BIN)/python -m benchmarks.poll
+
 bench-decisions: $(STAMP) ## simulate gates, failure rules and alarms beside peers' rules (PARTS="gates" for some)
 	$(BIN)/python -m benchmarks.decisions $(PARTS)
 

@@ -37,6 +37,8 @@ AVIARY_KEYS_DIR = Path(env_str("AVIARY_KEYS_DIR", str(AVIARY_HOME / "keys")))
 AVIARY_SIGNER = env_str("AVIARY_SIGNER")  # the signing service's socket; empty signs in-process
 AVIARY_PUBLIC_URL = env_str("AVIARY_PUBLIC_URL").rstrip("/")
 AVIARY_POLL_SECONDS = env_int("AVIARY_POLL_SECONDS", 300, minimum=1)
+#: Unchanged answers that each web process remembers, about 300 bytes each.
+AVIARY_POLL_MEMORY = env_int("AVIARY_POLL_MEMORY", 1_000_000, minimum=2)
 AVIARY_WINDOW_SECONDS = env_int("AVIARY_WINDOW_SECONDS", 3600, minimum=1)
 AVIARY_TICK_SECONDS = env_int("AVIARY_TICK_SECONDS", 10, minimum=1)
 AVIARY_OFFER_TIMEOUT_SECONDS = env_int("AVIARY_OFFER_TIMEOUT_SECONDS", 3600, minimum=1)

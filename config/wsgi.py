@@ -1,4 +1,4 @@
-"""The WSGI application: the poll fast lane in front of Django."""
+"""The WSGI application: Django, behind `config.rsgi` or any other server."""
 
 import os
 
@@ -6,9 +6,4 @@ from django.core.wsgi import get_wsgi_application
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
-_django = get_wsgi_application()
-
-# Imported after the apps are loaded: the fast lane reads settings and the cache.
-from fleet.polling.fast_lane import wrap  # noqa: E402
-
-application = wrap(_django)
+application = get_wsgi_application()

@@ -73,11 +73,11 @@ def device_facts(device: Device, model: str) -> DeviceFacts:
     )
 
 
-def read_plans(model: str | None = None) -> list[tuple[str, dict[str, Any], int]]:
-    """Model slug, plan and counter of one model or of all that have a plan; one query."""
+def read_plans(models: Collection[str] | None = None) -> list[tuple[str, dict[str, Any], int]]:
+    """Model slug, plan and counter of these models or of all that have a plan; one query."""
     rows = ModelCounter.objects.exclude(value=0)
-    if model is not None:
-        rows = rows.filter(model__slug=model)
+    if models is not None:
+        rows = rows.filter(model__slug__in=models)
     return [
         (row.plan["model"], row.plan, row.value)
         for row in rows.only("plan", "value").order_by("model__slug")
@@ -86,7 +86,7 @@ def read_plans(model: str | None = None) -> list[tuple[str, dict[str, Any], int]
 
 def desired_assignment(device: Device, model: str) -> Assignment | None:
     """What the device should run of this model now; None when nothing is assigned."""
-    for slug, plan, counter in read_plans(model):
+    for slug, plan, counter in read_plans([model]):
         return assign(plan, counter, device_facts(device, slug))
     return None
 

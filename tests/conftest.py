@@ -16,6 +16,8 @@ from django.db import connection
 from django.test import Client
 from rest_framework.test import APIClient
 
+from fleet.polling.answers import reused
+from fleet.polling.poll_notes import forget_notes
 from servers.kept import end_with_parent
 from tests.databases import template_of
 from tests.where_run import record_suite
@@ -77,6 +79,8 @@ def clean_surroundings(settings: Any, run_directory: Path) -> Iterator[None]:
         options = {**storage.get("OPTIONS", {}), "location": str(run_directory / "objects")}
         settings.STORAGES = {**settings.STORAGES, "default": {**storage, "OPTIONS": options}}
     cache.clear()
+    reused.clear()
+    forget_notes()
     yield
 
 

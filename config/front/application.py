@@ -32,6 +32,7 @@ from config.front.bodies import (
 from config.front.credentials import is_known
 from config.front.intake import Call, Intake, is_plain
 from config.front.lanes import Lane, LaneFullError
+from config.front.polls import PATH, Polls
 from config.front.routes import Limits, Route, find_route
 from fleet.polling.heard import note_heard
 
@@ -76,13 +77,24 @@ class Front:
         self._loop = loop
         self._lanes = make_lanes()
         self._intake = Intake(loop)
+        self._polls = Polls()
+        self._polls.start()
         die_with_parent()
         # What is loaded by now stays: the collector need not go through it again and again.
         gc.collect()
         gc.freeze()
 
+    def __rsgi_del__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._polls.stop()
+
     async def __rsgi__(self, scope: Any, protocol: Any) -> None:
         try:
+            if scope.path == PATH:
+                etag = self._polls.recall(scope) if scope.method == "GET" else None
+                if etag is not None:
+                    headers = [("ETag", etag), ("Cache-Control", "private, no-cache")]
+                    protocol.response_empty(304, headers)
+                    return
             await self._answer(scope, protocol)
         except Refusal as refusal:
             _refuse(protocol, refusal)
@@ -97,6 +109,9 @@ class Front:
     async def _answer(self, scope: Any, protocol: Any) -> None:
         if scope.proto != "http":
             raise Refusal(400, "bad_request", "Only HTTP is spoken here.")
+        note_heard()
+        if scope.path == PATH and scope.method == "GET" and await self._poll(scope, protocol):
+            return
         environ = make_environ(scope)
         limits = Limits(settings.AVIARY_MAX_UPLOAD_BYTES, settings.AVIARY_INGEST_MAX_BYTES)
         route = find_route(
@@ -132,6 +147,19 @@ class Front:
                 receiving.cancel()
         if answer is not None:
             _send(protocol, answer)
+
+    async def _poll(self, scope: Any, protocol: Any) -> bool:
+        """True when the poll was answered, and Django need not be asked."""
+        if "content-length" in scope.headers or "transfer-encoding" in scope.headers:
+            return False  # a body where none is meant is refused like any other
+        try:
+            answer = await self._polls.decide(scope)
+        except LaneFullError as error:
+            raise Refusal(503, "busy", f"Come back later: {error}") from None
+        if answer is None:
+            return False
+        _send(protocol, Answer(*answer))
+        return True
 
     async def _check_body(self, route: Route, environ: dict[str, Any]) -> None:
         """Refuses what is too long, or long and from nobody known, before a byte is read.
@@ -187,7 +215,6 @@ class Front:
 
     async def _take_in(self, environ: dict[str, Any]) -> Answer:
         """The answer to a batch of records."""
-        note_heard()
         call = Call(
             authorization=environ.get("HTTP_AUTHORIZATION", ""),
             content_type=environ.get("CONTENT_TYPE", ""),

@@ -90,3 +90,7 @@ class ValkeyCache(RedisCache):
                 pipe.incr(name)
             answers = pipe.execute()
         return [int(count) for count in answers[1::2]]
+
+    def client(self) -> Redis:
+        """The client itself, for streams and messages; it has the deadline and the breaker too."""
+        return self._cache.get_client(None, write=True)  # type: ignore[attr-defined,no-any-return]

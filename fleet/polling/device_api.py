@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import time
 from typing import Any
 
 from django.http import HttpResponse
@@ -22,14 +20,10 @@ from fleet.authentication import (
 from fleet.exceptions import InvalidFleetInputError
 from fleet.models import Device
 from fleet.polling.answers import make_answer, poll_after_s
-from fleet.polling.poll_notes import (
-    buffer_poll,
-    has_shared_cache,
-    is_local_flush_due,
-    read_epochs,
-    remember_answer,
-)
-from fleet.rules.assignment import RENEWAL, Assignment, assign, etag_of, issue_period
+from fleet.polling.decisions import matches_etag
+from fleet.polling.poll_notes import is_local_flush_due
+from fleet.polling.poll_notes import note_poll as keep_note
+from fleet.rules.assignment import Assignment, assign, etag_of, issue_period
 from fleet.selectors import desired_assignments, device_facts, read_plans
 from fleet.services import enrolment, telemetry
 from fleet.services.installations import (
@@ -43,8 +37,6 @@ from registry.keys import trust_keys
 from registry.manifest import is_sha256
 from registry.quotas import caller_address, take_quota
 from registry.services import trust
-
-logger = logging.getLogger(__name__)
 
 
 class EnrolSerializer(serializers.Serializer[Any]):
@@ -105,7 +97,10 @@ class DeviceView(APIView):
 
 
 class LatestView(DeviceView):
-    """What the device should run; only a new offer is written to the database."""
+    """What the device should run; only a new offer is written to the database.
+
+    The reference for what `fleet.polling.decisions` answers to many devices at once.
+    """
 
     @extend_schema(
         parameters=[OpenApiParameter("device_id", str), OpenApiParameter("model", str)],
@@ -117,42 +112,21 @@ class LatestView(DeviceView):
         running = request.headers.get("X-Running-Digest", "")[:64]
         running = running if is_sha256(running) else ""
         agent_version = request.headers.get("X-Agent-Version", "")[:64]
-        is_rememberable = has_shared_cache() and wanted is not None
-        # Read before the decision: a change in between must end what is remembered.
-        epochs = self._epochs(device, wanted) if is_rememberable and wanted else {}
         assignment = self._decide(device, wanted)
         answer: HttpResponse
         if assignment is None:
-            self._note(device, wanted, running, agent_version)
+            note_poll(device, wanted or "", running, agent_version)
             return Response(status=status.HTTP_204_NO_CONTENT)
-        issued_at = issue_period(device.device_id, now)
-        etag = etag_of(assignment, issued_at)
-        if _matches(request.headers.get("If-None-Match", ""), etag):
-            self._note(device, assignment.model, running, agent_version)
+        etag = etag_of(assignment, issue_period(device.device_id, now))
+        if matches_etag(request.headers.get("If-None-Match", ""), etag):
+            note_poll(device, assignment.model, running, agent_version)
             answer = HttpResponse(status=status.HTTP_304_NOT_MODIFIED)
-            if epochs and request.headers.get("If-None-Match") == etag:
-                remember_answer(
-                    token_digest=request.auth.digest,  # type: ignore[union-attr]
-                    query=request.META.get("QUERY_STRING", ""),
-                    device=device.pk,
-                    model=assignment.model,
-                    etag=etag,
-                    running=running,
-                    agent_version=agent_version,
-                    epochs=epochs,
-                    good_for_s=(issued_at + RENEWAL - now).total_seconds(),
-                )
         else:
             is_offer = running != assignment.manifest_sha256
             if is_offer:
                 offer_release(device=device, assignment=assignment, at=now)
-            self._note(
-                device,
-                assignment.model,
-                running,
-                agent_version,
-                offered=assignment.manifest_sha256 if is_offer else "",
-            )
+            offered = assignment.manifest_sha256 if is_offer else ""
+            note_poll(device, assignment.model, running, agent_version, offered=offered)
             answer = Response(
                 make_answer(
                     assignment,
@@ -167,29 +141,11 @@ class LatestView(DeviceView):
         return answer
 
     def _decide(self, device: Device, model: str | None) -> Assignment | None:
-        for slug, plan, counter in read_plans(model):
+        for slug, plan, counter in read_plans(None if model is None else [model]):
             found = assign(plan, counter, device_facts(device, slug))
             if found is not None:
                 return found
         return None
-
-    def _epochs(self, device: Device, model: str) -> dict[str, str]:
-        try:
-            return read_epochs([f"device:{device.pk}", f"plan:{model}"])
-        except Exception:
-            logger.warning("Epochs could not be read", exc_info=True)
-            return {}
-
-    def _note(
-        self,
-        device: Device,
-        model: str | None,
-        running: str,
-        agent_version: str,
-        *,
-        offered: str = "",
-    ) -> None:
-        note_poll(device, model or "", running, agent_version, offered=offered)
 
 
 class DesiredView(DeviceView):
@@ -258,21 +214,7 @@ class TelemetryView(DeviceView):
 def note_poll(
     device: Device, model: str, running: str, agent_version: str, *, offered: str = ""
 ) -> None:
-    """Buffers a poll; an embedded server flushes its own buffer now and then."""
-    buffer_poll(
-        {
-            "device": device.pk,
-            "at": time.time(),
-            "model": model,
-            "running": running,
-            "agent_version": agent_version,
-            "offered": offered,
-        }
-    )
+    """Keeps a poll's note; an embedded server writes its own notes now and then."""
+    keep_note(device.pk, model, running, agent_version, offered=offered)
     if is_local_flush_due():
         flush_polls()
-
-
-def _matches(header: str, etag: str) -> bool:
-    """If-None-Match, with weak tags compared by value (RFC 9110, 13.1.2)."""
-    return any(part.strip().removeprefix("W/") == etag for part in header.split(","))

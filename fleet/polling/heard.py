@@ -15,15 +15,22 @@ logger = logging.getLogger(__name__)
 EVERY_SECONDS = 5.0
 KEEP_SECONDS = 3600
 _KEY = "fleet:web:heard"
-_next_note = 0.0
+_next_mark = 0.0
+_is_heard = False
 
 
 def note_heard() -> None:
-    """Notes that this web process answers a request; at most once in five seconds."""
-    global _next_note
-    if time.monotonic() < _next_note:
+    """Notes that this web process answers a call; `send_mark` tells the others."""
+    global _is_heard
+    _is_heard = True
+
+
+def send_mark() -> None:
+    """Writes what was noted to the cache; at most once in five seconds."""
+    global _next_mark, _is_heard
+    if not _is_heard or time.monotonic() < _next_mark:
         return
-    _next_note = time.monotonic() + EVERY_SECONDS
+    _next_mark, _is_heard = time.monotonic() + EVERY_SECONDS, False
     try:
         cache.set(_KEY, time.time(), KEEP_SECONDS)
     except Exception:

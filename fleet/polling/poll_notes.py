@@ -1,154 +1,175 @@
-"""What a poll leaves behind, kept in the cache until it is written in bulk.
+"""What polls leave behind, kept until it is written in bulk.
 
-A poll takes a number from one rising counter and stores its note under it; the flush reads the
-numbers it has not seen and confirms them once they are written. Losing notes costs a late "last
+A process adds equal notes up and sends them every second as one entry of a stream; the flush takes
+the oldest entries, and they are removed once they are written. Losing notes costs a late "last
 seen", never a fact: an offer is on record before it is answered, what a device did arrives as
-events, and what it runs is said again with the next poll. The cache also holds *epochs*:
-short-lived random values that every change of a plan or a device replaces, so that a remembered
-304 can be told to be out of date.
+events, and what it runs is said again with the next poll. Where processes share no cache, each
+keeps and writes its own.
 """
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import secrets
+import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import NamedTuple, cast
 
-from django.conf import settings
+import msgspec
 from django.core.cache import cache
+from redis.exceptions import RedisError
+
+from fleet.polling.shared import key_of, shared_client
 
 logger = logging.getLogger(__name__)
 
-NOTE_SECONDS = 3600
-#: With a cache of one process, changes made in another are noticed when the epoch runs out.
-EPOCH_SECONDS_SHARED = 3600
-EPOCH_SECONDS_LOCAL = 30
+#: Different notes in memory of one process, and in one entry of the stream.
+MOST_WAITING = 50_000
+ENTRY_NOTES = 1000
+#: Entries of the stream, about 100 kB each; the oldest go first.
+MOST_ENTRIES = 4000
+#: Entries that one transaction writes.
+TAKEN_ENTRIES = 20
 LOCAL_FLUSH_SECONDS = 10
-
-LOCK_SECONDS = 60
+LOCK_SECONDS = 180
 
 _LOCK = "fleet:poll:lock"
-_TAIL = "fleet:poll:tail"
-_HEAD = "fleet:poll:head"
+_STREAM = "fleet:polls"
+
+
+class PollNote(NamedTuple):
+    """Polls of one device that said the same."""
+
+    device: int
+    model: str
+    running: str
+    agent_version: str
+    #: The digest of what was offered, by which deltas are learnt; empty without an offer.
+    offered: str
+    polls: int
+    #: Wall clock of the last of them, seconds.
+    at: float
+
+
+class _Waiting:
+    """Notes of this process that nobody else knows of."""
+
+    def __init__(self) -> None:
+        self._counts: dict[tuple[int, str, str, str, str], list[float]] = {}
+        self._lock = threading.Lock()
+
+    def add(self, key: tuple[int, str, str, str, str], at: float) -> int:
+        with self._lock:
+            found = self._counts.get(key)
+            if found is None:
+                self._counts[key] = [1, at]
+            else:
+                found[0] += 1
+                found[1] = at
+            return len(self._counts)
+
+    def take(self) -> list[PollNote]:
+        with self._lock:
+            counts, self._counts = self._counts, {}
+        return [PollNote(*key, int(polls), at) for key, (polls, at) in counts.items()]
+
+
+_waiting = _Waiting()
+#: What an embedded server has not written; beyond so many the oldest are lost.
+_local: deque[list[PollNote]] = deque(maxlen=MOST_ENTRIES)
+#: True while somebody calls `send_notes` every second.
+is_sent_regularly = False
 
 
 def has_shared_cache() -> bool:
     """True when all processes see the same cache."""
-    return "locmem" not in settings.CACHES["default"]["BACKEND"]
+    return shared_client() is not None
 
 
-def buffer_poll(note: dict[str, Any]) -> None:
-    """Keeps one poll's note: `device` (primary key), `at`, `model`, `running`, `agent_version`, and
-    `offered`, the digest of what was offered, by which deltas are learnt.
+def note_poll(
+    device: int, model: str, running: str, agent_version: str, *, offered: str = ""
+) -> None:
+    """Keeps one poll's note: the device's primary key, and what it said or was offered."""
+    waiting = _waiting.add((device, model, running, agent_version, offered), time.time())
+    if not is_sent_regularly or waiting >= MOST_WAITING:
+        send_notes()
 
-    A cache that is down loses the note and nothing else.
-    """
+
+def send_notes() -> None:
+    """Sends this process's notes on; a cache that is down loses them and nothing else."""
+    notes = _waiting.take()
+    if not notes:
+        return
+    pieces = [notes[i : i + ENTRY_NOTES] for i in range(0, len(notes), ENTRY_NOTES)]
+    client = shared_client()
+    if client is None:
+        _local.extend(pieces)
+        return
     try:
-        try:
-            number = cache.incr(_TAIL)
-        except ValueError:
-            cache.add(_TAIL, 0, None)
-            number = cache.incr(_TAIL)
-        cache.set(f"fleet:poll:{number}", note, NOTE_SECONDS)
-    except Exception:
-        logger.warning("A poll could not be buffered", exc_info=True)
+        with client.pipeline(transaction=False) as pipe:
+            for piece in pieces:
+                # Approximately: trimming to the exact number would cost Redis more.
+                pipe.xadd(
+                    key_of(_STREAM),
+                    {"notes": msgspec.json.encode(piece)},
+                    maxlen=MOST_ENTRIES,
+                    approximate=True,
+                )
+            pipe.execute()
+    except (RedisError, OSError):
+        logger.warning("%d notes of polls could not be sent", len(notes), exc_info=True)
 
 
 @contextmanager
-def taken_polls(limit: int = 10_000) -> Iterator[list[dict[str, Any]]]:
+def taken_polls(entries: int = TAKEN_ENTRIES) -> Iterator[list[PollNote]]:
     """The oldest notes that are not written yet; forgotten when the block ends well.
 
     A block that fails leaves them for the next one. While one block is open, others get none, so
-    no note is given out twice; a holder that died lets go after a minute.
+    no note is given out twice; a holder that died lets go after three minutes.
     """
     holder = secrets.token_hex(8)
     if not cache.add(_LOCK, holder, LOCK_SECONDS):
         yield []
         return
     try:
-        tail = cache.get(_TAIL, 0)
-        head = cache.get(_HEAD, 0)
-        if head > tail:
-            head = 0
-        last = min(tail, head + limit)
-        keys = [f"fleet:poll:{number}" for number in range(head + 1, last + 1)]
-        found = cache.get_many(keys) if keys else {}
-        yield [found[key] for key in keys if key in found]
-        if keys:
-            cache.set(_HEAD, last, None)
-            cache.delete_many(keys)
+        send_notes()
+        client = shared_client()
+        if client is None:
+            taken = [_local[i] for i in range(min(entries, len(_local)))]
+            yield [note for piece in taken for note in piece]
+            for _ in taken:
+                _local.popleft()
+            return
+        found = cast(
+            "list[tuple[bytes, dict[bytes, bytes]]]",
+            client.xrange(key_of(_STREAM), count=entries),
+        )
+        yield [note for _, entry in found for note in _read_entry(entry)]
+        if found:
+            client.xdel(key_of(_STREAM), *(number for number, _ in found))
     finally:
         if cache.get(_LOCK) == holder:
             cache.delete(_LOCK)
 
 
 def is_local_flush_due() -> bool:
-    """True when this process must flush its own cache, at most once per 10 seconds."""
+    """True when this process must flush its own notes, at most once per 10 seconds."""
     return not has_shared_cache() and cache.add("fleet:poll:flushed", 1, LOCAL_FLUSH_SECONDS)
 
 
-def read_epochs(names: Iterable[str]) -> dict[str, str]:
-    """The current epochs, made where there are none."""
-    names = list(names)
-    seconds = EPOCH_SECONDS_SHARED if has_shared_cache() else EPOCH_SECONDS_LOCAL
-    found = cache.get_many([epoch_key(name) for name in names])
-    epochs = {}
-    for name in names:
-        key = epoch_key(name)
-        if key not in found:
-            cache.add(key, secrets.token_hex(8), seconds)
-            found[key] = cache.get(key, "")
-        epochs[name] = found[key]
-    return epochs
+def forget_notes() -> None:
+    """Drops what this process has not sent or written, for tests."""
+    _waiting.take()
+    _local.clear()
 
 
-def bump_epoch(name: str) -> None:
-    """No answer remembered under this epoch is used again."""
-    seconds = EPOCH_SECONDS_SHARED if has_shared_cache() else EPOCH_SECONDS_LOCAL
+def _read_entry(entry: dict[bytes, bytes]) -> list[PollNote]:
     try:
-        cache.set(epoch_key(name), secrets.token_hex(8), seconds)
-    except Exception:
-        # The change is committed; the fast lane reads the same cache, so it is down as well.
-        logger.error("Epoch %s could not be replaced", name, exc_info=True)
-
-
-def epoch_key(name: str) -> str:
-    """The cache key of an epoch: `plan:<slug>` or `device:<primary key>`."""
-    return f"fleet:epoch:{name}"
-
-
-def answer_key(token_digest: str, query: str) -> str:
-    """The cache key of a device's remembered 304."""
-    return f"fleet:304:{token_digest}:{hashlib.sha256(query.encode()).hexdigest()[:24]}"
-
-
-def remember_answer(
-    *,
-    token_digest: str,
-    query: str,
-    device: int,
-    model: str,
-    etag: str,
-    running: str,
-    agent_version: str,
-    epochs: dict[str, str],
-    good_for_s: float,
-) -> None:
-    """Lets the fast lane repeat this 304 while the epochs, read before the decision, hold."""
-    entry = {
-        "device": device,
-        "model": model,
-        "etag": etag,
-        "running": running,
-        "agent_version": agent_version,
-        "epochs": {epoch_key(name): value for name, value in epochs.items()},
-        "until": time.time() + good_for_s,
-    }
-    try:
-        cache.set(answer_key(token_digest, query), entry, int(good_for_s) + 1)
-    except Exception:
-        logger.warning("An answer could not be remembered", exc_info=True)
+        return msgspec.json.decode(entry[b"notes"], type=list[PollNote])
+    except (KeyError, msgspec.DecodeError) as error:
+        # Whoever may write to Redis must not thereby stop the flush.
+        logger.warning("An entry with notes of polls cannot be read and is dropped: %s", error)
+        return []

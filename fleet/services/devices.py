@@ -18,7 +18,7 @@ from fleet.exceptions import (
     ReasonRequiredError,
 )
 from fleet.models import Device, DeviceCredential, Quarantine
-from fleet.polling.poll_notes import bump_epoch
+from fleet.polling.changes import announce_change
 from registry.services.audit import record_event
 
 #: How long a device that is let in again has to come.
@@ -207,7 +207,7 @@ def touch_device(device: Device) -> None:
     """Saves a locked device, raises its counter and drops the answers remembered for it."""
     device.generation += 1
     device.save()
-    transaction.on_commit(lambda: bump_epoch(f"device:{device.pk}"))
+    transaction.on_commit(lambda: announce_change(f"device:{device.pk}"))
 
 
 def check_labels(labels: Mapping[str, Any]) -> dict[str, str]:

@@ -8,8 +8,8 @@ import logging
 from django.db import transaction
 
 from fleet.models import Deployment, ModelCounter
+from fleet.polling.changes import announce_change
 from fleet.polling.plans import build_plan
-from fleet.polling.poll_notes import bump_epoch
 from registry.manifest import canonical_bytes
 
 logger = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ def refresh_plan(*, model_id: int) -> ModelCounter:
         row.plan_digest = digest
         row.save()
         slug = plan["model"]
-        transaction.on_commit(lambda: bump_epoch(f"plan:{slug}"))
+        transaction.on_commit(lambda: announce_change(f"plan:{slug}"))
         logger.info("Plan of model %s is now number %s", slug, row.value)
     return row
 

@@ -9,7 +9,7 @@ from django.db import transaction
 
 from fleet.exceptions import InvalidFleetInputError
 from fleet.models import Device, ModelCounter
-from fleet.polling.poll_notes import bump_epoch
+from fleet.polling.changes import announce_change
 from registry.services.audit import record_event
 
 logger = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ def raise_counters(*, actor: str, reason: str, by: int = JUMP) -> dict[str, int]
         row.save(update_fields=["value", "updated_at"])
         raised[row.model.slug] = row.value
     for slug in raised:
-        transaction.on_commit(partial(bump_epoch, f"plan:{slug}"))
+        transaction.on_commit(partial(announce_change, f"plan:{slug}"))
     record_event(
         actor=actor,
         action="counters.raised",

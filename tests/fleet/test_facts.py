@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleet.models import Device, Installation, Rollout, ServerPresence
-from fleet.polling import fast_lane, heard
+from fleet.polling import heard
 from fleet.polling import poll_notes as polls
 from fleet.rules.presence import Presence, longest_gap, look
 from fleet.services import poll_notes as flushing
@@ -30,9 +30,7 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 @pytest.fixture(autouse=True)
 def shared_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     """The tests' own cache stands for one that all processes share."""
-    for module in (polls, fast_lane, heard):
-        monkeypatch.setattr(module, "has_shared_cache", lambda: True)
-    monkeypatch.setattr("fleet.polling.device_api.has_shared_cache", lambda: True)
+    monkeypatch.setattr(heard, "has_shared_cache", lambda: True)
 
 
 def offer_to(count: int = 4, **over: Any) -> tuple[Rollout, list[Any], list[dict[str, Any]]]:
@@ -67,7 +65,7 @@ def states(rollout: Rollout) -> set[str]:
 # --- what is lost with the cache ----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("loss", ["flushed cache", "failed flush", "no flush for hours"])
+@pytest.mark.parametrize("loss", ["flushed cache", "failed flush", "lost notes"])
 def test_an_offer_survives_whatever_happens_to_the_notes(
     loss: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -80,12 +78,12 @@ def test_an_offer_survives_whatever_happens_to_the_notes(
             raise OperationalError("server closed the connection")
 
         with monkeypatch.context() as patch:
-            patch.setattr(flushing, "_flush_chunk", down)
+            patch.setattr(flushing, "_write", down)
             with pytest.raises(OperationalError):
                 flush_polls()
     else:
-        for number in range(1, 50):
-            cache.delete(f"fleet:poll:{number}")
+        with polls.taken_polls():
+            pass
     flush_polls()
     assert rollout.installations.count() == 3
     assert states(rollout) == {"offered"}
@@ -101,7 +99,7 @@ def test_a_flush_that_fails_leaves_its_notes_for_the_next(monkeypatch: pytest.Mo
         raise OperationalError("server closed the connection")
 
     with monkeypatch.context() as patch:
-        patch.setattr(flushing, "_flush_chunk", down)
+        patch.setattr(flushing, "_write", down)
         with pytest.raises(OperationalError):
             flush_polls()
     assert flush_polls() == 3
@@ -115,7 +113,7 @@ def test_two_flushes_at_once_take_no_note_twice() -> None:
     for _ in range(5):
         device.poll(slug)
     with polls.taken_polls() as first, polls.taken_polls() as second:
-        assert (len(first), len(second)) == (5, 0)
+        assert (sum(note.polls for note in first), second) == (5, [])
     with polls.taken_polls() as third:
         assert third == []
 
@@ -211,10 +209,12 @@ def test_an_abort_waits_for_devices_that_could_not_hear_of_it() -> None:
     assert rollout.state == "rolled_back"
 
 
-def test_a_request_through_the_server_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(heard, "_next_note", 0.0)
+def test_that_a_web_process_answers_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(heard, "_next_mark", 0.0)
+    heard.send_mark()
     assert heard.last_heard(timezone.now()) is None
-    fast_lane.wrap(lambda environ, start: [b""])({"PATH_INFO": "/healthz"}, lambda *args: None)
+    heard.note_heard()
+    heard.send_mark()
     at = heard.last_heard(timezone.now())
     assert at is not None and abs(timezone.now() - at) < timedelta(minutes=1)
 

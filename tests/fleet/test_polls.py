@@ -9,15 +9,11 @@ from typing import Any
 
 import pytest
 from django.core.cache import cache
-from django.test import RequestFactory
 
 from fleet.models import Device, Installation
-from fleet.polling import fast_lane
-from fleet.polling import poll_notes as polls
 from fleet.services import devices
 from fleet.services.poll_notes import flush_polls
 from registry.keys import trust_keys
-from registry.services.versions import transition_version
 from registry.signing import verify_envelope
 from tests.factories.fleet import (
     make_client,
@@ -29,14 +25,6 @@ from tests.factories.fleet import (
 )
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture(autouse=True)
-def shared_cache(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The tests' own cache stands for one that all processes share."""
-    for module in (polls, fast_lane):
-        monkeypatch.setattr(module, "has_shared_cache", lambda: True)
-    monkeypatch.setattr("fleet.polling.device_api.has_shared_cache", lambda: True)
 
 
 def test_the_answer_is_what_the_protocol_says_and_both_signatures_verify() -> None:
@@ -117,8 +105,8 @@ def test_a_304_costs_two_queries_and_only_a_new_offer_is_written(
     assert device.poll(slug).status_code == 200
     assert Installation.objects.get().state == "offered"
     device.etag = ""
-    # One of them asks whether the offer is on record; the hint of the root of trust is remembered.
-    with django_assert_num_queries(6) as captured:
+    # The last asks whether the offer is on record; files and the root of trust are remembered.
+    with django_assert_num_queries(3) as captured:
         assert device.poll(slug).status_code == 200
     assert all(query["sql"].startswith("SELECT") for query in captured.captured_queries)
     with django_assert_num_queries(2):
@@ -156,100 +144,6 @@ def test_a_device_that_reports_another_digest_after_its_commit_has_regressed() -
     device.poll(slug)
     flush_polls()
     assert Installation.objects.get().state == "regressed"
-
-
-def lane(device: Any, slug: str, **over: str) -> int:
-    """The status of a poll through the fast lane; 599 when it fell through."""
-    factory = RequestFactory()
-    headers = {
-        "Authorization": f"Bearer {device.token}",
-        "If-None-Match": device.etag,
-        "X-Running-Digest": device.running,
-        "X-Agent-Version": "0.1.0",
-        **over,
-    }
-    request = factory.get(
-        "/api/models/latest",
-        {"device_id": device.device.device_id, "model": slug},
-        headers=headers,
-    )
-    seen: list[str] = []
-
-    def fall_through(environ: Any, start_response: Any) -> list[bytes]:
-        start_response("599 Django", [])
-        return []
-
-    fast_lane.wrap(fall_through)(request.environ, lambda line, headers: seen.append(line))
-    return int(seen[0].split()[0])
-
-
-@pytest.fixture
-def remembered(
-    django_capture_on_commit_callbacks: Any,
-) -> Any:
-    """A device whose last 304 the fast lane remembers, with its deployment."""
-    with django_capture_on_commit_callbacks(execute=True):
-        deployment = make_deployment()
-    device = make_client()
-    device.install(deployment.model.slug)
-    assert device.poll(deployment.model.slug).status_code == 304
-    return device, deployment
-
-
-def test_the_fast_lane_repeats_a_304_without_a_query(
-    remembered: Any, django_assert_num_queries: Any
-) -> None:
-    device, deployment = remembered
-    with django_assert_num_queries(0):
-        assert lane(device, deployment.model.slug) == 304
-    flush_polls()
-    assert Device.objects.get().poll_count == 3
-
-
-@pytest.mark.parametrize(
-    "over",
-    [
-        {"If-None-Match": '"other"'},
-        {"Authorization": "Bearer nobody"},
-        {"X-Running-Digest": "0" * 64},
-        {"X-Agent-Version": "9.9"},
-    ],
-)
-def test_the_fast_lane_falls_through_when_anything_differs(
-    remembered: Any, over: dict[str, str]
-) -> None:
-    device, deployment = remembered
-    assert lane(device, deployment.model.slug, **over) == 599
-
-
-def test_the_fast_lane_falls_through_without_a_cache(remembered: Any) -> None:
-    device, deployment = remembered
-    cache.clear()
-    assert lane(device, deployment.model.slug) == 599
-
-
-@pytest.mark.parametrize("change", ["suspend", "rotate", "rollout", "yank"])
-def test_the_fast_lane_forgets_at_once_when_something_changes(
-    remembered: Any, change: str, django_capture_on_commit_callbacks: Any
-) -> None:
-    device, deployment = remembered
-    with django_capture_on_commit_callbacks(execute=True):
-        if change == "suspend":
-            devices.set_device_status(
-                device_id=device.device.device_id, status="suspended", actor="tester"
-            )
-        elif change == "rotate":
-            devices.rotate_credential(device_id=device.device.device_id, actor="tester")
-        elif change == "rollout":
-            start(make_rollout(deployment=deployment))
-        else:
-            transition_version(
-                version_id=deployment.stable_version_id, to="yanked", actor="tester", reason="bad"
-            )
-            from fleet.services.reconcile import tick_rollouts
-
-            tick_rollouts()
-    assert lane(device, deployment.model.slug) == 599
 
 
 def test_the_counter_rises_with_each_change_of_an_assignment() -> None:

@@ -13,8 +13,8 @@ from django.test import Client
 from kombu import Connection
 
 from config.stores.valkey_cache import ValkeyCache
-from fleet.authentication import digest_of
-from fleet.polling.poll_notes import answer_key
+from fleet.polling import poll_notes
+from fleet.polling.shared import key_of
 from tests.platform.test_compose import ROOT
 
 pytestmark = pytest.mark.skipif(not os.environ.get("REDIS_URL"), reason="needs Redis or Valkey")
@@ -31,10 +31,12 @@ class Planted:
 @pytest.mark.django_db
 def test_a_planted_pickle_is_not_opened(tmp_path):
     marker = tmp_path / "ran"
-    key = answer_key(digest_of("anything"), "model=x")
     server = redis.from_url(settings.CACHES["default"]["LOCATION"])
-    for name in (key, "other"):
-        server.set(f":1:{name}", pickle.dumps(Planted(marker)))
+    server.set(":1:other", pickle.dumps(Planted(marker)))
+    server.xadd(key_of("fleet:polls"), {"notes": pickle.dumps(Planted(marker))})
+    server.xadd(key_of("fleet:polls"), {"other": "field"})
+    with poll_notes.taken_polls() as notes:
+        assert notes == []
     assert cache.get("other") is None and cache.get_many(["other"]) == {"other": None}
     headers = {"Authorization": "Bearer anything", "If-None-Match": "x"}
     assert Client().get("/api/models/latest?model=x", headers=headers).status_code == 401

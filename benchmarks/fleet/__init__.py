@@ -1,0 +1,1 @@
+"""A fleet of a million devices: what it costs to judge, list and search."""
