@@ -59,6 +59,21 @@ AVIARY_QUOTAS = {
     "events": env_int("AVIARY_QUOTA_EVENTS", 600),
     "samples": env_int("AVIARY_QUOTA_SAMPLES", 120),
 }
+#: Days for which rows are kept, by table; 0 for ever. The page Storage lists every table.
+AVIARY_KEEP_DAYS = {
+    # Records may come a week late: their batch must still be known then, and their window there.
+    "inbox": env_int("AVIARY_KEEP_INBOX_DAYS", 14, minimum=8),
+    "windows": env_int("AVIARY_KEEP_WINDOWS_DAYS", 30, minimum=8),
+    "telemetry": env_int("AVIARY_KEEP_TELEMETRY_DAYS", 14),
+    "evaluations": env_int("AVIARY_KEEP_EVALUATIONS_DAYS", 180),
+    "gate_evaluations": env_int("AVIARY_KEEP_GATE_EVALUATIONS_DAYS", 180),
+    "incidents": env_int("AVIARY_KEEP_INCIDENTS_DAYS", 730),
+    "device_incidents": env_int("AVIARY_KEEP_DEVICE_INCIDENTS_DAYS", 180),
+    "installation_events": env_int("AVIARY_KEEP_INSTALLATION_EVENTS_DAYS", 365),
+    "sessions": env_int("AVIARY_KEEP_SESSIONS_DAYS", 1),
+    "api_tokens": env_int("AVIARY_KEEP_API_TOKENS_DAYS", 30),
+    "page_log": env_int("AVIARY_KEEP_PAGE_LOG_DAYS", 365),
+}
 AVIARY_TRUSTED_PROXIES = env_int("AVIARY_TRUSTED_PROXIES", 0)
 AVIARY_MAX_UPLOAD_BYTES = env_int("AVIARY_MAX_UPLOAD_BYTES", 2 * 1024**3, minimum=1)
 AVIARY_DELTA_MAX_BYTES = env_int("AVIARY_DELTA_MAX_BYTES", 128 * 1024**2, minimum=0)
@@ -213,6 +228,12 @@ CELERY_BEAT_SCHEDULE = {
     },
     "renew-trust": {"task": "registry.tasks.renew_trust", "schedule": 60},
     "make-deltas": {"task": "registry.tasks.make_deltas", **_EVERY_TICK},
+    "prune": {"task": "config.tasks.prune", "schedule": 600, "options": {"expires": 600}},
+    "collect-garbage": {
+        "task": "registry.tasks.collect_garbage",
+        "schedule": 3600,
+        "options": {"expires": 3600},
+    },
     "route-events": {"task": "notifications.tasks.route_events", **_EVERY_TICK},
     "prune-events": {"task": "notifications.tasks.prune_events", "schedule": 600},
 }

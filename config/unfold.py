@@ -80,6 +80,7 @@ UNFOLD: dict[str, Any] = {
                     _item("Channels", "campaign", "admin:notifications_channel_changelist"),
                     _item("Notification rules", "rule", "admin:notifications_rule_changelist"),
                     _item("Deliveries", "outbox", "admin:notifications_delivery_changelist"),
+                    _item("Storage", "database", "storage"),
                     _item("Audit", "fact_check", "admin:registry_auditevent_changelist"),
                     _item("People", "group", "admin:auth_user_changelist"),
                     _item("API tokens", "vpn_key", "admin:knox_authtoken_changelist"),

@@ -6,6 +6,7 @@ from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
 from config import api, health
+from config.retention.page import storage_view
 
 handler400 = api.bad_request
 handler500 = api.server_error
@@ -26,5 +27,6 @@ urlpatterns = [
     path("api/docs/", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
     re_path(r"^api/(?P<rest>.*)$", api.api_not_found),
     path("blobs/", include("registry.blob_urls")),
+    path("admin/storage/", admin.site.admin_view(storage_view), name="storage"),
     path("admin/", admin.site.urls),
 ]

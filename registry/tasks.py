@@ -3,9 +3,10 @@
 from celery import shared_task
 from django.utils import timezone
 
-from registry.services import deltas, trust_renewal, versions
+from registry.services import deltas, garbage, trust_renewal, versions
 
 DELTAS_PER_RUN = 20
+GARBAGE_SECONDS = 60.0
 
 
 @shared_task(soft_time_limit=150, time_limit=170)
@@ -38,3 +39,9 @@ def make_deltas() -> int:
 def renew_trust() -> int:
     """Signs again what is new or old of the online trust metadata."""
     return trust_renewal.renew_online(now=timezone.now())
+
+
+@shared_task(soft_time_limit=150, time_limit=170)
+def collect_garbage() -> int:
+    """Removes blobs that nothing has used for a day, for a minute; the next run goes on."""
+    return len(garbage.sweep_garbage(now=timezone.now(), seconds=GARBAGE_SECONDS))

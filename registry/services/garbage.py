@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from time import monotonic
 
 from django.db.models import Exists, OuterRef, QuerySet
 
 from registry.models import Blob
+from registry.services.audit import record_event
 from registry.services.blobs import discard_blob, referring_fields
 
 GRACE = timedelta(hours=24)
@@ -21,6 +23,34 @@ def find_garbage(*, now: datetime, grace: timedelta = GRACE) -> QuerySet[Blob]:
         users = field.model._base_manager.filter(**{field.name: OuterRef("pk")})
         garbage = garbage.exclude(Exists(users))
     return garbage.order_by("pk")
+
+
+def sweep_garbage(
+    *, now: datetime, grace: timedelta = GRACE, seconds: float | None = None
+) -> list[Blob]:
+    """Removes garbage and notes in the audit log how much it was.
+
+    Args:
+        seconds: after which no further blob is begun; the next sweep goes on.
+    """
+    ends_at = None if seconds is None else monotonic() + seconds
+    removed = []
+    for blob in collect_garbage(now=now, grace=grace):
+        removed.append(blob)
+        if ends_at is not None and monotonic() >= ends_at:
+            break
+    if removed:
+        record_event(
+            actor="system",
+            action="blobs.collected",
+            obj=None,
+            summary=f"{len(removed)} unused blob(s) were removed",
+            details={
+                "count": len(removed),
+                "size_bytes": sum(blob.size_bytes for blob in removed),
+            },
+        )
+    return removed
 
 
 def collect_garbage(*, now: datetime, grace: timedelta = GRACE) -> Iterator[Blob]:

@@ -6,8 +6,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandParser
 from django.utils import timezone
 
-from registry.services.audit import record_event
-from registry.services.garbage import GRACE, collect_garbage, find_garbage
+from registry.services.garbage import GRACE, find_garbage, sweep_garbage
 
 
 class Command(BaseCommand):
@@ -27,17 +26,9 @@ class Command(BaseCommand):
         if options["dry_run"]:
             found = list(find_garbage(now=now, grace=grace))
         else:
-            found = list(collect_garbage(now=now, grace=grace))
+            found = sweep_garbage(now=now, grace=grace)
         total = sum(blob.size_bytes for blob in found)
         for blob in found:
             self.stdout.write(f"{blob.sha256} {blob.size_bytes}")
         verb = "Would remove" if options["dry_run"] else "Removed"
         self.stdout.write(f"{verb} {len(found)} blob(s), {total} bytes")
-        if found and not options["dry_run"]:
-            record_event(
-                actor="system",
-                action="blobs.collected",
-                obj=None,
-                summary=f"{len(found)} unused blob(s) were removed",
-                details={"count": len(found), "size_bytes": total},
-            )
