@@ -38,7 +38,7 @@ _INGEST = frozenset({
     f"notifications.{verb}_{model}"
     for verb in ("add", "change", "delete")
     for model in ("channel", "rule")
-}  # fmt: skip
+} | {"notifications.change_delivery"}  # fmt: skip
 _ADMINISTER = frozenset(
     f"auth.{verb}_{model}"
     for verb in ("view", "add", "change", "delete")

@@ -234,6 +234,10 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": 3600,
         "options": {"expires": 3600},
     },
+    "drop-abandoned-uploads": {
+        "task": "registry.tasks.drop_abandoned_uploads",
+        "schedule": 3600,
+    },
     "route-events": {"task": "notifications.tasks.route_events", **_EVERY_TICK},
     "prune-events": {"task": "notifications.tasks.prune_events", "schedule": 600},
 }

@@ -3,7 +3,7 @@
 from celery import shared_task
 from django.utils import timezone
 
-from registry.services import deltas, garbage, trust_renewal, versions
+from registry.services import blob_uploads, deltas, garbage, trust_renewal, versions
 
 DELTAS_PER_RUN = 20
 GARBAGE_SECONDS = 60.0
@@ -45,3 +45,9 @@ def renew_trust() -> int:
 def collect_garbage() -> int:
     """Removes blobs that nothing has used for a day, for a minute; the next run goes on."""
     return len(garbage.sweep_garbage(now=timezone.now(), seconds=GARBAGE_SECONDS))
+
+
+@shared_task(soft_time_limit=150, time_limit=170)
+def drop_abandoned_uploads() -> int:
+    """Forgets uploads that nobody goes on with."""
+    return blob_uploads.drop_abandoned(now=timezone.now())

@@ -59,6 +59,8 @@ SIGN_IN_BYTES = 16 * KIB
 FORM_OVERHEAD_BYTES = 1 * MIB
 
 _UPLOADS = re.compile(r"/api/v1/models/[^/]+/(versions|datasets)/")
+_PARTS = re.compile(r"/api/v1/uploads/[^/]+/parts/[0-9]+/")
+_COMPLETE = re.compile(r"/api/v1/uploads/[^/]+/complete/")
 _BODY_METHODS = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
 
@@ -86,6 +88,11 @@ def find_route(method: str, path: str, query: str, content_type: str, limits: Li
     if _UPLOADS.fullmatch(path):
         if has_files:
             return Route("slow", upload, Who.PERSON, 0, is_streamed=True, takes_files=True)
+        return Route("slow", JSON_BYTES, Who.PERSON)
+    if method == "PUT" and _PARTS.fullmatch(path):
+        return Route("slow", limits.upload, Who.PERSON, 0, is_streamed=True)
+    if _COMPLETE.fullmatch(path):
+        # All the bytes are read once more.
         return Route("slow", JSON_BYTES, Who.PERSON)
     if path.startswith("/api/"):
         lane = "slow" if "wait=" in query else "calls"

@@ -85,6 +85,75 @@ class GuardedS3Storage(S3Storage):
             found: int = super().size(name)
             return found
 
+    # Uploads in parts, straight from the client to the store.
+
+    def begin_parts(self, name: str) -> str:
+        """The store's name of an upload in parts."""
+        with _guarded():
+            answer = self._client.create_multipart_upload(Bucket=self.bucket_name, Key=name)
+            return str(answer["UploadId"])
+
+    def part_url(self, name: str, upload: str, number: int, ttl_seconds: int) -> str:
+        """The address to which the bytes of one part are put; signed here, without a call."""
+        asked = {
+            "Bucket": self.bucket_name, "Key": name, "UploadId": upload, "PartNumber": number,
+        }  # fmt: skip
+        return str(self._client.generate_presigned_url("upload_part", asked, ExpiresIn=ttl_seconds))
+
+    def list_parts(self, name: str, upload: str) -> dict[int, tuple[int, str]]:
+        """Number of each part that has arrived to its bytes and the store's tag of it.
+
+        None, once the parts were joined.
+        """
+        with _guarded():
+            pages = self._client.get_paginator("list_parts").paginate(
+                Bucket=self.bucket_name, Key=name, UploadId=upload
+            )
+            try:
+                return {
+                    part["PartNumber"]: (part["Size"], part["ETag"])
+                    for page in pages
+                    for part in page.get("Parts", [])
+                }
+            except ClientError as error:
+                if error.response["Error"]["Code"] != "NoSuchUpload":
+                    raise
+                return {}
+
+    def join_parts(self, name: str, upload: str) -> None:
+        """Makes the object of all the parts that have arrived."""
+        parts = [
+            {"PartNumber": number, "ETag": tag}
+            for number, (_, tag) in sorted(self.list_parts(name, upload).items())
+        ]
+        with _guarded():
+            self._client.complete_multipart_upload(
+                Bucket=self.bucket_name,
+                Key=name,
+                UploadId=upload,
+                MultipartUpload={"Parts": parts},
+            )
+
+    def drop_parts(self, name: str, upload: str) -> None:
+        """Forgets an upload in parts; one that the store does not know is no error."""
+        with _guarded():
+            try:
+                self._client.abort_multipart_upload(
+                    Bucket=self.bucket_name, Key=name, UploadId=upload
+                )
+            except ClientError as error:
+                if error.response["Error"]["Code"] != "NoSuchUpload":
+                    raise
+
+    def copy(self, name: str, target: str) -> None:
+        """Copies an object within the store; in parts where it is too large for one call."""
+        with _guarded():
+            self._client.copy({"Bucket": self.bucket_name, "Key": name}, self.bucket_name, target)
+
+    @property
+    def _client(self) -> Any:
+        return self.connection.meta.client
+
 
 @contextmanager
 def _guarded() -> Iterator[None]:

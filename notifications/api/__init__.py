@@ -1,1 +1,1 @@
-"""The persons' API of notifications, below `/api/v1/`."""
+"""The management API of notifications, below `/api/v1/`."""

@@ -1,4 +1,4 @@
-"""What the persons' API takes and shows of notifications; secrets are taken and never shown."""
+"""What the management API takes and shows of notifications; secrets are taken and never shown."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Addresses of the persons' API."""
+"""Addresses of the management API."""
 
 from rest_framework.routers import SimpleRouter
 

@@ -33,6 +33,15 @@ class VariantFileSerializer(serializers.ModelSerializer[VariantFile]):
         fields = ["path", "role", "sha256", "size_bytes"]
 
 
+class VariantDownloadSerializer(VariantFileSerializer):
+    """A file of a variant and where its bytes are."""
+
+    url = serializers.CharField(help_text="Gives the bytes to whoever has it, until it expires.")
+
+    class Meta(VariantFileSerializer.Meta):
+        fields = [*VariantFileSerializer.Meta.fields, "url"]
+
+
 class VariantSerializer(serializers.ModelSerializer[Variant]):
     """A variant with its files, its identity and the signed manifest."""
 
@@ -108,6 +117,10 @@ class VersionUploadSerializer(KnownFieldsOnly, serializers.Serializer[Any]):
     dataset = serializers.IntegerField(required=False, help_text="Id of an evaluation set.")
     sha256 = serializers.CharField(required=False, help_text="What `file` must hash to.")
     digests = CheckedJSONField(required=False, help_text="Path to SHA-256, for `files`.")
+    blobs = CheckedJSONField(
+        required=False,
+        help_text="Path to SHA-256 of bytes that `uploads/` has taken, in place of `files`.",
+    )
 
     def validate_metadata(self, value: Any) -> dict[str, Any]:
         return _object(value, "metadata")
@@ -115,9 +128,15 @@ class VersionUploadSerializer(KnownFieldsOnly, serializers.Serializer[Any]):
     def validate_digests(self, value: Any) -> dict[str, Any]:
         return _object(value, "digests")
 
+    def validate_blobs(self, value: Any) -> dict[str, str]:
+        found = _object(value, "blobs")
+        if not all(isinstance(digest, str) for digest in found.values()):
+            raise serializers.ValidationError("Expected an object of path to SHA-256.")
+        return found
+
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        if bool(attrs.get("file")) == bool(attrs.get("files")):
-            raise serializers.ValidationError("Send either `file` or `files`.")
+        if sum(bool(attrs.get(name)) for name in ("file", "files", "blobs")) != 1:
+            raise serializers.ValidationError("Send one of `file`, `files` and `blobs`.")
         return attrs
 
 

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from registry.api import models, versions
+from registry.api import models, uploads, versions
 
 _MODEL = "models/<str:slug>/"
 _VERSION = f"{_MODEL}versions/<str:version>/"
@@ -33,5 +33,15 @@ urlpatterns = [
         versions.BaselineDetail.as_view(),
         name="variant-baseline",
     ),
+    path(
+        f"{_VERSION}variants/<str:variant>/files/",
+        versions.VariantFileList.as_view(),
+        name="variant-files",
+    ),
+    path("uploads/", uploads.UploadList.as_view(), name="upload-list"),
+    path("uploads/<uuid:pk>/", uploads.UploadDetail.as_view(), name="upload-detail"),
+    path("uploads/<uuid:pk>/parts/", uploads.PartAddresses.as_view(), name="upload-parts"),
+    path("uploads/<uuid:pk>/parts/<int:number>/", uploads.PartDetail.as_view(), name="upload-part"),
+    path("uploads/<uuid:pk>/complete/", uploads.UploadComplete.as_view(), name="upload-complete"),
     path("audit/", versions.AuditList.as_view(), name="audit-list"),
 ]

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from django.conf import settings
 from django.db.models import QuerySet
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import generics, status
@@ -17,6 +18,7 @@ from registry.api.serializers import (
     BaselineSerializer,
     DeviceResultSerializer,
     TransitionSerializer,
+    VariantDownloadSerializer,
     VariantSerializer,
     VersionEditSerializer,
     VersionSerializer,
@@ -26,6 +28,7 @@ from registry.enqueue import enqueue_after_commit
 from registry.exceptions import InvalidFieldError, NotFoundError
 from registry.models import AuditEvent, Baseline, DataSet, Variant, Version
 from registry.services import versions
+from registry.services.blobs import blob_url
 
 
 def _versions() -> QuerySet[Version]:
@@ -68,11 +71,15 @@ class VersionList(NestedListAPIView):
         if "file" in given:
             files = [("model.onnx", given["file"], given.get("sha256"))]
         else:
-            files = [(file.name, file, digests.get(file.name)) for file in given["files"]]
+            files = [(file.name, file, digests.get(file.name)) for file in given.get("files", [])]
+        if "blobs" in given and not request.user.has_perm("registry.view_variant"):
+            # Who may read nothing names no bytes of others.
+            self.permission_denied(request, "Naming stored bytes needs registry.view_variant.")
         version = versions.upload_version(
             model_slug=slug,
             version=given["version"],
             files=files,
+            stored=given.get("blobs"),
             dataset=self._find_dataset(given.get("dataset")),
             metadata=given.get("metadata", {}),
             actor=request.user.get_username(),
@@ -170,6 +177,29 @@ class DeviceResultList(generics.GenericAPIView[Variant]):
                 for result in results.get(variant.pk, ())
             ]
         )
+
+
+class VariantFileList(generics.GenericAPIView[Variant]):
+    """The files of a variant, with addresses that give their bytes for a while."""
+
+    queryset = Variant.objects.none()
+    serializer_class = VariantDownloadSerializer
+    permission_classes = [ModelPermissions]
+
+    @extend_schema(responses=VariantDownloadSerializer(many=True))
+    def get(self, request: Request, slug: str, version: str, variant: str) -> Response:
+        found = selectors.get_version(slug, version).variants.filter(name=variant).first()
+        if found is None:
+            raise NotFoundError(f"There is no variant {variant!r}", {"variant": variant})
+        base = settings.AVIARY_PUBLIC_URL or request.build_absolute_uri("/").rstrip("/")
+        files = found.files.select_related("blob")
+        for file in files:
+            file.url = blob_url(  # type: ignore[attr-defined]
+                sha256=file.blob_id,
+                ttl_seconds=settings.AVIARY_URL_TTL_SECONDS,
+                request_base=base,
+            )
+        return Response(VariantDownloadSerializer(files, many=True).data)
 
 
 class BaselineDetail(generics.GenericAPIView[Baseline]):

@@ -6,6 +6,7 @@ from registry.models.catalogue import Alias, AliasMove, Model, Task, Version
 from registry.models.data import Baseline, DataSet, DataSetKind
 from registry.models.deltas import Delta
 from registry.models.trust import TrustMetadata
+from registry.models.uploads import BlobUpload
 from registry.states import VersionState
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "AuditHead",
     "Baseline",
     "Blob",
+    "BlobUpload",
     "DataSet",
     "DataSetKind",
     "Delta",

@@ -6,7 +6,7 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Protocol
@@ -60,7 +60,7 @@ def store_blob(*, stream: Readable, expected_sha256: str | None = None, max_byte
         raise InvalidFieldError(
             "A digest is 64 lower-case hexadecimal digits", {"sha256": expected_sha256}
         )
-    staged = _staging_folder() / secrets.token_hex(16)
+    staged = staging_folder() / secrets.token_hex(16)
     try:
         sha256, size_bytes = _stage(stream, staged, max_bytes)
         if expected_sha256 is not None and sha256 != expected_sha256:
@@ -106,7 +106,7 @@ def copy_blob(*, sha256: str, target: Path) -> None:
 @contextmanager
 def private_folder() -> Iterator[Path]:
     """A fresh folder below the staging folder, removed at the end."""
-    folder = _staging_folder() / f"work-{secrets.token_hex(8)}"
+    folder = staging_folder() / f"work-{secrets.token_hex(8)}"
     folder.mkdir(mode=0o700)
     try:
         yield folder
@@ -174,7 +174,8 @@ def _url_signature(sha256: str, expires: int) -> str:
     return salted_hmac(_URL_SALT, f"{sha256}:{expires}", algorithm="sha256").hexdigest()
 
 
-def _staging_folder() -> Path:
+def staging_folder() -> Path:
+    """Where bytes lie until they are known."""
     if isinstance(default_storage, FileSystemStorage):
         # On the same file system as the blobs, so that publishing is a rename.
         folder = Path(default_storage.location) / "staging"
@@ -202,12 +203,20 @@ def _stage(stream: Readable, staged: Path, max_bytes: int) -> tuple[str, int]:
 
 
 def _publish(staged: Path, sha256: str, size_bytes: int) -> Blob:
+    return publish_bytes(sha256, size_bytes, lambda name: _put(staged, name))
+
+
+def publish_bytes(sha256: str, size_bytes: int, put: Callable[[str], None]) -> Blob:
+    """The blob of bytes whose digest was checked; `put` brings them under the name it is given.
+
+    It is not called where the storage has them.
+    """
     name = blob_path(sha256)
     # Touching the row takes its lock: garbage collection either sees the new time, or has
     # removed the row before this line, and then the bytes are put again.
     known = Blob.objects.filter(pk=sha256).update(stored_at=timezone.now())
     if not (known and default_storage.exists(name)):
-        _put(staged, name)
+        put(name)
     if known:
         return Blob.objects.get(pk=sha256)
     try:

@@ -6,10 +6,12 @@ from typing import Any
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
+from django.utils import timezone
 
 from registry.exceptions import ConflictError, InvalidFieldError, ManifestInvalidError
-from registry.manifest import check_path, complete_golden, complete_requirements
+from registry.manifest import check_path, complete_golden, complete_requirements, is_sha256
 from registry.models import (
+    Blob,
     DataSet,
     FileRole,
     Model,
@@ -42,7 +44,8 @@ def upload_version(
     *,
     model_slug: str,
     version: str,
-    files: Sequence[tuple[str, Readable, str | None]],
+    files: Sequence[tuple[str, Readable, str | None]] = (),
+    stored: Mapping[str, str] | None = None,
     actor: str,
     dataset: DataSet | None = None,
     metadata: Mapping[str, Any] | None = None,
@@ -53,6 +56,7 @@ def upload_version(
         files: path, bytes, and the SHA-256 they must have (None: whatever arrives). A lone file is
             the model; of several, the one that ends in `.onnx` is, and one that ends in `.wasm` is
             its processor, which `processor-golden.npz` may say what to expect of.
+        stored: path to the SHA-256 of bytes that were uploaded before, beside or in place of files.
         metadata: `notes`, `tags`, `source`, `metrics`, `parent` (a version string), `variant`,
             `requirements`, `preprocessing`, `postprocessing`, `roles` (path to role), `golden`
             (tolerances); all optional.
@@ -67,7 +71,8 @@ def upload_version(
         raise InvalidFieldError("The data set belongs to another model", {"dataset": dataset.pk})
     if Version.objects.filter(model=model, version=version).exists():
         raise _taken(model_slug, version)
-    roles = choose_roles([path for path, _, _ in files], given.get("roles", {}))
+    there = dict(stored or {})
+    roles = choose_roles([*(path for path, _, _ in files), *there], given.get("roles", {}))
     draft = Version(
         model=model,
         version=version,
@@ -86,20 +91,21 @@ def upload_version(
         draft.clean_fields(exclude=["sequence"])
     except ValidationError as error:
         raise InvalidFieldError("The version has invalid fields", error.message_dict) from error
-    stored: list[FileSpec] = []
+    arrived: list[FileSpec] = []
     try:
         left = settings.AVIARY_MAX_UPLOAD_BYTES
+        known = [FileSpec(path, roles[path], _use_blob(digest)) for path, digest in there.items()]
         for path, stream, expected in files:
             blob = store_blob(stream=stream, expected_sha256=expected, max_bytes=left)
-            stored.append(FileSpec(path, roles[path], blob.pk))
+            arrived.append(FileSpec(path, roles[path], blob.pk))
             left -= blob.size_bytes
         try:
-            return _create_version(draft, stored, given, actor)
+            return _create_version(draft, [*arrived, *known], given, actor)
         except IntegrityError as error:
             # Another upload of the same bytes failed meanwhile and took them away.
             raise ConflictError("A stored file was removed meanwhile; upload again") from error
     except BaseException:
-        for file in stored:
+        for file in arrived:
             discard_blob(sha256=file.sha256)
         raise
 
@@ -197,6 +203,15 @@ def choose_roles(paths: Sequence[str], given: Mapping[str, str]) -> dict[str, st
     if FileRole.GOLDEN in roles.values() and not processors:
         raise ManifestInvalidError(f"{PROCESSOR_GOLDEN_PATH!r} needs a processor beside it")
     return roles
+
+
+def _use_blob(sha256: str) -> str:
+    """The digest, when the storage has its bytes, which the collection of garbage now leaves."""
+    if not is_sha256(sha256):
+        raise InvalidFieldError("A digest is 64 lower-case hexadecimal digits")
+    if not Blob.objects.filter(pk=sha256).update(stored_at=timezone.now()):
+        raise InvalidFieldError(f"Nothing was uploaded with SHA-256 {sha256}", {"sha256": sha256})
+    return sha256
 
 
 def _find_parent(model: Model, version: str | None) -> Version | None:

@@ -23,7 +23,7 @@ PLAIN = {"compression/passes/", "compression/presets/"}
 #: POSTs below a row that make another; every other one below a row changes that row.
 MAKES_MORE = {
     "models/{slug}/datasets/", "models/{slug}/datasets/{pk}/split/", "models/{slug}/versions/",
-    "compression/jobs/{pk}/rerun/",
+    "compression/jobs/{pk}/rerun/", "uploads/{pk}/parts/", "uploads/{pk}/complete/",
 }  # fmt: skip
 #: Acts that need a permission of their own in place of their model's.
 OWN = {
@@ -35,7 +35,7 @@ OWN = {
 }
 VALUES = {
     "slug": "none", "version": "1.0.0", "variant": "none", "name": "none", "device_id": "none",
-    "pk": "1", "version_id": "1",
+    "pk": "1", "version_id": "1", "number": "1",
 }  # fmt: skip
 JOB = "00000000-0000-4000-8000-000000000000"
 
@@ -65,7 +65,7 @@ ENDPOINTS = endpoints()
 
 
 def url(path: str) -> str:
-    values = {**VALUES, "pk": JOB} if path.startswith("compression/") else VALUES
+    values = {**VALUES, "pk": JOB} if path.startswith(("compression/", "uploads/")) else VALUES
     return "/api/v1/" + path.format(**values)
 
 
@@ -82,6 +82,8 @@ def verb_for(method: str, path: str) -> str:
         return "change" if "{" in path and path not in MAKES_MORE else "add"
     if (method, path) == ("PUT", "models/{slug}/aliases/{name}/"):
         return "add"  # there is no alias of that name yet
+    if path.startswith("uploads/"):
+        return "add"  # an upload is the first half of making a version
     return {"PUT": "change", "PATCH": "change", "DELETE": "delete"}[method]
 
 

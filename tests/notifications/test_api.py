@@ -1,4 +1,4 @@
-"""Channels, rules and deliveries over the persons' API and the admin."""
+"""Channels, rules and deliveries over the management API and the admin."""
 
 from __future__ import annotations
 
