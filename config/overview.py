@@ -12,6 +12,7 @@ from django.utils import timezone
 from fleet.models import Device, DeviceIncident, Quarantine, Rollout
 from ingest.models import InboxBatch, Incident, RejectedRecord
 from registry.models import Variant
+from registry.units import write_count
 
 #: A device not heard from for this long counts as silent.
 FRESH = timedelta(minutes=10)
@@ -51,7 +52,7 @@ def things_to_do() -> list[dict[str, str]]:
     if pending:
         todo.append(
             {
-                "text": f"{pending} device{'s' if pending != 1 else ''} pending acceptance",
+                "text": f"{write_count(pending, 'device')} pending acceptance",
                 "url": reverse("admin:fleet_device_changelist") + "?status__exact=pending",
             }
         )
@@ -80,7 +81,7 @@ def things_to_do() -> list[dict[str, str]]:
     if count:
         todo.append(
             {
-                "text": f"{count} device{'s' if count != 1 else ''} with drift, by what they judge",
+                "text": f"{write_count(count, 'device')} with drift, by what they judge",
                 "url": reverse("admin:fleet_device_changelist") + "?firing=drift",
             }
         )

@@ -14,6 +14,7 @@ from fleet.models import Device
 from fleet.polling.plans import build_plan
 from fleet.rules.assignment import Assignment, assign
 from fleet.selectors import device_facts
+from registry.units import write_count
 
 NOTHING = "nothing new"
 
@@ -51,8 +52,7 @@ class Foresight:
         if not self.moves:
             return f"No device is moved to another release of {self.model}."
         parts = [
-            f"{row['devices']:,} device{'s' if row['devices'] != 1 else ''} from {row['from']} "
-            f"to {row['to']}"
+            f"{write_count(row['devices'], 'device')} from {row['from']} to {row['to']}"
             for row in self.rows()
         ]
         return f"At once {'; '.join(parts)} of {self.model}."
@@ -66,7 +66,7 @@ def check_confirmed(effect: Foresight, confirmed_devices: int | None) -> None:
     """
     if effect.devices and (confirmed_devices is None or confirmed_devices < effect.devices):
         raise ConfirmationRequiredError(
-            f"{effect.words()} Confirm {effect.devices} devices.",
+            f"{effect.words()} Confirm {write_count(effect.devices, 'device')}.",
             {"devices": effect.devices, "moves": effect.rows()},
         )
 

@@ -17,3 +17,8 @@ def write_amount(value: float, unit: str) -> str:
     if unit == "MB" and abs(value) >= 1000:
         value, unit = value / 1000, "GB"
     return f"{value:,.1f}".removesuffix(".0") + (f" {unit}" if unit else "")
+
+
+def write_count(number: int, thing: str, things: str = "") -> str:
+    """A number with what is counted: `1 device`, `1,234 devices`."""
+    return f"{number:,} {thing if number == 1 else things or thing + 's'}"

@@ -15,6 +15,7 @@ from scipy import stats
 
 from fleet.rules.confidence_sequence import confidence_interval
 from fleet.rules.device_changes import Changes, estimate_effect
+from fleet.rules.own_past import weigh_past
 
 Array = NDArray[np.float64]
 LOOKS, RECORDS_A_LOOK, PAST_RECORDS = 120, 20, 2_400
@@ -27,29 +28,43 @@ class Fleet:
 
     now: Array
     past: Array
+    past_records: int
 
 
 def simulate(
-    rng: np.random.Generator, devices: int, runs: int, effect: float, weather: float = 0.0
+    rng: np.random.Generator,
+    devices: int,
+    runs: int,
+    effect: float,
+    weather: float = 0.0,
+    past_records: int = PAST_RECORDS,
 ) -> Fleet:
     """Devices whose mean changes by `effect`, and by `weather` as every other device's does."""
     own = rng.normal(0, DEVICE_SD, (devices, runs))
     change = rng.normal(0, CHANGE_SD, (devices, runs)) + effect + weather
     sums = rng.normal(0, RECORD_SD * RECORDS_A_LOOK**0.5, (LOOKS, devices, runs)).cumsum(axis=0)
     records = np.arange(1, LOOKS + 1)[:, None, None] * RECORDS_A_LOOK
-    past = own + rng.normal(0, RECORD_SD / PAST_RECORDS**0.5, (devices, runs))
-    return Fleet(sums / records + own + change, past)
+    past = own + rng.normal(0, RECORD_SD / past_records**0.5, (devices, runs))
+    return Fleet(sums / records + own + change, past, past_records)
 
 
-def judge(canary: Fleet, control: Fleet, margin: float = MARGIN) -> tuple[float, float]:
-    """Percent of runs whose first decision is FAIL, and PASS, by the product's law."""
+def judge(
+    canary: Fleet, control: Fleet, margin: float = MARGIN, *, in_full: bool = False
+) -> tuple[float, float]:
+    """Percent of runs whose first decision is FAIL, and PASS, by the product's law.
+
+    Args:
+        in_full: takes off the whole of a device's past, however short it is.
+    """
     runs = canary.now.shape[2]
     failed, passed = np.zeros(runs, bool), np.zeros(runs, bool)
+    blur = RECORD_SD**2 / canary.past_records
+    pasts = [Changes(side.past, np.full_like(side.past, blur)) for side in (canary, control)]
+    trust = np.ones(runs) if in_full else weigh_past(pasts).trust
     for look in range(LOOKS):
-        records = (look + 1) * RECORDS_A_LOOK
-        variance = RECORD_SD**2 * (1 / records + 1 / PAST_RECORDS)
+        variance = RECORD_SD**2 / ((look + 1) * RECORDS_A_LOOK) + trust**2 * blur
         sides = [
-            Changes(side.now[look] - side.past, np.full_like(side.past, variance))
+            Changes(side.now[look] - trust * side.past, np.tile(variance, (len(side.past), 1)))
             for side in (canary, control)
         ]
         effect = estimate_effect(sides[0], sides[1])
@@ -103,6 +118,23 @@ def judge_evidently(
     return 100 * failed / runs, 100 * (1 - failed / runs)
 
 
+def short_past_figures(rng: np.random.Generator, runs: int) -> dict[str, float]:
+    """20 canaries with a past of 20 records each: right, and wrong at the margin."""
+
+    def pair(effect: float) -> tuple[Fleet, Fleet]:
+        ours, theirs = (simulate(rng, 20, runs, by, past_records=20) for by in (effect, 0.0))
+        return ours, theirs
+
+    harmless, harmful, at_margin = pair(0.0), pair(2 * MARGIN), pair(MARGIN)
+    right = (judge(*harmless)[1] + judge(*harmful)[0]) / 2
+    whole = (judge(*harmless, in_full=True)[1] + judge(*harmful, in_full=True)[0]) / 2
+    return {
+        "gate_right_percent_20_short_past": right,
+        "gate_right_percent_20_short_past_in_full": whole,
+        "gate_wrong_at_margin_percent_20_short_past": max(judge(*at_margin)),
+    }
+
+
 def figures(seconds: float) -> dict[str, float]:
     """False and right decisions, ours and peers', in percent of rollouts."""
     runs = int(min(max(40 * seconds, 200), 6_000))
@@ -121,6 +153,7 @@ def figures(seconds: float) -> dict[str, float]:
         fail, passed = judge(*at_margin)
         found[f"gate_fail_at_margin_percent_{devices}"] = fail
         found[f"gate_pass_at_margin_percent_{devices}"] = passed
+    found |= short_past_figures(rng, max(runs // 8, 100))
     weather = simulate(rng, 5, runs, 0.0, 0.2), simulate(rng, 5, runs, 0.0, 0.2)
     found["gate_right_percent_5_weather_of_4_margins"] = judge(*weather)[1]
     for name, rule in (("argo", judge_argo), ("records", judge_records)):

@@ -42,11 +42,6 @@ def write_lost(points: float | None) -> str:
     return "–" if points is None else f"{round(points, 2) + 0.0:.2f}".replace("-", "−")
 
 
-def count(number: int, thing: str) -> str:
-    """A number with what is counted: `1 thread`, `2 threads`."""
-    return f"{number:,} {thing}{'' if number == 1 else 's'}"
-
-
 def write_seconds(seconds: float) -> str:
     """A rough length of time in words."""
     if seconds < 90:

@@ -9,7 +9,7 @@ from django.template.response import TemplateResponse
 from unfold.admin import ModelAdmin
 
 from compression import selectors
-from compression.admin.base import count, render_page, write_lost, write_percent
+from compression.admin.base import render_page, write_lost, write_percent
 from compression.measure.kernels.instruction_sets import SATURATING_SETS
 from compression.report.comparison import COMPARISON_FIELDS, pick_fields
 from compression.report.picture import draw_points
@@ -17,7 +17,7 @@ from compression.states import JobState
 from registry.admin.base import csv_response
 from registry.admin.columns import ago
 from registry.models import Version
-from registry.units import write_bytes
+from registry.units import write_bytes, write_count
 
 
 def comparison_page(
@@ -133,7 +133,7 @@ def describe_sets(row: dict[str, Any]) -> str:
 
 
 def _machine(row: dict[str, Any]) -> str:
-    return f"{row['measured_on']}, {count(row['threads'], 'thread')}, batch {row['batch']}"
+    return f"{row['measured_on']}, {write_count(row['threads'], 'thread')}, batch {row['batch']}"
 
 
 def _interval(row: dict[str, Any], name: str) -> str:

@@ -4,7 +4,6 @@ import json
 from typing import Any
 
 from compression.admin.base import (
-    count,
     name_machine,
     write_lost,
     write_percent,
@@ -20,6 +19,7 @@ from compression.report.picture import draw_points
 from compression.states import JobState
 from compression.worker.progress import Progress
 from registry.models import DataSet
+from registry.units import write_count
 
 _VERDICTS = {
     JobState.PASSED: "Passed every gate and is a variant of the version.",
@@ -50,7 +50,7 @@ def describe_job(job: Job, progress: Progress) -> dict[str, Any]:
         "collapse_flags": report["variant"]["collapse_flags"] if report else [],
         "excluded": report.get("excluded", {}),
         "layers": layer_rows(report) if report else [],
-        "measured_on": f"{name_machine(report)}, {count(target['threads'], 'thread')}",
+        "measured_on": f"{name_machine(report)}, {write_count(target['threads'], 'thread')}",
         "origin": _list_origin(job, report) if report else [],
         **_describe_search(report.get("search")),
         "recipe_words": describe_recipe(job.recipe),

@@ -80,7 +80,7 @@ class ModelSession:
         self.output_names = [node.name for node in self.session.get_outputs()]
         post = manifest.document.get("postprocessing") or {}
         scores = post.get("scores_output")
-        self.scores_name: str = scores if scores in self.output_names else ""
+        self.scores_name = str(scores) if scores in self.output_names else ""
         """The output with a score per class; empty where the manifest names none."""
         self.reader = ScoreReader(
             index=self.output_names.index(scores) if scores in self.output_names else 0,

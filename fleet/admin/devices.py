@@ -26,6 +26,7 @@ from fleet.selectors import prefetch_firing, with_firing
 from registry.admin.base import ListAdmin, csv_response
 from registry.admin.columns import state_column, time_column
 from registry.exceptions import AviaryError
+from registry.units import write_count
 
 #: Act to the status it sets and the statuses it may be taken in.
 STATUS_ACTS = {
@@ -202,7 +203,7 @@ class DeviceAdmin(ListAdmin):
             except AviaryError as error:
                 refused.append(f"{device_id}: {error.message}")
         if done:
-            messages.success(request, f"{done} device{'s' if done != 1 else ''} now {status}")
+            messages.success(request, f"{write_count(done, 'device')} now {status}")
         for line in refused[:10]:
             messages.error(request, line)
         if len(refused) > 10:

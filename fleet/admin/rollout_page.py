@@ -17,6 +17,7 @@ from fleet.rules import gate_metrics
 from fleet.rules.gate_metrics import INSTALLS
 from fleet.rules.plan_power import find_stage_power
 from fleet.rules.rollout_policy import Action, decide_rollout
+from registry.units import write_count
 
 TREND_ROWS = 20
 TIMELINE_ROWS = 60
@@ -244,9 +245,9 @@ def _reference_words(details: dict[str, Any]) -> list[str]:
 
 def _evidence_words(gate: Gate, latest: GateEvaluation | None, needed: int) -> str:
     devices, samples = (latest.devices, latest.samples) if latest else (0, 0)
-    words = devices_words(devices)
+    words = write_count(devices, "device")
     if devices < gate.min_devices:
-        words = f"{devices} of {devices_words(gate.min_devices)} needed"
+        words = f"{devices} of {write_count(gate.min_devices, 'device')} needed"
     if samples < needed:
         return f"{words}, {samples:,} of {needed:,} samples needed"
     return f"{words}, {samples:,} samples" if samples else words
@@ -302,6 +303,7 @@ def timeline(rollout: Rollout) -> list[dict[str, Any]]:
             if answer.verdict != before:
                 limit = value_words(gate, answer.threshold)
                 words = f"{value_words(gate, answer.value)} against {limit}"
+                words += f", {write_count(answer.devices, 'device')}, {answer.samples:,} samples"
                 rows.append(
                     {
                         "at": answer.at,
@@ -309,7 +311,7 @@ def timeline(rollout: Rollout) -> list[dict[str, Any]]:
                         "change": answer.verdict.replace("_", " ").upper(),
                         "stage": answer.stage_index + 1,
                         "who": "gate",
-                        "why": f"{words}, {answer.devices} devices, {answer.samples} samples",
+                        "why": words,
                         "numbers": answer.details,
                     }
                 )
@@ -330,26 +332,23 @@ def effect_words(rollout: Rollout, action: str) -> str:
     if action == "abort":
         if rollout.state not in Rollout.LIVE_STATES:
             return "No device has been offered anything; none is touched."
-        return f"{devices_words(touched)} go back to {model} {previous}."
+        return f"{write_count(touched, 'device')} go back to {model} {previous}."
     if action == "advance":
         if rollout.current_stage + 1 >= len(previews):
             return f"It completes: {model} {target} becomes the stable version of all devices."
         now, following = previews[rollout.current_stage], previews[rollout.current_stage + 1]
         more = max(following["devices"] - now["devices"], 0)
-        return f"{devices_words(more)} more are offered {model} {target}."
+        return f"{write_count(more, 'device')} more are offered {model} {target}."
     if action in ("start", "approve") and previews:
-        reached = devices_words(previews[0]["devices"])
+        reached = write_count(previews[0]["devices"], "device")
         if action == "start" and rollout.is_approval_required and rollout.state == "draft":
             return f"It then waits for approval; its first stage reaches {reached}."
         return f"{reached} are offered {model} {target} in the first stage."
     if action == "pause":
-        return f"No further device is reached; {devices_words(touched)} stay where they are."
+        return (
+            f"No further device is reached; {write_count(touched, 'device')} stay where they are."
+        )
     return "The stage's clock starts anew; devices it reaches are offered the target again."
-
-
-def devices_words(number: int) -> str:
-    """`1 device`, `1,234 devices`."""
-    return f"{number:,} device{'s' if number != 1 else ''}"
 
 
 def _minutes(seconds: float) -> str:

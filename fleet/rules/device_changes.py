@@ -2,11 +2,12 @@
 
 For a mean over records (confidence, errors, the share of a class) each device gives one number,
 
-    y = its mean on the target − its own mean on the release before,
+    y = its mean on the target − b · its own mean on the release before,
 
 and the effect is the mean of y over canaries minus the mean over control devices (difference in
-differences). What a device always does differently cancels in y; what happens to every device at
-the same time, the weather, cancels between the two sides.
+differences), b being 1 but where pasts are short (`own_past`). What a device always does
+differently cancels in y; what happens to every device at the same time, the weather, cancels
+between the two sides.
 
 Weights: a device with few records weighs less. With v the variance of y that the device's own
 records leave, and τ² how much devices truly differ in their change, its weight is 1 / (τ² + v).
@@ -19,6 +20,7 @@ of freedom where weights differ. Degrees of the difference: Welch, Biometrika 34
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,10 +39,12 @@ class Changes:
     Attributes:
         values: y of each device, float64 of shape (devices,) or (devices, K) for K effects at once.
         variances: of each y, as far as the device's own records explain it; same shape, > 0.
+        fixed: the part of `variances` that the past leaves, which grows no more; None for none.
     """
 
     values: Array
     variances: Array
+    fixed: Array | None = None
 
     @property
     def devices(self) -> int:
@@ -54,6 +58,7 @@ class Effect:
     Attributes:
         between: τ², the part of the variance of y that more records cannot remove.
         within: mean variance of y that more records would remove.
+        fixed: mean variance of y that the devices' past leaves.
     """
 
     estimate: Array
@@ -63,6 +68,7 @@ class Effect:
     within: Array
     canaries: int
     controls: int
+    fixed: Array
 
 
 def estimate_effect(canary: Changes, control: Changes | None) -> Effect | None:
@@ -73,7 +79,7 @@ def estimate_effect(canary: Changes, control: Changes | None) -> Effect | None:
     sides = [canary] if control is None else [canary, control]
     if any(side.devices < MIN_DEVICES for side in sides):
         return None
-    between = _between_devices(sides)
+    between = between_devices(sides)
     means, squares, freedoms = zip(*(_weighted_mean(side, between) for side in sides), strict=True)
     estimate = means[0] - (means[1] if control is not None else 0.0)
     return Effect(
@@ -81,13 +87,22 @@ def estimate_effect(canary: Changes, control: Changes | None) -> Effect | None:
         error=np.sqrt(sum(squares)),
         degrees=_degrees(list(squares), list(freedoms)),
         between=between,
-        within=np.mean(np.concatenate([side.variances for side in sides]), axis=0),
+        within=_mean([side.variances - _fixed(side) for side in sides]),
         canaries=canary.devices,
         controls=control.devices if control is not None else 0,
+        fixed=_mean([_fixed(side) for side in sides]),
     )
 
 
-def _between_devices(sides: list[Changes]) -> Array:
+def _fixed(side: Changes) -> Array:
+    return np.zeros_like(side.variances) if side.fixed is None else side.fixed
+
+
+def _mean(rows: Sequence[Array]) -> Array:
+    return np.asarray(np.mean(np.concatenate(rows), axis=0))
+
+
+def between_devices(sides: Sequence[Changes]) -> Array:
     """τ²: how much devices of one side differ beyond what their records explain; at least 0."""
     excess = scale = np.asarray(0.0)
     for side in sides:

@@ -1,4 +1,4 @@
-"""Whether a measured effect keeps a rollout's margin, and what would decide it; pure."""
+"""Whether a measured effect keeps a rollout's margin; pure."""
 
 from __future__ import annotations
 
@@ -7,14 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-import numpy as np
-
-from fleet.rules.confidence_sequence import ALPHA, confidence_interval
-from fleet.rules.device_changes import Effect
 from fleet.rules.failure_rate import is_rate_exceeded
-
-#: More devices or hours than this are no advice.
-MOST_ADVISED = 10_000
 
 
 class Verdict(StrEnum):
@@ -94,70 +87,3 @@ def judge_installs(failed: int, finished: int, limit: float) -> Verdict:
         return Verdict.NO_DATA
     is_exceeded = is_rate_exceeded(failed, finished - failed, limit)
     return Verdict.FAIL if is_exceeded else Verdict.PASS
-
-
-@dataclass(frozen=True)
-class Advice:
-    """What would decide a gate if the effect is what it seems; None where it would not.
-
-    Attributes:
-        devices: canaries more, with as many control devices more.
-        hours: hours of records more from the devices there are.
-    """
-
-    devices: int | None
-    hours: float | None
-
-
-def find_deciding(effect: Effect, margin: float, hours: float, alpha: float = ALPHA) -> Advice:
-    """How much more evidence would settle the gate.
-
-    More devices narrow everything; more hours only what records leave open (`within`), never how
-    much devices truly differ (`between`). Nothing settles an effect that is the margin itself.
-
-    Args:
-        hours: time in which the records so far arrived, > 0.
-    """
-    estimate, error = float(effect.estimate), float(effect.error)
-    gap = abs(margin - estimate)
-
-    def decides(scale: float, more_devices: int) -> bool:
-        degrees = float(effect.degrees) + more_devices * (2 if effect.controls else 1)
-        found = confidence_interval(estimate, error * scale, degrees, margin, alpha)
-        return float(found.upper) - estimate <= gap
-
-    devices = None
-    for more in _steps(MOST_ADVISED):
-        share = effect.canaries / (effect.canaries + more)
-        if decides(math.sqrt(share), more):
-            devices = more
-            break
-    between, within = float(effect.between), float(effect.within)
-    longer = None
-    for times in np.geomspace(1.25, 1000, 30).tolist():
-        if decides(math.sqrt((between + within / times) / max(between + within, 1e-300)), 0):
-            longer = hours * (times - 1)
-            break
-    return Advice(devices, longer)
-
-
-def _steps(most: int) -> list[int]:
-    return sorted({max(1, round(1.3**step)) for step in range(40) if 1.3**step <= most})
-
-
-def advice_words(advice: Advice) -> str:
-    """The advice as a sentence."""
-    parts = []
-    if advice.devices is not None:
-        parts.append(f"about {advice.devices} more device{'s' if advice.devices > 1 else ''}")
-    if advice.hours is not None:
-        parts.append(f"about {_duration_words(advice.hours)} more of records")
-    if not parts:
-        return "the effect is so near the margin that no more evidence would settle it soon"
-    return " or ".join(parts) + " would decide"
-
-
-def _duration_words(hours: float) -> str:
-    if hours < 1:
-        return f"{max(1, math.ceil(hours * 60))} min"
-    return f"{hours:.1f} h" if hours < 10 else f"{math.ceil(hours)} h"

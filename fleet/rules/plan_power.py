@@ -8,6 +8,7 @@ from functools import lru_cache
 
 from fleet.rules.device_changes import MIN_DEVICES
 from fleet.rules.failure_rate import devices_to_notice, noticed_rate
+from registry.units import write_count
 
 #: With so many canaries beside as many others, gates decided rightly in 98 % of simulated rollouts.
 GOOD_CANARIES = 5
@@ -51,7 +52,7 @@ def find_stage_power(
 def _words(
     devices: int, rate: float | None, twice: float, needed: int | None, can_decide: bool
 ) -> str:
-    many = f"{devices:,} device{'s' if devices != 1 else ''}"
+    many = write_count(devices, "device")
     if devices == 0:
         return "It reaches no device, so it can notice nothing."
     if rate is None:

@@ -23,6 +23,7 @@ from enum import StrEnum
 
 from fleet.rules.failure_rate import failure_e_value, is_rate_exceeded
 from fleet.rules.gates import Verdict
+from registry.units import write_count
 
 
 class Action(StrEnum):
@@ -91,11 +92,11 @@ def find_abort_reason(facts: RolloutFacts) -> str | None:
     """Why the failures of devices end the rollout, or None."""
     finished = facts.succeeded + facts.failed
     if facts.max_failures is not None and facts.failed >= max(facts.max_failures, 1):
-        return f"{facts.failed} devices failed; the limit is {facts.max_failures}"
+        return f"{write_count(facts.failed, 'device')} failed; the limit is {facts.max_failures}"
     if is_rate_exceeded(facts.failed, facts.succeeded, facts.max_failure_rate):
         e_value = failure_e_value(facts.failed, facts.succeeded, facts.max_failure_rate)
         return (
-            f"{facts.failed} of {finished} finished devices failed: evidence "
+            f"{facts.failed} of {write_count(finished, 'finished device')} failed: evidence "
             f"{min(e_value, 1e9):,.0f} to 1 that the rate is above {facts.max_failure_rate:.1%}"
         )
     return None
@@ -114,7 +115,7 @@ def find_missing(facts: RolloutFacts, now: datetime) -> list[str]:
     finished = facts.succeeded + facts.failed
     needed = max(facts.min_devices, 1)
     if facts.succeeded < needed:
-        missing.append(f"{facts.succeeded} of {needed} devices have committed")
+        missing.append(f"{facts.succeeded} of {write_count(needed, 'device')} have committed")
     if finished and facts.succeeded / finished < facts.success_threshold:
         missing.append(
             f"{facts.succeeded / finished:.1%} of answering devices succeeded, "

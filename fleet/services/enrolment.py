@@ -20,6 +20,7 @@ from fleet.models import Device, DeviceCredential, JoinToken
 from fleet.rules.facts import check_capabilities
 from fleet.services.devices import DEVICE_ID, check_labels, touch_device
 from registry.services.audit import record_event
+from registry.units import write_count
 
 
 @transaction.atomic
@@ -48,7 +49,7 @@ def create_join_token(
         actor=actor,
         action="join_token.created",
         obj=token,
-        summary=f"Join token {name} for {max_uses} devices",
+        summary=f"Join token {name} for {write_count(max_uses, 'device')}",
         details={"is_auto_accept": is_auto_accept, "expires_at": token.expires_at.isoformat()},
     )
     return token, secret

@@ -24,6 +24,7 @@ from fleet.services.evidence import read_gate, submit_evidence
 from fleet.services.installations import time_out_silent
 from fleet.services.plans import refresh_all_plans
 from fleet.services.presence import note_presence
+from registry.units import write_count
 
 logger = logging.getLogger(__name__)
 
@@ -239,6 +240,6 @@ def _finish_abort(rollout: Rollout, now: datetime) -> bool:
         return False
     reason = "every device is off the target"
     if still_on:
-        reason = f"{len(still_on)} devices have not been heard of since the abort"
+        reason = f"not heard of since the abort: {write_count(len(still_on), 'device')}"
     steps.finish_abort(rollout_id=rollout.pk, is_rolled_back=touched, reason=reason)
     return True

@@ -20,6 +20,7 @@ from fleet.services.taken_back import find_taken_back
 from registry.hooks import Change, Hooks, register_hooks
 from registry.models import Alias, Version
 from registry.states import DEPLOYABLE_STATES
+from registry.units import write_count
 
 
 def connect() -> None:
@@ -163,7 +164,7 @@ def describe_uses(version: Version) -> list[str]:
         lines.append(line.strip())
     running = count_running(version)
     if running:
-        lines.append(f"{running:,} device{'s' if running != 1 else ''} last reported running it.")
+        lines.append(f"{write_count(running, 'device')} last reported running it.")
     return lines
 
 

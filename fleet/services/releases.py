@@ -19,6 +19,7 @@ from fleet.services.taken_back import check_reason
 from fleet.services.variants import choose_variants
 from registry.models import Variant, Version
 from registry.services.audit import record_event
+from registry.units import write_count
 
 
 def propose_rollout(
@@ -180,7 +181,7 @@ def set_release_at_once(
         action="deployment.set_at_once",
         obj=deployment,
         summary=f"Deployment {deployment.name}: {before or 'nothing'} → {version or 'nothing'} "
-        f"at once, {effect.devices} devices",
+        f"at once, {write_count(effect.devices, 'device')}",
         details={
             "reason": reason,
             "devices": effect.devices,

@@ -7,6 +7,7 @@ from django.db.models import Q
 from django.urls import reverse
 
 from ingest.querysets import IncidentQuerySet
+from registry.units import write_count
 
 
 class AlertRule(models.Model):
@@ -131,8 +132,7 @@ class Incident(models.Model):
         """How many of the tested devices differ from their own past; empty where none was."""
         if not self.devices_tested:
             return ""
-        plural = "" if self.devices_tested == 1 else "s"
-        return f"{self.devices_changed} of {self.devices_tested} device{plural}"
+        return f"{self.devices_changed} of {write_count(self.devices_tested, 'device')}"
 
 
 class IncidentFinding(models.Model):

@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from registry.units import write_count
+
 #: How telling a metric is, the most telling first; a feature's name follows its colon.
 TELLING = (
     "nonfinite_rate",
@@ -137,8 +139,9 @@ def describe_breach(
     if kind == "nonfinite_rate":
         return f"{who} computes numbers that are none in {100 * shown:.1f} % of its inferences"
     if kind == "changed_devices":
-        changed = details.get("changed", 0)
-        return f"{who} has {changed} devices that differ from their own past"
+        changed = int(details.get("changed", 0))
+        verb = "differs" if changed == 1 else "differ"
+        return f"{who} has {write_count(changed, 'device')} that {verb} from their own past"
     if kind == "feature_psi":
         feature = metric.partition(":")[2]
         sigma = details.get("wasserstein_sigma")

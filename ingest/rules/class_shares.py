@@ -16,7 +16,7 @@ sec. 6).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,14 +84,17 @@ def share_changes(after: Array, before: Array | None) -> Changes:
     shares = after / n_after
     total = after.sum(axis=0)
     variance = 1 / n_after
+    fixed = np.zeros_like(variance)
     if before is not None:
         n_before = before.sum(axis=1, keepdims=True)
         shares = shares - before / n_before
         total = total + before.sum(axis=0)
-        variance = variance + 1 / n_before
+        fixed = 1 / n_before
+        variance = variance + fixed
     # Half a count in each class (Jeffreys), so that a class not seen yet is not certain.
     smooth = (total + 0.5) / (total.sum() + 0.5 * len(total))
-    return Changes(shares, smooth * (1 - smooth) * variance)
+    own = smooth * (1 - smooth)
+    return Changes(shares, own * variance, own * fixed)
 
 
 def judge_shares(
@@ -172,15 +175,8 @@ def _moderated(effect: Effect, expected: Array) -> Effect:
     # Changes of shares on one device hang together: no more degrees than the devices' own, tenfold.
     prior = min(prior, 9 * degrees)
     pooled = (prior * common * chance + degrees * square) / (prior + degrees)
-    return Effect(
-        estimate=effect.estimate,
-        error=np.sqrt(pooled),
-        degrees=np.full_like(square, prior + degrees),
-        between=effect.between,
-        within=effect.within,
-        canaries=effect.canaries,
-        controls=effect.controls,
-    )
+    freedom = np.full_like(square, prior + degrees)
+    return replace(effect, error=np.sqrt(pooled), degrees=freedom)
 
 
 def _inverse_trigamma(value: float) -> float:

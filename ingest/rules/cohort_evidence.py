@@ -15,6 +15,7 @@ from typing import Any
 
 from fleet.rules.device_changes import MIN_DEVICES
 from ingest.rules.windows import WindowCounts
+from registry.units import write_count
 
 PAST_AND_CONTROL = "own past and control"
 CONTROL = "control alone"
@@ -55,7 +56,8 @@ class Evidence:
 
 def too_few_words(canaries: int, controls: int) -> str:
     """Why there is no data."""
+    heard = write_count(canaries, "canary", "canaries")
     return (
-        f"{canaries} canaries and {controls} control devices have reported; "
+        f"{heard} and {write_count(controls, 'control device')} have reported; "
         f"{MIN_DEVICES} of each are the least, or a past or a baseline in the control's place"
     )

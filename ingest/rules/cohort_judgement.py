@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
 import numpy as np
 
 from fleet.rules.confidence_sequence import ALPHA, confidence_interval
 from fleet.rules.device_changes import MIN_DEVICES, Changes, Effect, estimate_effect
-from fleet.rules.gates import advice_words, find_deciding
+from fleet.rules.gate_advice import PastSoFar, advice_words, find_deciding
+from fleet.rules.own_past import OwnPast, weigh_past
 from ingest.rules.cohort_evidence import (
     BASELINE,
     CONTROL,
@@ -50,6 +52,7 @@ def judge_cohorts(
     margins: Mapping[str, float],
     hours: float,
     looks: Mapping[str, Look] | None = None,
+    now: datetime | None = None,
 ) -> list[Evidence]:
     """Evidence for each metric of `margins` that windows can speak about.
 
@@ -59,19 +62,22 @@ def judge_cohorts(
         margins: metric to the gate's threshold, in the metric's unit.
         hours: how long the stage has run, for what would decide.
         looks: metric to the last look at a distribution.
+        now: the time, for what would decide.
     """
     found = []
     for metric, margin in margins.items():
         if metric == "prediction_psi":
             look = (looks or {}).get(metric, NO_LOOK)
-            found.append(judge_predictions(canary, control, profile, margin, look))
+            found.append(judge_predictions(canary, control, profile, margin, look, hours, now))
         elif metric == "class_share_change":
             found.append(judge_largest_share(canary, control, margin))
         elif metric in MEASURES:
             measure = MEASURES[metric]
             ours, theirs = _pairs(canary, measure), _pairs(control, measure)
             baseline = measure.baseline(profile or {})
-            found.append(judge_means(metric, measure.scale, ours, theirs, margin, hours, baseline))
+            found.append(
+                judge_means(metric, measure.scale, ours, theirs, margin, hours, baseline, now)
+            )
     return found
 
 
@@ -83,6 +89,7 @@ def judge_means(
     margin: float,
     hours: float,
     baseline: float | None = None,
+    now: datetime | None = None,
 ) -> Evidence:
     """Evidence from one number a device.
 
@@ -97,19 +104,20 @@ def judge_means(
         sides = _choose_sides(ours, theirs, baseline)
         if sides is None:
             continue
-        effect = _effect(sides, scale, baseline)
+        past = _own_past(sides, scale)
+        effect = _effect(sides, scale, baseline, past)
         if effect is None:
             continue
         strict = confidence_interval(
             effect.estimate, effect.error, effect.degrees, goal, ALPHA / len(groups)
         )
         plain = confidence_interval(effect.estimate, effect.error, effect.degrees, goal)
-        judged.append((float(strict.lower), float(plain.upper), hardware, sides, effect))
+        judged.append((float(strict.lower), float(plain.upper), hardware, sides, effect, past))
     if not judged:
         nothing = {"reference": "", "words": too_few_words(len(canary), len(control))}
         return Evidence(metric, None, None, len(canary), samples, nothing)
     # What is beyond its margin for certain speaks first, then what is least certain to be within.
-    lower, upper, hardware, sides, effect = max(
+    lower, upper, hardware, sides, effect, past = max(
         judged, key=lambda row: (row[0] > goal, row[0] if row[0] > goal else row[1])
     )
     back: Callable[[float], float] = math.exp if scale.is_ratio else float
@@ -125,7 +133,10 @@ def judge_means(
     if hardware:
         details["hardware"] = hardware
     if lower <= goal < upper:
-        details["advice"] = advice_words(find_deciding(effect, goal, hours))
+        advice = find_deciding(effect, goal, hours, past)
+        details["advice"] = advice_words(advice, _past_so_far(sides, hours, now))
+    if past is not None:
+        details["trust_in_past"] = round(float(past.trust), 3)
     control_value = None
     if sides.control:
         control_value = back(_mean([pair.after.mean for pair in sides.control]))
@@ -192,29 +203,54 @@ def _choose_sides(
     return None
 
 
-def _effect(sides: _Sides, scale: Scale, baseline: float | None) -> Effect | None:
-    with_past = sides.reference in (PAST_AND_CONTROL, PAST)
-    made = [_changes(side, scale, with_past) for side in (sides.canary, sides.control) if side]
+def _own_past(sides: _Sides, scale: Scale) -> OwnPast | None:
+    """What own pasts are worth where there is a control too; else None, and they count in full."""
+    if sides.reference != PAST_AND_CONTROL:
+        return None
+    return weigh_past([_pasts(side, scale) for side in (sides.canary, sides.control)])
+
+
+def _past_so_far(sides: _Sides, hours: float, now: datetime | None) -> PastSoFar | None:
+    """How long the canaries' past is, by the pace at which they send now."""
+    if sides.reference != PAST_AND_CONTROL:
+        return None
+    before = _mean([pair.before.n for pair in sides.canary if pair.before])
+    pace = _mean([pair.after.n for pair in sides.canary]) / hours
+    return PastSoFar(before / pace, hours, now)
+
+
+def _effect(
+    sides: _Sides, scale: Scale, baseline: float | None, past: OwnPast | None
+) -> Effect | None:
+    trust = 1.0 if sides.reference == PAST else 0.0 if past is None else float(past.trust)
+    made = [_changes(side, scale, trust) for side in (sides.canary, sides.control) if side]
     shift = baseline if sides.reference == BASELINE and baseline is not None else 0.0
-    first = Changes(scale.sign * (made[0].values - shift), made[0].variances)
+    first = replace(made[0], values=scale.sign * (made[0].values - shift))
     if len(made) == 1:
         return estimate_effect(first, None)
-    return estimate_effect(first, Changes(scale.sign * made[1].values, made[1].variances))
+    return estimate_effect(first, replace(made[1], values=scale.sign * made[1].values))
 
 
-def _changes(pairs: Sequence[Pair], scale: Scale, with_past: bool) -> Changes:
-    after = np.array([pair.after.mean for pair in pairs])
-    variance = np.array([pair.after.variance for pair in pairs])
-    records = 1 / np.array([float(pair.after.n) for pair in pairs])
-    past = [pair.before for pair in pairs if pair.before is not None] if with_past else []
-    if with_past:
-        after = after - np.array([mean.mean for mean in past])
-        variance = variance + np.array([mean.variance for mean in past])
-        records = records + 1 / np.array([float(mean.n) for mean in past])
+def _changes(pairs: Sequence[Pair], scale: Scale, trust: float) -> Changes:
+    """y of each device, with `trust` of its own past taken off."""
+    now = _describe([pair.after for pair in pairs], scale)
+    if not trust:
+        return now
+    past = _pasts(pairs, scale)
+    fixed = trust**2 * past.variances
+    return Changes(now.values - trust * past.values, now.variances + fixed, fixed)
+
+
+def _pasts(pairs: Sequence[Pair], scale: Scale) -> Changes:
+    return _describe([pair.before for pair in pairs if pair.before is not None], scale)
+
+
+def _describe(means: Sequence[DeviceMean], scale: Scale) -> Changes:
+    variances = np.array([mean.variance for mean in means])
     if scale.is_rate:
         # One device without a failure is not certain to have none: all of a side speak for it.
-        variance = rate_variance([pair.after for pair in pairs] + past) * records
-    return Changes(after, np.maximum(variance, 1e-12))
+        variances = rate_variance(means) / np.array([float(mean.n) for mean in means])
+    return Changes(np.array([mean.mean for mean in means]), np.maximum(variances, 1e-12))
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -99,6 +99,7 @@ class DistributionAnswer:
         expected, seen: shares of the bins.
         n_eff: independent records that the comparison is worth now.
         next_look: effective records at which the PSI is looked at again.
+        parts: of the variance, what devices differ by, what more records and a longer past remove.
     """
 
     psi: float
@@ -108,6 +109,7 @@ class DistributionAnswer:
     look: Look
     next_look: float
     share: ShareChange
+    parts: tuple[float, float, float]
 
     @property
     def bins(self) -> int:
@@ -167,6 +169,10 @@ def judge_distribution(
     )
     assert effect is not None
     rise, fall = share_margins(expected, threshold)
+    weights = 1 / np.maximum(expected, 1e-6)
+    between, within, fixed = (
+        float((part * weights).sum()) for part in (effect.between, effect.within, effect.fixed)
+    )
     return DistributionAnswer(
         psi=max(raw - law.degrees * law.scale, 0.0),
         expected=p,
@@ -175,6 +181,7 @@ def judge_distribution(
         look=look,
         next_look=due,
         share=judge_shares(effect, expected, rise, fall, ALPHA / 2),
+        parts=(between, within, fixed),
     )
 
 

@@ -11,6 +11,7 @@ from ingest.rules import psi as drift
 from ingest.rules.binning import coarse_table
 from ingest.rules.clustering import SampleSide, describe_side
 from ingest.rules.laws import Law
+from registry.units import write_count
 
 Table = NDArray[np.float64]
 CHANGED_DEVICES = "changed_devices"
@@ -83,7 +84,7 @@ def missing_evidence(devices: int, n_eff: float, need_records: float, policy: Po
     """What there is and what would be enough to call the metric healthy."""
     parts = []
     if devices < policy.min_devices:
-        parts.append(f"{devices} of {policy.min_devices} devices")
+        parts.append(f"{devices} of {write_count(policy.min_devices, 'device')}")
     if n_eff < need_records:
         parts.append(f"{n_eff:.0f} of {need_records:.0f} effective records")
     return ", ".join(parts)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fleet.rules.device_changes import MIN_DEVICES, estimate_effect
+from fleet.rules.gate_advice import PastSoFar, advice_words, find_until
 from ingest.rules.class_shares import judge_shares, share_changes
 from ingest.rules.cohort_evidence import (
     BASELINE,
@@ -31,6 +33,8 @@ def judge_predictions(
     profile: Mapping[str, Any] | None,
     threshold: float,
     last: Look,
+    hours: float,
+    now: datetime | None = None,
 ) -> Evidence:
     """Evidence of the PSI of predicted classes with the largest change of one class beside it."""
     metric = "prediction_psi"
@@ -58,6 +62,8 @@ def judge_predictions(
         "control_devices": len(theirs.after) if theirs is not None else 0,
         **_distribution_details(answer, threshold),
     }
+    if "upper" not in details and details["lower"] <= threshold:
+        details["advice"] = _advice(answer, threshold, ours, theirs, hours, now)
     return Evidence(metric, answer.psi, None, devices, samples, details)
 
 
@@ -89,14 +95,32 @@ def _distribution_details(answer: DistributionAnswer, threshold: float) -> dict[
         details["lower"] = max(look.lower, math.nextafter(threshold, math.inf))
     if answer.is_passing(threshold):
         details["upper"] = look.upper
-    elif not share.failing and look.lower <= threshold:
-        words = "every class" if look.upper <= threshold else "the distribution"
-        more = max(answer.next_look / max(answer.n_eff, 1e-9) - 1, 0.0)
-        details["advice"] = (
-            f"{words} is looked at again with {answer.next_look:,.0f} independent records; there "
-            f"are {answer.n_eff:,.0f}: {100 * more:.0f} % more devices or records are needed"
-        )
     return details
+
+
+def _advice(
+    answer: DistributionAnswer,
+    threshold: float,
+    ours: Side,
+    theirs: Side | None,
+    hours: float,
+    now: datetime | None,
+) -> str:
+    """When the open question is asked again, and what brings that about."""
+    question = "every class" if answer.look.upper <= threshold else "the distribution"
+    words = (
+        f"{question} is looked at again with {answer.next_look:,.0f} independent records; there "
+        f"are {answer.n_eff:,.0f}"
+    )
+    share = answer.n_eff / answer.next_look
+    if not 0 < share < 1:
+        return words
+    advice = find_until(share, answer.parts, len(ours.after), hours)
+    past = None
+    if ours.before is not None and theirs is not None:
+        pace = float(ours.after.sum(axis=1).mean()) / hours
+        past = PastSoFar(float(ours.before.sum(axis=1).mean()) / pace, hours, now)
+    return f"{words}: {advice_words(advice, past, would='bring them')}"
 
 
 def judge_largest_share(

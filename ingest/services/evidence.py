@@ -58,6 +58,7 @@ def push_evidence(*, rollout: ActiveRollout, now: datetime) -> list[Evidence]:
         margins,
         hours=hours,
         looks={metric: _look(details) for metric, details in said.items()},
+        now=now,
     )
     found += judge_telemetry(
         rollout_id=rollout.rollout_id,

@@ -18,6 +18,7 @@ from ingest.services.aggregation import feature_suffix
 from ingest.services.evaluation import policy_of
 from registry.models import Baseline, Version
 from registry.services.baselines import pin_baseline
+from registry.units import write_count
 
 LEAST_RECORDS = 1000
 MOST_GROUPS = 64
@@ -39,8 +40,9 @@ def pin_fleet_reference(
     least = policy_of(version.model).min_devices
     if total.confidence_n < LEAST_RECORDS or len(devices) < least:
         raise ReferenceTooSmallError(
-            f"{total.confidence_n} records of {len(devices)} devices; a reference needs "
-            f"{LEAST_RECORDS} records of {least} devices."
+            f"{write_count(total.confidence_n, 'record')} of "
+            f"{write_count(len(devices), 'device')}; a reference needs {LEAST_RECORDS} records "
+            f"of {write_count(least, 'device')}."
         )
     return pin_baseline(
         version=version,

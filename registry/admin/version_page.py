@@ -20,7 +20,7 @@ from registry.models import (
     VersionState,
 )
 from registry.states import PERSON_TARGETS, can_move
-from registry.units import write_bytes
+from registry.units import write_bytes, write_count
 
 VERBS = {
     VersionState.APPROVED: "Approve",
@@ -87,12 +87,12 @@ def count_uses(version: Version) -> list[str]:
         found = related._base_manager.filter(**{relation.field.name: version})
         if any(field.name == "device" for field in related._meta.fields):
             count = found.values("device").distinct().count()
-            use = _count(count, "device", "devices")
+            use = write_count(count, "device", "devices")
             use = f"{use} in {related._meta.verbose_name_plural}"
         else:
             meta = related._meta
             count = found.count()
-            use = _count(count, str(meta.verbose_name), str(meta.verbose_name_plural))
+            use = write_count(count, str(meta.verbose_name), str(meta.verbose_name_plural))
         if count:
             role = str(relation.field.verbose_name)
             uses.append(use if role == "version" else f"{use} as {role}")
@@ -104,7 +104,7 @@ def describe_consequences(version: Version, to: str) -> list[str]:
     promotable = version.variants.filter(is_promotable=True, manifest_sha256__isnull=False).count()
     first = {
         VersionState.APPROVED: f"Deployments and rollouts may offer {version} to devices: "
-        f"{_count(promotable, 'promotable variant', 'promotable variants')}.",
+        f"{write_count(promotable, 'promotable variant', 'promotable variants')}.",
         VersionState.DEPRECATED: f"{version} stays where it runs and may still be offered; "
         "it is marked as one to move away from.",
         VersionState.YANKED: f"{version} is never offered again, and this cannot be undone. "
@@ -279,7 +279,3 @@ def _events(version: Version, variants: list[Variant]) -> list[dict[str, Any]]:
         }
         for event in events
     ]
-
-
-def _count(number: int, one: str, many: str) -> str:
-    return f"{number:,} {one if number == 1 else many}"

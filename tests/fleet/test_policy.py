@@ -11,15 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleet.rules.device_changes import Effect
+from fleet.rules.gate_advice import PastSoFar, advice_words, find_deciding
 from fleet.rules.gates import (
     Evidence,
     GateLimits,
     Verdict,
-    advice_words,
     evaluate_gate,
-    find_deciding,
     judge_installs,
 )
+from fleet.rules.own_past import OwnPast
 from fleet.rules.rollout_policy import (
     Action,
     GateReading,
@@ -186,12 +186,15 @@ def test_the_install_gate_is_the_evidence(failed: int, finished: int, expected: 
     assert judge_installs(failed, finished, 0.1) == expected
 
 
-def make_effect(estimate: float, between: float, within: float, devices: int = 5) -> Effect:
-    variance = 2 * (between + within) / devices
+def make_effect(
+    estimate: float, between: float, within: float, devices: int = 5, fixed: float = 0.0
+) -> Effect:
+    variance = 2 * (between + within + fixed) / devices
     return Effect(
         *(np.asarray(x) for x in (estimate, variance**0.5, 2 * devices - 2, between, within)),
         canaries=devices,
         controls=devices,
+        fixed=np.asarray(fixed),
     )
 
 
@@ -211,3 +214,30 @@ def test_nothing_decides_an_effect_that_is_the_margin() -> None:
     advice = find_deciding(make_effect(0.05, between=0.002, within=0.002), 0.05, hours=1)
     assert advice.devices is None and advice.hours is None
     assert "so near the margin" in advice_words(advice)
+
+
+SHORT = OwnPast(np.asarray(0.006), np.asarray(0.002))
+
+
+def test_hours_do_not_help_where_the_past_is_short() -> None:
+    fixed = float(SHORT.trust**2 * SHORT.within)
+    leftover = float(SHORT.leaves()) - fixed
+    effect = make_effect(0.0, between=leftover, within=1e-5, fixed=fixed)
+    advice = find_deciding(effect, 0.05, hours=1, past=SHORT)
+    assert advice.hours is None and advice.past is not None and advice.past > 1
+    words = advice_words(advice, PastSoFar(hours=0.5, since=1.0, now=NOW))
+    assert "the canaries' own past is short: 30 min of records each before the change" in words
+    assert "leave them on it for another" in words and "(until 2026-01-02 " in words
+    far = advice_words(advice, PastSoFar(hours=100.0, since=0.0))
+    assert "more than the 7 days that are read" in far
+    enough = advice_words(advice, PastSoFar(hours=0.5, since=100.0))
+    assert "have as much: let some follow" in enough
+
+
+@given(between=st.floats(0, 10), within=st.floats(1e-9, 10), times=st.floats(1, 1000))
+def test_a_past_is_never_worth_more_than_it_tells(
+    between: float, within: float, times: float
+) -> None:
+    past = OwnPast(np.asarray(between), np.asarray(within))
+    assert 0 <= past.trust <= 1
+    assert past.leaves(times) <= past.leaves() * (1 + 1e-9) <= min(between, within) * (1 + 1e-6)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -181,3 +182,30 @@ def test_a_collapse_onto_one_of_201_classes_fails() -> None:
     psi = found["prediction_psi"]
     assert verdict_of(psi) is Verdict.FAIL
     assert psi.details["failing_classes"][0] == 0 and psi.details["class_change"] > 0.9
+
+
+def test_a_short_past_is_trusted_in_part_and_the_advice_names_it() -> None:
+    rng = np.random.default_rng(36)
+
+    def side(devices: int) -> list[DeviceHistory]:
+        told = []
+        for level in rng.normal(0.8, 0.05, devices):
+            told.append(
+                DeviceHistory(
+                    make_counts(rng, 3000, confidence=float(level)),
+                    make_counts(rng, 4, confidence=float(level), errors=0.0),
+                )
+            )
+        return told
+
+    now = datetime(2026, 3, 1, 12, tzinfo=UTC)
+    found = judge_cohorts(side(6), side(6), None, MARGINS, hours=2.0, now=now)
+    row = next(row for row in found if row.metric == "confidence_drop")
+    assert verdict_of(row) is Verdict.INCONCLUSIVE
+    assert 0 < row.details["trust_in_past"] < 1
+    advice = row.details["advice"]
+    assert "the canaries' own past is short: 10 s of records each before the change" in advice
+    assert "let some follow" in advice
+    assert "more of records" not in advice
+    long = judge(make_side(32, 6), make_side(33, 12))["confidence_drop"]
+    assert long.details["trust_in_past"] > 0.95

@@ -2,7 +2,7 @@
 
 import pytest
 
-from registry.units import write_amount, write_bytes
+from registry.units import write_amount, write_bytes, write_count
 
 
 @pytest.mark.parametrize(
@@ -27,3 +27,11 @@ def test_an_amount_keeps_its_unit_and_at_most_one_decimal(
     value: float, unit: str, words: str
 ) -> None:
     assert write_amount(value, unit) == words
+
+
+@pytest.mark.parametrize(
+    ("number", "words"), [(0, "0 devices"), (1, "1 device"), (1234, "1,234 devices")]
+)
+def test_one_is_no_plural(number: int, words: str) -> None:
+    assert write_count(number, "device") == words
+    assert write_count(2, "canary", "canaries") == "2 canaries"
