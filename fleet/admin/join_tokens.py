@@ -17,6 +17,7 @@ from fleet.admin.base import actor_of, call_service
 from fleet.admin.forms import JoinTokenForm, format_labels
 from fleet.models import AgentWheel, JoinToken
 from fleet.polling.device_files import wheel_url
+from fleet.services.enrolment import create_join_token, revoke_join_token
 from registry.admin.base import ListAdmin
 from registry.admin.columns import time_column
 
@@ -65,8 +66,6 @@ class JoinTokenAdmin(ListAdmin):
     expires = time_column("Expires", "expires_at")
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
-        from fleet.services.enrolment import create_join_token
-
         fields = {name: form.cleaned_data[name] for name in JoinTokenForm.Meta.fields}
         token, secret = create_join_token(
             **fields, actor=actor_of(request), created_by=request.user
@@ -93,8 +92,6 @@ class JoinTokenAdmin(ListAdmin):
 
     @admin.action(description="Revoke", permissions=["change"])
     def revoke_selected(self, request: HttpRequest, queryset: QuerySet[JoinToken]) -> None:
-        from fleet.services.enrolment import revoke_join_token
-
         for token in queryset:
             call_service(
                 request,
