@@ -87,7 +87,14 @@ def start(marker: str, *command: str, **environment: str) -> "subprocess.Popen[s
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        preexec_fn=hear_signals,
     )
+
+
+def hear_signals() -> None:
+    """What `nohup` and a shell's `&` have a command ignore, its children ignore too."""
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def read_until(process: "subprocess.Popen[str]", text: str) -> str:
