@@ -4,11 +4,13 @@ import base64
 import hashlib
 import json
 import re
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edge_agent.clock import Clock
 from edge_agent.config import Config, InstallConfig, NetworkConfig
 from edge_agent.control.client import Credentials, DeviceClient, load_credentials
 from edge_agent.control.transport import Answer
@@ -70,6 +72,11 @@ class FakeResponse:
         pass
 
 
+#: Of a clock that stands still, two plays that did the same leave the same disk.
+STILL = Clock("boot", since_boot=lambda: 1000.0, wall=lambda: STARTED)
+STARTED = time.time()
+
+
 class FakeTransport:
     """Blobs for the downloader."""
 
@@ -122,6 +129,8 @@ class Device:
             self_test=self.self_test,
             check_requirements=lambda manifest: None,
             events=self,
+            read_clock=STILL.wall,
+            clock=STILL,
         )
 
     def add_event(

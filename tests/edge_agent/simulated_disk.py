@@ -3,6 +3,7 @@
 import copy
 import hashlib
 import sys
+from collections.abc import Hashable
 from pathlib import Path
 
 from edge_agent import files
@@ -83,6 +84,11 @@ class SimulatedDisk:
         disk.folders, disk.durable_folders = set(self.folders), set(self.durable_folders)
         disk.server = dict(self.server)
         return disk
+
+    def content(self) -> Hashable:
+        """What a boot finds; after a power cut, two disks with the same content are alike."""
+        files = frozenset((path, self.data[inode]) for path, inode in self.names.items())
+        return files, frozenset(self.folders), frozenset(self.server.items())
 
     def damage(self, path: Path) -> None:
         """What a failing card does: other bytes under the same name, for good."""
