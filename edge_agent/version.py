@@ -1,5 +1,5 @@
 """Which agent this is."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 RELEASED_ON = "2026-11-25"
 """The day of this version, or one before it. No clock that is right says less."""

@@ -8,7 +8,8 @@ The rules, in the order they are checked:
 3. Every file has a known role, a lower-case hexadecimal SHA-256 and a size of 0 bytes or more.
 4. Exactly one file has the role `model`.
 5. `golden`, when given, names a file of the role `golden` and sane tolerances.
-6. `sequence` and `opset` are positive; `requirements` has its four fields, and `isa` where the
+6. `contract`, when given, is one, and names outputs of the graph.
+7. `sequence` and `opset` are positive; `requirements` has its four fields, and `isa` where the
    variant needs an instruction set.
 """
 
@@ -20,10 +21,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from registry.exceptions import ManifestInvalidError
+from registry.reading.contract import ContractError, parse_contract
 
 MANIFEST_SCHEMA = "aviary.manifest/1"
 MANIFEST_TYPE = "application/vnd.aviary.manifest.v1+json"
 MIN_AGENT_VERSION = "0.1.0"
+CONTRACT_AGENT_VERSION = "0.2.0"
+"""The first agent that reads contracts."""
 ROLES = frozenset({"model", "external_data", "labels", "processor", "golden", "baseline"})
 ACTIVATIONS = frozenset({"softmax", "sigmoid", "none"})
 MAX_PATH_CHARACTERS = 255
@@ -50,6 +54,9 @@ _FIELDS = frozenset(
         "min_agent_version",
     ]
 )
+# Absent where a version has none: such a manifest is the same, byte for byte, as before there were
+# contracts.
+_OPTIONAL_FIELDS = frozenset({"contract"})
 _REQUIREMENTS: dict[str, Any] = {
     "providers": ["cpu"],
     "arch": [],
@@ -162,6 +169,7 @@ def build_manifest(
     labels: Sequence[str] = (),
     preprocessing: Mapping[str, Any] | None = None,
     postprocessing: Mapping[str, Any] | None = None,
+    contract: Mapping[str, Any] | None = None,
     requirements: Mapping[str, Any] | None = None,
     baseline_sha256: str | None = None,
     golden: Mapping[str, Any] | None = None,
@@ -172,6 +180,7 @@ def build_manifest(
     Args:
         files: `{"path", "role", "sha256", "size_bytes"}` each.
         inputs, outputs: `{"name", "dtype", "shape"}` each; a dimension is a number or a name.
+        contract: what the outputs mean (`registry/reading/contract.py`); None for no statement.
         golden: `{"path", "atol", "rtol", "min_fraction"}`; None when there are no vectors.
 
     Raises:
@@ -196,8 +205,22 @@ def build_manifest(
         "golden": None if golden is None else dict(golden),
         "min_agent_version": min_agent_version,
     }
+    if contract:
+        manifest["contract"] = dict(contract)
+        if not is_read_without_contract(contract):
+            manifest["min_agent_version"] = CONTRACT_AGENT_VERSION
     check_manifest(manifest)
     return manifest
+
+
+def is_read_without_contract(contract: Mapping[str, Any]) -> bool:
+    """True where `postprocessing` says all of it: an older agent reads such outputs rightly."""
+    return (
+        contract["task"] == "classification"
+        and contract["form"] == "scores"
+        and contract.get("activation", "none") in ACTIVATIONS
+        and set(contract) <= {"task", "form", "outputs", "activation"}
+    )
 
 
 def check_manifest(manifest: Mapping[str, Any]) -> None:
@@ -210,8 +233,8 @@ def check_manifest(manifest: Mapping[str, Any]) -> None:
         raise ManifestInvalidError(
             f"Expected schema {MANIFEST_SCHEMA}; got {manifest.get('schema')!r}"
         )
-    if set(manifest) != _FIELDS:
-        odd = ", ".join(sorted(set(manifest) ^ _FIELDS))
+    if set(manifest) - _OPTIONAL_FIELDS != _FIELDS:
+        odd = ", ".join(sorted((set(manifest) - _OPTIONAL_FIELDS) ^ _FIELDS))
         raise ManifestInvalidError(f"Missing or unknown fields: {odd}")
     for field in ("model", "version", "variant", "task", "min_agent_version"):
         if not isinstance(manifest[field], str) or not manifest[field]:
@@ -227,11 +250,23 @@ def check_manifest(manifest: Mapping[str, Any]) -> None:
         _check_golden(manifest["golden"], manifest["files"])
     if set(manifest["requirements"]) - {"isa"} != set(_REQUIREMENTS):
         raise ManifestInvalidError("requirements has its four fields and may have isa")
+    if "contract" in manifest:
+        _check_contract(manifest["contract"], manifest["outputs"])
     activation = manifest["postprocessing"].get("activation")
     if activation is not None and activation not in ACTIVATIONS:
         raise ManifestInvalidError(
             f"activation is one of {sorted(ACTIVATIONS)}; got {activation!r}"
         )
+
+
+def _check_contract(document: Any, outputs: Sequence[Mapping[str, Any]]) -> None:
+    try:
+        contract = parse_contract(document)
+    except ContractError as error:
+        raise ManifestInvalidError(f"contract: {error}") from error
+    missing = set(contract.outputs.values()) - {item["name"] for item in outputs}
+    if missing:
+        raise ManifestInvalidError(f"contract names outputs that are none: {sorted(missing)}")
 
 
 def _check_files(files: Sequence[Mapping[str, Any]]) -> None:

@@ -8,6 +8,7 @@ class VersionState(TextChoices):
 
     DRAFT = "draft", "Draft"
     VALIDATING = "validating", "Validating"
+    UNCLEAR = "unclear", "Unclear"
     READY = "ready", "Ready"
     APPROVED = "approved", "Approved"
     DEPRECATED = "deprecated", "Deprecated"
@@ -17,8 +18,15 @@ class VersionState(TextChoices):
 
 TRANSITIONS: dict[str, frozenset[str]] = {
     VersionState.DRAFT: frozenset({VersionState.VALIDATING}),
-    VersionState.VALIDATING: frozenset({VersionState.READY, VersionState.REJECTED}),
-    VersionState.READY: frozenset({VersionState.APPROVED, VersionState.YANKED}),
+    VersionState.VALIDATING: frozenset(
+        {VersionState.READY, VersionState.REJECTED, VersionState.UNCLEAR}
+    ),
+    # What the outputs mean is asked; the answer is validated.
+    VersionState.UNCLEAR: frozenset({VersionState.VALIDATING, VersionState.YANKED}),
+    # Back while nobody relies on it: what the outputs mean is put right.
+    VersionState.READY: frozenset(
+        {VersionState.APPROVED, VersionState.YANKED, VersionState.VALIDATING}
+    ),
     VersionState.APPROVED: frozenset({VersionState.DEPRECATED, VersionState.YANKED}),
     VersionState.DEPRECATED: frozenset({VersionState.APPROVED, VersionState.YANKED}),
     VersionState.YANKED: frozenset(),
@@ -26,8 +34,13 @@ TRANSITIONS: dict[str, frozenset[str]] = {
 }
 
 DEPLOYABLE_STATES = frozenset({VersionState.APPROVED, VersionState.DEPRECATED})
+# What no device has ever been offered, nor checked to the end.
+NEVER_RAN = frozenset(
+    {VersionState.DRAFT, VersionState.VALIDATING, VersionState.UNCLEAR, VersionState.REJECTED}
+)
 TERMINAL_STATES = frozenset({VersionState.YANKED, VersionState.REJECTED})
-# Everything but notes, tags and state is immutable in these.
+# Everything but notes, tags and state is immutable in these; a version that is only ready may still
+# go back, to have said what its outputs mean.
 FROZEN_STATES = frozenset(
     {
         VersionState.READY,
@@ -37,6 +50,8 @@ FROZEN_STATES = frozenset(
         VersionState.REJECTED,
     }
 )
+# What its outputs mean may be said anew in these: no deployment can name the version yet.
+CORRECTABLE_STATES = frozenset({VersionState.UNCLEAR, VersionState.READY})
 # What a person may ask for; the rest is the outcome of validation.
 PERSON_TARGETS = frozenset({VersionState.APPROVED, VersionState.DEPRECATED, VersionState.YANKED})
 

@@ -4,7 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from edge_agent.inference.scores import ScoreReader, Scores
+from edge_agent.reading.reader import Reader
+from edge_agent.reading.scores import Box, Reading
 
 Array = np.ndarray[Any, Any]
 
@@ -18,27 +19,27 @@ class Result:
         self,
         outputs: list[Array],
         latency_ms: float,
-        reader: ScoreReader,
+        reader: Reader,
         *,
         is_cached: bool = False,
     ) -> None:
         self.outputs = outputs
-        """Every output of the model, in its order; read-only arrays when the cache is on."""
+        """Every output of the model, in its order: arrays (read-only with the cache on) or maps."""
         self.latency_ms = latency_ms
         """Of the runtime alone."""
         self.is_cached = is_cached
         self._reader = reader
-        self._scores: Scores | None = None
+        self._scores: Reading | None = None
 
     @property
-    def scores(self) -> Scores:
+    def scores(self) -> Reading:
         if self._scores is None:
-            self._scores = self._reader.read(self.outputs)
+            self._scores = self._reader.try_read(self.outputs)
         return self._scores
 
     @property
     def class_id(self) -> int | None:
-        """None when the outputs are no scores, or not finite."""
+        """None where the task has no classes, or the outputs are not finite."""
         return self.scores.class_id
 
     @property
@@ -51,8 +52,18 @@ class Result:
         return self.scores.top_k
 
     @property
+    def measures(self) -> dict[str, float]:
+        """The numbers of a task without classes, by name."""
+        return dict(self._reader.measures_of(self.scores))
+
+    @property
+    def boxes(self) -> tuple[Box, ...]:
+        """Of a detector, what it found, best first."""
+        return self.scores.boxes
+
+    @property
     def error(self) -> str:
-        """`non_finite`, or empty."""
+        """`non_finite`, `unreadable` where the outputs are not what the contract says, or empty."""
         return self.scores.error
 
 

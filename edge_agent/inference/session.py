@@ -13,7 +13,8 @@ from edge_agent.inference.cache import ResultCache
 from edge_agent.inference.latency import LatencyWindow
 from edge_agent.inference.loading import open_session
 from edge_agent.inference.result import Array, Result, keep
-from edge_agent.inference.scores import ScoreReader
+from edge_agent.reading.contract import ContractError
+from edge_agent.reading.reader import Reader, contract_of
 from edge_agent.releases.trust import Manifest
 
 Inputs = Array | dict[str, Array]
@@ -30,6 +31,7 @@ DTYPES = {
     "tensor(uint32)": "uint32",
     "tensor(uint64)": "uint64",
     "tensor(bool)": "bool",
+    "tensor(string)": "str",
 }
 
 
@@ -66,7 +68,7 @@ class ModelSession:
 
         Raises:
             ProviderError: strict, and the requested provider would not run all of the graph.
-            InferenceError: the runtime refuses the model.
+            InferenceError: the runtime refuses the model, or its contract is none of it.
         """
         self.manifest = manifest
         self.config = config
@@ -78,16 +80,11 @@ class ModelSession:
         """Dtype and shape by name; a dimension that is no number is free."""
         self.input_names = list(self.inputs)
         self.output_names = [node.name for node in self.session.get_outputs()]
-        post = manifest.document.get("postprocessing") or {}
-        scores = post.get("scores_output")
-        self.scores_name = str(scores) if scores in self.output_names else ""
-        """The output with a score per class; empty where the manifest names none."""
-        self.reader = ScoreReader(
-            index=self.output_names.index(scores) if scores in self.output_names else 0,
-            activation=post.get("activation", "softmax"),
-            labels=tuple(manifest.labels),
-            top_k=config.top_k,
-        )
+        try:
+            contract = contract_of(manifest.document, self.output_names)
+            self.reader = Reader(contract, self.output_names, manifest.labels, config.top_k)
+        except ContractError as error:
+            raise InferenceError(f"its contract: {error}") from error
         self.latency = LatencyWindow(config.latency_window)
         self.cache: ResultCache | None = None
         if config.cache_entries:

@@ -34,6 +34,7 @@ def examine(
     from edge_agent.exceptions import InferenceError, ProviderError
     from edge_agent.inference.session import ModelSession
     from edge_agent.install.measuring import measure
+    from edge_agent.reading.golden import mark_close, to_array
 
     try:
         session = ModelSession(model_path, manifest, config, cache=cache)
@@ -51,18 +52,21 @@ def examine(
         _, elapsed = session.run(inputs)
     except Exception as error:  # noqa: BLE001 the runtime raises its own kinds
         return SelfTestResult(False, "self_test_failed", str(error)[:300])
-    if any(a.dtype.kind == "f" and not np.isfinite(a).all() for a in outputs.values()):
+    arrays = {name: to_array(output) for name, output in outputs.items()}
+    if any(
+        a is not None and a.dtype.kind == "f" and not np.isfinite(a).all() for a in arrays.values()
+    ):
         return SelfTestResult(False, "non_finite", "an output is NaN or infinite")
     rules = manifest.document.get("golden") or {}
     close, total = 0, 0
     for name, want in expected.items():
-        got = outputs.get(name)
+        got = arrays.get(name)
         if got is None or got.shape != want.shape:
             shape = None if got is None else got.shape
             detail = f"output {name}: expected shape {want.shape}, got {shape}"
             return SelfTestResult(False, "self_test_failed", detail)
-        bound = rules.get("atol", 1e-3) + rules.get("rtol", 1e-3) * np.abs(want)
-        close += int((np.abs(got.astype(np.float64) - want) <= bound).sum())
+        is_close = mark_close(want, got, rules.get("atol", 1e-3), rules.get("rtol", 1e-3))
+        close += int(is_close.sum())
         total += want.size
     # Against what the server's machine answered; a test that fails tells it all the more.
     measured = (
@@ -114,10 +118,13 @@ def load_golden(path: Path) -> Golden:
     import numpy as np
 
     from edge_agent.install.measuring import TRUTH
+    from edge_agent.reading.golden import to_input
 
     with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as archive:
         arrays = {name: archive[name] for name in archive.files}
-    inputs = {n.removeprefix("input_"): a for n, a in arrays.items() if n.startswith("input_")}
+    inputs = {
+        n.removeprefix("input_"): to_input(a) for n, a in arrays.items() if n.startswith("input_")
+    }
     outputs = {n.removeprefix("output_"): a for n, a in arrays.items() if n.startswith("output_")}
     truth = arrays.get(TRUTH)
     is_read = truth is not None and truth.ndim == 1 and truth.dtype.kind in "iu"
@@ -127,15 +134,11 @@ def load_golden(path: Path) -> Golden:
 def zeros(session: Any) -> dict[str, Any]:
     import numpy as np
 
-    kinds = {"tensor(float)": "float32", "tensor(double)": "float64", "tensor(int64)": "int64"}
-    kinds |= {"tensor(uint8)": "uint8", "tensor(int32)": "int32", "tensor(float16)": "float16"}
-    return {
-        node.name: np.zeros(
-            [size if isinstance(size, int) and size > 0 else 1 for size in node.shape],
-            dtype=kinds.get(node.type, "float32"),
-        )
-        for node in session.session.get_inputs()
-    }
+    found = {}
+    for name, (dtype, shape) in session.inputs.items():
+        sizes = [size if isinstance(size, int) and size > 0 else 1 for size in shape]
+        found[name] = np.full(sizes, "", object) if dtype == "str" else np.zeros(sizes, dtype)
+    return found
 
 
 def volunteer() -> None:

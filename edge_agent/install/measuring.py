@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edge_agent.control.processor import read_instruction_sets, read_processor_name
+from edge_agent.reading.golden import mark_close, to_array
+from edge_agent.reading.inputs import choose_described
+from edge_agent.reading.reader import Reader
 
 if TYPE_CHECKING:
     from edge_agent.inference.session import Array, ModelSession
@@ -37,8 +40,10 @@ def measure(
         truth: the class of each row, where the golden vectors have it.
         rules: `atol`, `rtol` and `min_fraction` of the manifest.
     """
-    agreeing = rows_agreeing(session.scores_name, outputs, expected, rules)
-    classes = read_classes(session.scores_name, outputs)
+    rows = count_rows(session, inputs)
+    classes = read_classes(session.reader, [*outputs.values()], rows)
+    wanted = read_classes(session.reader, [expected.get(name) for name in outputs], rows)
+    agreeing = rows_agreeing(classes, wanted, outputs, expected, rules)
     labelled = right = 0
     if truth is not None and classes is not None and truth.shape == classes.shape:
         labelled = int((truth >= 0).sum())
@@ -55,8 +60,9 @@ def measure(
 
 
 def rows_agreeing(
-    scores: str,
-    outputs: "Mapping[str, Array]",
+    got: "Array | None",
+    want: "Array | None",
+    outputs: "Mapping[str, Any]",
     expected: "Mapping[str, Array]",
     rules: Mapping[str, Any],
 ) -> "Array":
@@ -65,28 +71,43 @@ def rows_agreeing(
     A classifier's row agrees when its class is the expected one, whatever the scores; any other
     row when enough of its numbers lie within the tolerance. Outputs that have not one entry per
     row count as one row.
+
+    Args:
+        got, want: the class of each row, int `[rows]`; None where there are none.
     """
-    got, want = read_classes(scores, outputs), read_classes(scores, expected)
     if got is not None and want is not None:
         return np.asarray(got == want)
     lengths = {len(array) if array.ndim else 0 for array in expected.values()}
     rows = lengths.pop() if len(lengths) == 1 and 0 not in lengths else 1
     close = []
     for name, wanted in expected.items():
-        bound = rules.get("atol", 1e-3) + rules.get("rtol", 1e-3) * np.abs(wanted)
-        is_close = np.abs(outputs[name].astype(np.float64) - wanted) <= bound
+        found = to_array(outputs[name])
+        if found is None:
+            continue
+        is_close = mark_close(wanted, found, rules.get("atol", 1e-3), rules.get("rtol", 1e-3))
         close.append(is_close.reshape(rows, -1))
     if not close:
         return np.zeros(0, bool)
     return np.asarray(np.concatenate(close, axis=1).mean(axis=1) >= rules.get("min_fraction", 1.0))
 
 
-def read_classes(scores: str, outputs: "Mapping[str, Array]") -> "Array | None":
-    """The class of each row, int `[rows]`; None where the output is not one score per class."""
-    array = outputs.get(scores)
-    if array is None or array.ndim < 2 or array[0].size < 2:
+def count_rows(session: "ModelSession", inputs: "Mapping[str, Array]") -> int:
+    """How many rows the inputs hold, on the axis that the contract has them on."""
+    contract = session.reader.contract
+    name = choose_described(contract, session.input_names)
+    axis = contract.input_batch_axes.get(name, 0)
+    array = inputs[name]
+    return 1 if axis is None or array.ndim <= axis else array.shape[axis]
+
+
+def read_classes(reader: Reader, outputs: "list[Any]", rows: int) -> "Array | None":
+    """The class of each row, int `[rows]`; None where the task has none, or an output is missing,
+    or stored in another form than the model gives it."""
+    if not reader.contract.has_classes or outputs[reader.index] is None:
         return None
-    return np.asarray(array.reshape(len(array), -1).argmax(axis=1))
+    readings = [reader.try_read(outputs, row) for row in range(rows)]
+    numbers = [reading.class_id for reading in readings]
+    return None if None in numbers else np.array(numbers, dtype=np.int64)
 
 
 def time_one(session: "ModelSession", inputs: "Mapping[str, Array]") -> float:

@@ -12,8 +12,9 @@ import numpy as np
 from edge_agent.config import SandboxConfig
 from edge_agent.exceptions import GuestError, GuestRefusedError, InputError
 from edge_agent.inference.result import Result
-from edge_agent.inference.scores import ScoreReader, Scores
 from edge_agent.inference.session import Inputs, ModelSession
+from edge_agent.reading.reader import Reader
+from edge_agent.reading.scores import Reading
 from edge_agent.sandbox.compiled import CompiledCache
 from edge_agent.sandbox.guest_instance import ACTIVATIONS, GuestModel
 from edge_agent.sandbox.sandbox import Sandbox
@@ -27,7 +28,7 @@ class ProcessedResult(Result):
     __slots__ = ("tensor",)
 
     def __init__(
-        self, outputs: list[Any], latency_ms: float, reader: ScoreReader, scores: Scores
+        self, outputs: list[Any], latency_ms: float, reader: Reader, scores: Reading
     ) -> None:
         super().__init__(outputs, latency_ms, reader)
         self._scores = scores
@@ -80,12 +81,12 @@ class Processor:
         result.tensor = answer.inputs.get(self._input_name)
         return result
 
-    def _read(self, hits: list[tuple[int, float]]) -> Scores:
+    def _read(self, hits: list[tuple[int, float]]) -> Reading:
         if not hits:
-            return Scores(None, None, ())
+            return Reading(None, None, ())
         labels = self._reader.labels
         top = tuple((i, labels[i] if i < len(labels) else str(i), p) for i, p in hits)
-        return Scores(top[0][0], min(1.0, max(0.0, top[0][2])), top)
+        return Reading(top[0][0], min(1.0, max(0.0, top[0][2])), top)
 
     def try_out(self) -> None:
         """Classifies a few images that a camera could send: black, white, noise of another size.
@@ -177,8 +178,11 @@ def describe_model(session: ModelSession) -> GuestModel:
         raise GuestRefusedError(f"a guest needs one input of 4 dimensions, got {shape}")
     if not all(isinstance(size, int) and size > 0 for size in sizes):
         raise GuestRefusedError(f"a guest needs fixed sizes, got {shape} and {scores}")
-    if session.reader.activation not in ACTIVATIONS:
-        raise GuestRefusedError(f"a guest knows no activation {session.reader.activation!r}")
+    contract = session.reader.contract
+    if contract.form != "scores":
+        raise GuestRefusedError(f"a guest reads one score a class, not {contract.form}")
+    if contract.activation not in ACTIVATIONS:
+        raise GuestRefusedError(f"a guest knows no activation {contract.activation!r}")
     channels, height, width, classes = sizes
     preprocessing = session.manifest.document.get("preprocessing") or {}
     return GuestModel(
@@ -186,7 +190,7 @@ def describe_model(session: ModelSession) -> GuestModel:
         height=height,
         width=width,
         classes=classes,
-        activation=session.reader.activation,
+        activation=contract.activation,
         mean=_per_channel(preprocessing.get("mean"), channels, "mean"),
         deviation=_per_channel(preprocessing.get("std"), channels, "std"),
     )

@@ -11,9 +11,9 @@ from django.db.models import Q
 from fleet.models import Deployment, Device, Installation
 from fleet.rules.assignment import matches
 from ingest.records import Release
-from registry.models import Baseline, Variant, Version, VersionState
+from registry.models import Baseline, Variant, Version
+from registry.states import NEVER_RAN
 
-_UNRELEASED = (VersionState.DRAFT, VersionState.VALIDATING, VersionState.REJECTED)
 Releases = dict[tuple[str | None, str], Release]
 
 
@@ -56,7 +56,7 @@ def releases_of_devices(
 def _read_catalog(devices: Collection[int], names: Collection[str]) -> _Catalog:
     versions = list(
         Version.objects.filter(Q(version__in=names) | Q(variants__manifest_sha256__in=names))
-        .exclude(state__in=_UNRELEASED)
+        .exclude(state__in=NEVER_RAN)
         .select_related("model")
         .prefetch_related("variants")
         .distinct()

@@ -19,6 +19,7 @@ from registry.states import VersionState
 STATE_COLOURS: dict[str, str] = {
     VersionState.DRAFT.label: "info",
     VersionState.VALIDATING.label: "info",
+    VersionState.UNCLEAR.label: "warning",
     VersionState.READY.label: "primary",
     VersionState.APPROVED.label: "success",
     VersionState.DEPRECATED.label: "warning",

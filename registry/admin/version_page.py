@@ -19,7 +19,7 @@ from registry.models import (
     Version,
     VersionState,
 )
-from registry.states import PERSON_TARGETS, can_move
+from registry.states import CORRECTABLE_STATES, PERSON_TARGETS, can_move
 from registry.units import write_bytes, write_count
 
 VERBS = {
@@ -32,7 +32,7 @@ _OWN_RECORDS = (AliasMove, Baseline, Variant, Version)
 _WEIGHTS = (FileRole.MODEL, FileRole.EXTERNAL_DATA)
 
 
-def build_page(version: Version, *, may_decide: bool) -> dict[str, Any]:
+def build_page(version: Version, *, may_decide: bool, may_change: bool = False) -> dict[str, Any]:
     """The context of `registry/version_page.html`."""
     variants = list(
         version.variants.select_related("derived_from__version").prefetch_related("files__blob")
@@ -43,6 +43,11 @@ def build_page(version: Version, *, may_decide: bool) -> dict[str, Any]:
         "colour": STATE_COLOURS[version.get_state_display()],
         "state_sentence": _state_sentence(version),
         "acts": allowed_acts(version) if may_decide else [],
+        "contract": describe_contract(version),
+        "notes": version.validation_notes,
+        "contract_url": reverse("admin:registry_version_contract", args=[version.pk])
+        if may_change and version.state in CORRECTABLE_STATES
+        else "",
         "created": ago(version.created_at),
         "inputs": _tensors(version.signature.get("inputs", [])),
         "outputs": _tensors(version.signature.get("outputs", [])),
@@ -143,12 +148,29 @@ def _state_sentence(version: Version) -> str:
     return {
         VersionState.DRAFT: "The upload has not ended.",
         VersionState.VALIDATING: "A child process is checking the files; reload in a moment.",
+        VersionState.UNCLEAR: version.question,
         VersionState.READY: "Checked and signed. Approve it to let deployments offer it.",
         VersionState.APPROVED: "Deployments may offer it.",
         VersionState.DEPRECATED: "Still offered where a deployment names it; move away from it.",
         VersionState.YANKED: "Never offered again.",
         VersionState.REJECTED: version.rejection_reason or "The files were refused.",
     }[VersionState(version.state)]
+
+
+def describe_contract(version: Version) -> list[tuple[str, str]]:
+    """What the outputs mean, a line a field; a version from before contracts has none."""
+    contract = dict(version.contract)
+    if not contract:
+        return []
+    outputs = contract.pop("outputs", {})
+    rows = [("Task", f"{contract.pop('task')}, in the form {contract.pop('form')}")]
+    rows += [(f"Output for {role}", name) for role, name in outputs.items()]
+    for name, value in contract.items():
+        text = str(value) if not isinstance(value, list) else ", ".join(map(str, value[:20]))
+        rows.append((name.replace("_", " ").capitalize(), text))
+    said = ", ".join(sorted(version.contract_given))
+    rows.append(("Said by a person", said) if said else ("Source", "inferred from the graph"))
+    return rows
 
 
 def _tensors(tensors: list[dict[str, Any]]) -> list[str]:

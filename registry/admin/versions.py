@@ -28,6 +28,7 @@ from registry.enqueue import enqueue_after_commit
 from registry.models import DataSet, Model, Version, VersionState
 from registry.services.versions import (
     DECIDE_VERSION,
+    correct_contract,
     edit_version,
     transition_version,
     upload_version,
@@ -68,6 +69,30 @@ class TransitionForm(forms.Form):
     )
 
 
+class ContractForm(forms.Form):
+    """What a person says of the outputs; what is left empty is inferred."""
+
+    contract = forms.JSONField(
+        label="Fields of the contract",
+        required=False,
+        widget=UnfoldAdminTextareaWidget(attrs={"rows": 8}),
+        help_text='Such as {"task": "regression"}, {"form": "binary", "activation": "sigmoid"} or '
+        '{"outputs": {"scores": "probabilities"}}.',
+    )
+    reason = forms.CharField(
+        max_length=2000,
+        required=False,
+        widget=UnfoldAdminTextareaWidget(attrs={"rows": 2}),
+        help_text="Kept in the audit log.",
+    )
+
+    def clean_contract(self) -> dict[str, Any]:
+        value = self.cleaned_data["contract"] or {}
+        if not isinstance(value, dict):
+            raise forms.ValidationError("A JSON object is expected.")
+        return value
+
+
 @admin.register(Version)
 class VersionAdmin(ListAdmin):
     """Releases of models; only notes and tags are edited, states move through their buttons."""
@@ -100,6 +125,11 @@ class VersionAdmin(ListAdmin):
                 "<int:pk>/to/<str:to>/",
                 view(self.transition_view),
                 name="registry_version_transition",
+            ),
+            path(
+                "<int:pk>/contract/",
+                view(self.contract_view),
+                name="registry_version_contract",
             ),
             path(
                 "compare/<int:left>/<int:right>/",
@@ -171,6 +201,37 @@ class VersionAdmin(ListAdmin):
             is_danger=to == VersionState.YANKED,
         )
 
+    def contract_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """Asks what the outputs mean; POST has the version validated again with it."""
+        version = get_object_or_404(Version.objects.select_related("model"), pk=pk)
+        if not self.has_change_permission(request, version):
+            raise PermissionDenied
+
+        def act(given: dict[str, Any]) -> Version:
+            corrected = correct_contract(
+                version_id=pk,
+                given=given["contract"],
+                actor=request.user.get_username(),
+                reason=given["reason"],
+            )
+            enqueue_after_commit(tasks.validate_version.delay, pk)
+            return corrected
+
+        return form_page(
+            self,
+            request,
+            form=ContractForm(
+                request.POST or None,
+                initial={"contract": version.contract_given or version.contract},
+            ),
+            act=act,
+            title=f"What the outputs of {version} mean",
+            button="Check it with this",
+            back=version.get_absolute_url(),
+            done=lambda moved: (f"{moved} is being checked again.", moved.get_absolute_url()),
+            intro=version.question or "It is read as below now.",
+        )
+
     @admin.action(description="Compare two versions", permissions=["view"])
     def compare_selected(
         self, request: HttpRequest, queryset: QuerySet[Version]
@@ -218,7 +279,11 @@ class VersionAdmin(ListAdmin):
             context["version"] = version
             context["title"] = str(version)
             context["show_save_and_add_another"] = False
-            context["page"] = build_page(version, may_decide=request.user.has_perm(DECIDE_VERSION))
+            context["page"] = build_page(
+                version,
+                may_decide=request.user.has_perm(DECIDE_VERSION),
+                may_change=self.has_change_permission(request, version),
+            )
         return super().change_view(request, object_id, form_url, context)
 
     def save_model(self, request: HttpRequest, obj: Version, form: Any, change: bool) -> None:

@@ -99,6 +99,9 @@ class VersionSerializer(serializers.ModelSerializer[Version]):
             "signature",
             "preprocessing",
             "postprocessing",
+            "contract",
+            "question",
+            "validation_notes",
             "variants",
             "created_by",
             "created_at",
@@ -152,6 +155,16 @@ class TransitionSerializer(KnownFieldsOnly, serializers.Serializer[Any]):
 
     to = serializers.ChoiceField(choices=sorted(PERSON_TARGETS))
     reason = serializers.CharField(required=False, allow_blank=True, default="")
+
+
+class ContractSerializer(KnownFieldsOnly, serializers.Serializer[Any]):
+    """What a version's outputs mean: fields of the output contract, the rest is inferred."""
+
+    contract = CheckedJSONField()
+    reason = serializers.CharField(required=False, allow_blank=True, default="")
+
+    def validate_contract(self, value: Any) -> dict[str, Any]:
+        return _object(value, "contract")
 
 
 class DataSetSerializer(serializers.ModelSerializer[DataSet]):

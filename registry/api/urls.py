@@ -27,6 +27,7 @@ urlpatterns = [
         versions.DeviceResultList.as_view(),
         name="device-result-list",
     ),
+    path(f"{_VERSION}contract/", versions.VersionContract.as_view(), name="version-contract"),
     path(f"{_VERSION}variants/", versions.VariantList.as_view(), name="variant-list"),
     path(
         f"{_VERSION}variants/<str:variant>/baseline/",

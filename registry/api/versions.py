@@ -12,10 +12,11 @@ from rest_framework.response import Response
 from registry import hooks, selectors, tasks
 from registry.api.nested import NestedListAPIView
 from registry.api.parsers import CheckedFormParser, CheckedJSONParser, WholeMultiPartParser
-from registry.api.permissions import ModelPermissions
+from registry.api.permissions import ChangePermissions, ModelPermissions
 from registry.api.serializers import (
     AuditEventSerializer,
     BaselineSerializer,
+    ContractSerializer,
     DeviceResultSerializer,
     TransitionSerializer,
     VariantDownloadSerializer,
@@ -38,6 +39,14 @@ def _versions() -> QuerySet[Version]:
 
 def _answer(version_id: int) -> dict[str, Any]:
     return dict(VersionSerializer(_versions().get(pk=version_id)).data)
+
+
+def _validate(request: Request, version_id: int) -> None:
+    """Before the answer where the caller waits for it, else after."""
+    if request.query_params.get("wait") in ("1", "true"):
+        versions.validate_version(version_id=version_id)
+    else:
+        enqueue_after_commit(tasks.validate_version.delay, version_id)
 
 
 class VersionList(NestedListAPIView):
@@ -84,10 +93,7 @@ class VersionList(NestedListAPIView):
             metadata=given.get("metadata", {}),
             actor=request.user.get_username(),
         )
-        if request.query_params.get("wait") in ("1", "true"):
-            versions.validate_version(version_id=version.pk)
-        else:
-            enqueue_after_commit(tasks.validate_version.delay, version.pk)
+        _validate(request, version.pk)
         return Response(_answer(version.pk), status=status.HTTP_201_CREATED)
 
     def _find_dataset(self, dataset_id: int | None) -> DataSet | None:
@@ -137,6 +143,34 @@ class VersionTransition(generics.GenericAPIView[Version]):
         versions.transition_version(
             version_id=found.pk, actor=request.user.get_username(), **form.validated_data
         )
+        return Response(_answer(found.pk))
+
+
+class VersionContract(generics.GenericAPIView[Version]):
+    """POST says what the outputs mean, before a release; the version is validated again."""
+
+    queryset = Version.objects.none()
+    serializer_class = ContractSerializer
+    permission_classes = [ChangePermissions]
+
+    @extend_schema(
+        request=ContractSerializer,
+        responses=VersionSerializer,
+        parameters=[
+            OpenApiParameter("wait", bool, description="Validate before answering, not after.")
+        ],
+    )
+    def post(self, request: Request, slug: str, version: str) -> Response:
+        form = ContractSerializer(data=request.data)
+        form.is_valid(raise_exception=True)
+        found = selectors.get_version(slug, version)
+        versions.correct_contract(
+            version_id=found.pk,
+            given=form.validated_data["contract"],
+            actor=request.user.get_username(),
+            reason=form.validated_data["reason"],
+        )
+        _validate(request, found.pk)
         return Response(_answer(found.pk))
 
 

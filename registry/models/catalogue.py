@@ -21,9 +21,12 @@ class Task(models.TextChoices):
     """What a model is for."""
 
     CLASSIFICATION = "classification", "Classification"
-    DETECTION = "detection", "Detection"
     REGRESSION = "regression", "Regression"
+    DETECTION = "detection", "Detection"
+    SEGMENTATION = "segmentation", "Segmentation"
     EMBEDDING = "embedding", "Embedding"
+    SEQUENCE = "sequence", "Sequence"
+    ANOMALY = "anomaly", "Anomaly"
     OTHER = "other", "Other"
 
 
@@ -82,6 +85,14 @@ class Version(models.Model):
     signature = models.JSONField(default=dict, blank=True)
     preprocessing = models.JSONField(default=dict, blank=True)
     postprocessing = models.JSONField(default=dict, blank=True)
+    contract = models.JSONField(
+        default=dict, blank=True, help_text="What its outputs mean, as the manifests have it."
+    )
+    contract_given = models.JSONField(
+        default=dict, blank=True, help_text="What a person said of it; the rest is inferred."
+    )
+    question = models.TextField(blank=True, help_text="What is to be said of its outputs.")
+    validation_notes = models.JSONField(default=list, blank=True)
     rejection_reason = models.TextField(blank=True)
     validation_started_at = models.DateTimeField(null=True, blank=True, editable=False)
     validation_attempts = models.PositiveSmallIntegerField(default=0, editable=False)
@@ -106,6 +117,11 @@ class Version(models.Model):
             models.CheckConstraint(
                 condition=models.Q(state=VersionState.REJECTED) | models.Q(rejection_reason=""),
                 name="version_reason_only_when_rejected",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(state__in=[VersionState.UNCLEAR, VersionState.YANKED])
+                | models.Q(question=""),
+                name="version_question_only_when_unclear",
             ),
         ]
         indexes = [models.Index(fields=["state"], name="version_state_idx")]

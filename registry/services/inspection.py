@@ -1,6 +1,6 @@
 """Lays copies of blobs out in a private folder and has the limited child look at them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,8 +9,9 @@ from django.conf import settings
 
 from registry.exceptions import DataSetInvalidError, ModelFileInvalidError
 from registry.manifest import check_path
-from registry.models import Blob, FileRole, Model
+from registry.models import Blob, FileRole, Model, Task
 from registry.services import blobs
+from registry.states import NEVER_RAN
 from registry.validation.parent import RejectedError, run_child
 
 GOLDEN_PATH = "golden.npz"
@@ -34,7 +35,11 @@ class Inspection:
     """What the child found; `profile` needs a data set, `golden` inputs that run."""
 
     signature: dict[str, Any]
-    postprocessing: dict[str, Any]
+    contract: dict[str, Any]
+    """Empty where it is not clear: then `question` asks."""
+    question: str
+    notes: list[str]
+    """What a person should know of the checks, such as a reference on a part of the rows."""
     profile: dict[str, Any] | None
     golden: Blob | None
 
@@ -43,7 +48,7 @@ def inspect_files(
     *,
     model: Model,
     files: Sequence[FileSpec],
-    postprocessing: dict[str, Any],
+    contract_given: Mapping[str, Any],
     dataset_sha256: str | None,
     golden_inputs_sha256: str | None,
 ) -> Inspection:
@@ -78,8 +83,9 @@ def inspect_files(
                     ],
                     "max_model_bytes": settings.AVIARY_MAX_UPLOAD_BYTES,
                     "model_task": model.task,
+                    "is_task_open": is_task_open(model),
                     "labels": model.labels,
-                    "postprocessing": postprocessing,
+                    "contract_given": dict(contract_given),
                 },
             )
         except RejectedError as error:
@@ -90,10 +96,22 @@ def inspect_files(
                 golden = blobs.store_blob(stream=handle, max_bytes=MAX_GOLDEN_BYTES)
         return Inspection(
             signature=result["signature"],
-            postprocessing=result["postprocessing"],
+            contract=result["contract"] or {},
+            question=result["question"],
+            notes=result["notes"],
             profile=result["profile"],
             golden=golden,
         )
+
+
+def is_task_open(model: Model) -> bool:
+    """True while the model has the task that a new one has by default, and neither labels nor a
+    version that ever ran would speak for it."""
+    return (
+        model.task == Task.CLASSIFICATION
+        and not model.labels
+        and not model.versions.exclude(state__in=NEVER_RAN).exists()
+    )
 
 
 def inspect_dataset(*, sha256: str, classes: int | None) -> dict[str, Any]:

@@ -23,12 +23,14 @@ from registry.models import (
 from registry.selectors import get_model
 from registry.services.audit import record_event
 from registry.services.blobs import Readable, discard_blob, store_blob
+from registry.services.contracts import given_contract
 from registry.services.inspection import GOLDEN_PATH, PROCESSOR_GOLDEN_PATH, FileSpec
 
 DEFAULT_VARIANT = "fp32"
 MAX_FILES = 64
-_TEXTS = ("notes", "parent", "variant")
+_TEXTS = ("notes", "parent", "variant", "task")
 _OBJECTS = (
+    "outputs",
     "source",
     "metrics",
     "preprocessing",
@@ -59,7 +61,7 @@ def upload_version(
         stored: path to the SHA-256 of bytes that were uploaded before, beside or in place of files.
         metadata: `notes`, `tags`, `source`, `metrics`, `parent` (a version string), `variant`,
             `requirements`, `preprocessing`, `postprocessing`, `roles` (path to role), `golden`
-            (tolerances); all optional.
+            (tolerances), `task` and `outputs` (fields of the output contract); all optional.
 
     Raises:
         NotFoundError, ConflictError, InvalidFieldError, ManifestInvalidError, DigestMismatchError,
@@ -84,6 +86,7 @@ def upload_version(
         metrics=given.get("metrics", {}),
         preprocessing=given.get("preprocessing", {}),
         postprocessing=given.get("postprocessing", {}),
+        contract_given=given_contract(given),
         parent=_find_parent(model, given.get("parent")),
         created_by=actor,
     )
@@ -164,6 +167,7 @@ def check_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
         raise InvalidFieldError("metadata.variant has 1 to 64 characters")
     complete_requirements(metadata.get("requirements", {}))
     complete_golden(GOLDEN_PATH, metadata.get("golden"))
+    given_contract(metadata)
     return dict(metadata)
 
 

@@ -26,6 +26,7 @@ from registry.models import Blob, FileRole, Variant, VariantFile, Version, Versi
 from registry.services.audit import record_event
 from registry.services.baselines import activate_baseline
 from registry.services.blobs import store_blob
+from registry.services.contracts import contract_of_variants, manifest_contract
 from registry.services.inspection import GOLDEN_PATH, FileSpec, Inspection, inspect_files
 
 logger = logging.getLogger(__name__)
@@ -80,10 +81,12 @@ def attach_variant(
     inspection = inspect_files(
         model=version.model,
         files=specs,
-        postprocessing=version.postprocessing,
+        contract_given=contract_of_variants(version),
         dataset_sha256=version.dataset.blob_id if version.dataset else None,
         golden_inputs_sha256=_golden_of(derived_from or version.variants.first()),
     )
+    if inspection.question:
+        raise ModelFileInvalidError(inspection.question)
     _check_same_interface(version.signature, inspection.signature)
     try:
         with transaction.atomic():
@@ -174,6 +177,7 @@ def finish_variant(
         labels=version.model.labels,
         preprocessing=version.preprocessing,
         postprocessing=version.postprocessing,
+        contract=manifest_contract(version.contract, inspection.contract),
         requirements=variant.requirements,
         baseline_sha256=baseline.sha256 if baseline else None,
         golden=complete_golden(golden_file.path, golden_tolerance) if golden_file else None,

@@ -14,6 +14,7 @@ from registry.exceptions import AviaryError, InvalidFieldError, StateError, Unav
 from registry.models import Variant, Version, VersionState
 from registry.services.audit import record_event
 from registry.services.blobs import discard_blob
+from registry.services.contracts import correct_contract, find_conflict, take_contract
 from registry.services.inspection import FileSpec, inspect_files
 from registry.services.uploads import upload_version
 from registry.services.variants import finish_variant
@@ -21,6 +22,7 @@ from registry.states import PERSON_TARGETS, can_move
 
 __all__ = [
     "DECIDE_VERSION",
+    "correct_contract",
     "edit_version",
     "transition_version",
     "upload_version",
@@ -60,7 +62,7 @@ def validate_version(*, version_id: int) -> Version:
         inspection = inspect_files(
             model=version.model,
             files=[FileSpec(f.path, f.role, f.blob_id) for f in variant.files.all()],
-            postprocessing=version.postprocessing,
+            contract_given=version.contract_given,
             dataset_sha256=version.dataset.blob_id if version.dataset else None,
             golden_inputs_sha256=None,
         )
@@ -68,15 +70,19 @@ def validate_version(*, version_id: int) -> Version:
             version = _lock(version_id)
             if version.state != VersionState.VALIDATING:
                 return version
-            version.state = VersionState.READY
             version.signature = inspection.signature
-            version.postprocessing = inspection.postprocessing
+            version.validation_notes = inspection.notes
+            question = inspection.question or find_conflict(version, inspection.contract)
+            if question:
+                return _ask(version, question)
+            version.state = VersionState.READY
+            take_contract(version, inspection.contract)
             if inspection.profile is not None and inspection.profile["accuracy"] is not None:
                 version.metrics = {
                     "accuracy": inspection.profile["accuracy"],
                     **version.metrics,
                 }
-            version.save(update_fields=["state", "signature", "postprocessing", "metrics"])
+            version.save()
             variant = version.variants.select_related("version__model").get()
             finish_variant(
                 variant=variant,
@@ -89,7 +95,11 @@ def validate_version(*, version_id: int) -> Version:
                 action="version.validated",
                 obj=version,
                 summary=f"{version} is ready",
-                details={"manifest_sha256": variant.manifest_sha256},
+                details={
+                    "manifest_sha256": variant.manifest_sha256,
+                    "contract": version.contract,
+                    "notes": version.validation_notes,
+                },
             )
             return version
     except UnavailableError as error:
@@ -101,6 +111,20 @@ def validate_version(*, version_id: int) -> Version:
         return version
     except AviaryError as error:
         return _reject(version, error.message)
+
+
+def _ask(version: Version, question: str) -> Version:
+    """The version, unclear: its files stay, and nothing of it runs until somebody answers."""
+    version.state, version.question = VersionState.UNCLEAR, question[:4000]
+    version.save()
+    record_event(
+        actor="system",
+        action="version.unclear",
+        obj=version,
+        summary=f"{version} waits for a word on its outputs",
+        details={"question": version.question},
+    )
+    return version
 
 
 def versions_to_validate() -> list[int]:

@@ -13,6 +13,9 @@ from registry.limited_process.limits import limit_process
 from registry.processes import end_with_parent
 
 MIB = 1024 * 1024
+RESULT = "result.json"
+PARTIAL = "partial.json"
+"""What was found before the data set was run; it holds where that takes too long."""
 
 
 def main(folder: Path) -> int:
@@ -37,16 +40,20 @@ def main(folder: Path) -> int:
         elif job["task"] == "split":
             result = split_dataset(folder, job)
         else:
-            result = inspect_model(folder, job)
+            result = inspect_model(folder, job, lambda found: _write(folder, PARTIAL, found))
         answer: dict[str, Any] = {"ok": True, "result": result}
     except RuleError as error:
         answer = {"ok": False, "reason": str(error)}
     except MemoryError:
         answer = {"ok": False, "reason": describe_memory(job["memory_bytes"])}
-    staged = folder / "result.json.part"
-    staged.write_text(json.dumps(answer, allow_nan=False), encoding="utf-8")
-    os.replace(staged, folder / "result.json")
+    _write(folder, RESULT, answer)
     return 0
+
+
+def _write(folder: Path, name: str, value: dict[str, Any]) -> None:
+    staged = folder / f"{name}.part"
+    staged.write_text(json.dumps(value, allow_nan=False), encoding="utf-8")
+    os.replace(staged, folder / name)
 
 
 def describe_memory(memory_bytes: int) -> str:

@@ -10,13 +10,15 @@ from typing import Any
 
 from registry.exceptions import ChildFailedError
 from registry.limited_process.parent import MemoryWatch, end_group, read_tail, start_process
-from registry.validation.child import describe_memory
+from registry.validation.child import PARTIAL, RESULT, describe_memory
 
 logger = logging.getLogger(__name__)
 
 MIB = 1024 * 1024
 WALL_SECONDS = 90
 CPU_SECONDS = 60
+PROFILE_SECONDS = 15.0
+"""For the rows of a data set: a quarter of the processor time, on a machine that is shared."""
 BASE_MEMORY_BYTES = 3 * 1024 * MIB
 MAX_ARRAY_BYTES = 1024 * MIB
 
@@ -43,6 +45,10 @@ def run_child(
         "memory_bytes": BASE_MEMORY_BYTES + 6 * total,
         "cpu_seconds": CPU_SECONDS,
         "max_array_bytes": MAX_ARRAY_BYTES,
+        "limits": {
+            "memory_bytes": BASE_MEMORY_BYTES + 6 * total,
+            "profile_seconds": PROFILE_SECONDS,
+        },
         "parent": os.getpid(),
         **job,
     }
@@ -60,13 +66,24 @@ def run_child(
             with MemoryWatch(process, job["memory_bytes"]) as watch:
                 code = process.wait(timeout=wall_seconds)
         except subprocess.TimeoutExpired as error:
-            raise ChildFailedError(f"Validation took longer than {wall_seconds} s") from error
+            said = f"Validation took longer than {wall_seconds} s"
+            partial = _read_partial(folder, said)
+            if partial is None:
+                raise ChildFailedError(said) from error
+            return partial
         finally:
             end_group(process, is_gentle=False)
     if watch.is_exceeded:
-        raise RejectedError(describe_memory(job["memory_bytes"]))
-    answer_path = folder / "result.json"
+        said = describe_memory(job["memory_bytes"])
+        partial = _read_partial(folder, said)
+        if partial is None:
+            raise RejectedError(said)
+        return partial
+    answer_path = folder / RESULT
     if code != 0 or not answer_path.exists():
+        partial = _read_partial(folder, _describe_end(code))
+        if partial is not None:
+            return partial
         tail = read_tail(folder / "stderr.txt", 2000)
         logger.warning("The validation child ended with %s: %s", code, tail)
         raise ChildFailedError(_describe_end(code))
@@ -74,6 +91,22 @@ def run_child(
     if not answer["ok"]:
         raise RejectedError(answer["reason"])
     result: dict[str, Any] = answer["result"]
+    return result
+
+
+def _read_partial(folder: Path, said: str) -> dict[str, Any] | None:
+    """What was found of a model before its data set was run; None where that never began.
+
+    Running the data set costs the reference, not the version: what was found holds.
+    """
+    path = folder / PARTIAL
+    if not path.exists():
+        return None
+    result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    result["notes"] = [
+        *result["notes"],
+        f"There is no reference: on the data set, {said[0].lower()}{said[1:]}. Bring fewer rows",
+    ]
     return result
 
 

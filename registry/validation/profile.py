@@ -1,57 +1,26 @@
 """The reference profile of a model on a data set; pure numpy.
 
 Bins are those of the records that devices send: 64 equal-width bins of confidence over [0, 1], one
-count per class and one for all others, and 64 bins between the quantiles of each feature.
+count per class and one for all others, and 64 bins between the quantiles of each feature: two of
+the input, then the task's measures.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from registry.reading.inputs import INPUT_FEATURES
+
 SCHEMA = "aviary.baseline/1"
 CONFIDENCE_BINS = 64
 FEATURE_BINS = 64
 LATENCY_GAMMA = 1.05
-FEATURE_NAMES = ("input_mean", "input_std")
 ROUNDING = 1e-6
 """What 32-bit arithmetic may differ by, relative to the numbers it adds up: 2**-24 some times."""
 
 FloatArray = NDArray[np.float64]
-
-
-def apply_activation(scores: NDArray[Any], activation: str) -> FloatArray:
-    """Probabilities of shape (rows, classes) from the scores output.
-
-    Args:
-        scores: any shape with rows first; further axes are flattened.
-        activation: `softmax`, `sigmoid`, or `none` for what is a probability already.
-    """
-    flat = np.asarray(scores, dtype=np.float64).reshape(len(scores), -1)
-    if activation == "softmax":
-        shifted = np.exp(flat - flat.max(axis=1, keepdims=True))
-        return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))
-    if activation == "sigmoid":
-        # The split form never overflows.
-        small = np.exp(-np.abs(flat))
-        return np.asarray(np.where(flat >= 0, 1 / (1 + small), small / (1 + small)))
-    return flat
-
-
-def predict(probabilities: FloatArray) -> tuple[NDArray[np.int64], FloatArray]:
-    """Class and confidence per row; a single column is the probability of class 1."""
-    if probabilities.shape[1] == 1:
-        positive = probabilities[:, 0]
-        classes = (positive >= 0.5).astype(np.int64)
-        return classes, np.where(classes == 1, positive, 1 - positive)
-    return probabilities.argmax(axis=1).astype(np.int64), probabilities.max(axis=1)
-
-
-def input_features(inputs: NDArray[Any]) -> FloatArray:
-    """`[mean, standard deviation]` per row, shape (rows, 2); population deviation."""
-    flat = np.asarray(inputs, dtype=np.float64).reshape(len(inputs), -1)
-    return np.stack([flat.mean(axis=1), flat.std(axis=1)], axis=1)
 
 
 def quantile_edges(values: FloatArray, resolution: float = 0.0) -> list[float]:
@@ -101,35 +70,39 @@ def calibration_curve(
 def build_profile(
     *,
     labels: Sequence[str],
-    inputs: NDArray[Any],
-    probabilities: FloatArray | None,
+    inputs: FloatArray,
+    measures: Mapping[str, FloatArray],
+    classes: NDArray[np.int64] | None,
+    confidence: FloatArray | None,
     truth: NDArray[Any] | None,
 ) -> dict[str, Any]:
     """The baseline profile.
 
     Args:
-        inputs: what the model was given, rows first.
-        probabilities: float64 of shape (rows, classes); None for tasks without classes.
+        inputs: mean and deviation of each input, float64 of shape (rows, 2).
+        measures: the task's numbers by name, float64 of shape (rows,) each.
+        classes: of shape (rows,); None for tasks without classes.
+        confidence: of shape (rows,), 0 to 1; None where the model gives none.
         truth: integer labels of shape (rows,); None when unknown.
     """
-    features = input_features(inputs)
     # The size of the numbers that each feature is computed from.
-    resolution = ROUNDING * float(np.sqrt((features**2).sum(axis=1).max(initial=0.0)))
+    resolution = ROUNDING * float(np.sqrt((inputs**2).sum(axis=1).max(initial=0.0)))
     confidence_counts = [0] * CONFIDENCE_BINS
     class_counts = [0] * (len(labels) + 1)
     accuracy = None
     calibration = None
-    if probabilities is not None:
-        classes, confidence = predict(probabilities)
+    if classes is not None:
+        is_known = (classes >= 0) & (classes < len(labels))
+        known = np.where(is_known, classes, len(labels))
+        class_counts = [int(n) for n in np.bincount(known, minlength=len(labels) + 1)]
+        if truth is not None:
+            accuracy = float((classes == truth).mean())
+    if confidence is not None:
         confidence = np.clip(confidence, 0.0, 1.0)
         index = np.minimum((confidence * CONFIDENCE_BINS).astype(int), CONFIDENCE_BINS - 1)
         confidence_counts = [int(n) for n in np.bincount(index, minlength=CONFIDENCE_BINS)]
-        known = np.where(classes < len(labels), classes, len(labels))
-        class_counts = [int(n) for n in np.bincount(known, minlength=len(labels) + 1)]
-        if truth is not None:
-            correct = classes == truth
-            accuracy = float(correct.mean())
-            calibration = calibration_curve(confidence, correct)
+        if classes is not None and truth is not None:
+            calibration = calibration_curve(confidence, classes == truth)
     return {
         "schema": SCHEMA,
         "n": len(inputs),
@@ -139,8 +112,11 @@ def build_profile(
         # The server's latency says nothing about a device's.
         "latency": {"gamma": LATENCY_GAMMA, "counts": {}},
         "features": [
-            feature_profile(name, features[:, column], resolution)
-            for column, name in enumerate(FEATURE_NAMES)
+            *(
+                feature_profile(name, inputs[:, column], resolution)
+                for column, name in enumerate(INPUT_FEATURES)
+            ),
+            *(feature_profile(name, values) for name, values in measures.items()),
         ],
         "accuracy": accuracy,
         "calibration": calibration,

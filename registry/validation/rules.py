@@ -58,7 +58,7 @@ def extract_signature(model: onnx.ModelProto) -> dict[str, Any]:
         for index, value in enumerate(model.graph.input)
         if value.name not in initialized
     ]
-    outputs = [_describe(value, index) for index, value in enumerate(model.graph.output)]
+    outputs = [_describe_output(value, index) for index, value in enumerate(model.graph.output)]
     if not inputs or not outputs or len(inputs) > MAX_INPUTS or len(outputs) > MAX_INPUTS:
         raise RuleError(f"Expected 1 to {MAX_INPUTS} inputs and outputs")
     return {
@@ -67,14 +67,6 @@ def extract_signature(model: onnx.ModelProto) -> dict[str, Any]:
         "opset": default_opset(model),
         "ir_version": int(model.ir_version),
     }
-
-
-def producer_of(model: onnx.ModelProto, output: str) -> str:
-    """The operator that makes the output; empty when there is none."""
-    for node in model.graph.node:
-        if output in node.output:
-            return str(node.op_type)
-    return ""
 
 
 def iter_tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
@@ -166,6 +158,16 @@ def _check_tensor(tensor: onnx.TensorProto, external_sizes: Mapping[str, int]) -
         )
 
 
+def _describe_output(value: onnx.ValueInfoProto, index: int) -> dict[str, Any]:
+    """As an input, or a sequence of maps from class to number as ZipMap makes it."""
+    if value.type.HasField("sequence_type"):
+        inner = value.type.sequence_type.elem_type
+        # Converters leave the inner type out at times; ONNX Runtime infers it when it loads.
+        if inner.HasField("map_type") or inner.WhichOneof("value") is None:
+            return {"name": value.name, "dtype": "map", "shape": ["rows"]}
+    return _describe(value, index)
+
+
 def _describe(value: onnx.ValueInfoProto, index: int) -> dict[str, Any]:
     if not value.type.HasField("tensor_type"):
         raise RuleError(f"{value.name!r} is not a tensor")
@@ -178,7 +180,8 @@ def _describe(value: onnx.ValueInfoProto, index: int) -> dict[str, Any]:
         dtype = "string"
     shape: list[int | str] = []
     for axis, dim in enumerate(tensor.shape.dim):
-        if dim.HasField("dim_value"):
+        # Some exporters write -1 or 0 where a dimension is free.
+        if dim.dim_value > 0:
             shape.append(int(dim.dim_value))
         else:
             shape.append(dim.dim_param or f"dim_{index}_{axis}")

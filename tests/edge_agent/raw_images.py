@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from edge_agent.inference.scores import activate
+from edge_agent.reading.scores import activate
 from edge_agent.sandbox.guest_instance import GuestModel
 
 Array = np.ndarray[Any, Any]

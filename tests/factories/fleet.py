@@ -54,7 +54,7 @@ def make_release(model: Model, data: bytes | None = None) -> Version:
     VariantFile.objects.create(variant=variant, path="model.onnx", role=FileRole.MODEL, blob=blob)
     finish_variant(
         variant=variant,
-        inspection=Inspection(signature, POSTPROCESSING, None, None),
+        inspection=Inspection(signature, {}, "", [], None, None),
         golden_tolerance=None,
         actor="tester",
     )

@@ -30,7 +30,6 @@ from registry.services.inspection import Inspection
 from registry.services.variants import finish_variant
 from registry.services.versions import transition_version
 from tests.factories.fleet import (
-    POSTPROCESSING,
     make_client,
     make_deployment,
     make_device,
@@ -52,7 +51,7 @@ def add_variant(version: Version, name: str = "int8", **requirements: Any) -> Va
     VariantFile.objects.create(variant=variant, path="model.onnx", role=FileRole.MODEL, blob=blob)
     finish_variant(
         variant=variant,
-        inspection=Inspection(version.signature, POSTPROCESSING, None, None),
+        inspection=Inspection(version.signature, {}, "", [], None, None),
         golden_tolerance=None,
         actor="tester",
     )

@@ -5,14 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from registry.validation.profile import (
-    apply_activation,
-    build_profile,
-    calibration_curve,
-    feature_profile,
-    input_features,
-    predict,
-)
+from registry.reading.inputs import describe_rows
+from registry.validation.profile import build_profile, calibration_curve, feature_profile
 
 
 @settings(max_examples=50)
@@ -20,12 +14,14 @@ from registry.validation.profile import (
 def test_every_row_is_counted_once(rows: int, classes: int, seed: int) -> None:
     generator = np.random.default_rng(seed)
     inputs = generator.normal(size=(rows, 3))
-    probabilities = apply_activation(generator.normal(size=(rows, classes)) * 50, "softmax")
+    found = generator.integers(0, classes, rows)
     truth = generator.integers(0, classes, rows)
     profile = build_profile(
         labels=[str(n) for n in range(classes)],
-        inputs=inputs,
-        probabilities=probabilities,
+        inputs=describe_rows(inputs),
+        measures={"value": generator.normal(size=rows)},
+        classes=found,
+        confidence=generator.random(rows),
         truth=truth,
     )
     assert profile["n"] == rows
@@ -35,40 +31,49 @@ def test_every_row_is_counted_once(rows: int, classes: int, seed: int) -> None:
         64,
         classes + 1,
     )
+    assert [row["name"] for row in profile["features"]] == ["input_mean", "input_std", "value"]
     for feature in profile["features"]:
         assert (len(feature["edges"]), len(feature["counts"])) == (63, 64)
         assert feature["edges"] == sorted(feature["edges"])
         assert sum(feature["counts"]) == rows
-    assert profile["accuracy"] == pytest.approx((probabilities.argmax(axis=1) == truth).mean())
+    assert profile["accuracy"] == pytest.approx((found == truth).mean())
 
 
 def test_classes_outside_the_label_map_are_counted_last() -> None:
-    probabilities = np.eye(5)[[0, 4, 4]]
     profile = build_profile(
-        labels=["a", "b"], inputs=np.zeros((3, 2)), probabilities=probabilities, truth=None
+        labels=["a", "b"],
+        inputs=np.zeros((3, 2)),
+        measures={},
+        classes=np.array([0, 4, -1]),
+        confidence=np.ones(3),
+        truth=None,
     )
     assert profile["class"]["counts"] == [1, 0, 2]
     assert (profile["accuracy"], profile["calibration"]) == (None, None)
     assert profile["confidence"]["counts"][63] == 3
 
 
-def test_activations_do_not_overflow() -> None:
-    scores = np.array([[1e4, -1e4], [-1e4, 1e4]], dtype=np.float32)
-    with np.errstate(all="raise", under="ignore"):
-        assert apply_activation(scores, "softmax").tolist() == [[1, 0], [0, 1]]
-        assert apply_activation(scores, "sigmoid").tolist() == [[1, 0], [0, 1]]
-    assert apply_activation(scores, "none").tolist() == scores.tolist()
-
-
-def test_a_single_column_is_the_probability_of_class_one() -> None:
-    classes, confidence = predict(np.array([[0.9], [0.2]]))
-    assert classes.tolist() == [1, 0]
-    assert confidence.tolist() == pytest.approx([0.9, 0.8])
+def test_a_task_without_classes_counts_none() -> None:
+    profile = build_profile(
+        labels=[],
+        inputs=np.zeros((3, 2)),
+        measures={"value": np.array([1.0, 2.0, 3.0])},
+        classes=None,
+        confidence=None,
+        truth=None,
+    )
+    assert (sum(profile["class"]["counts"]), sum(profile["confidence"]["counts"])) == (0, 0)
+    assert sum(profile["features"][2]["counts"]) == 3
 
 
 def test_features_are_mean_and_population_deviation() -> None:
-    features = input_features(np.array([[[1.0, 3.0]], [[2.0, 2.0]]]))
+    features = describe_rows(np.array([[[1.0, 3.0]], [[2.0, 2.0]]]))
     assert features.tolist() == [[2, 1], [2, 0]]
+
+
+def test_texts_are_described_by_their_lengths() -> None:
+    features = describe_rows(np.array([["ab", ""], ["abc", "abc"]], dtype=object))
+    assert features.tolist() == [[1, 1], [3, 0]]
 
 
 def test_a_constant_feature_has_a_bin_of_its_own_between_finite_edges() -> None:
@@ -92,7 +97,12 @@ def test_inputs_standardised_one_by_one_keep_their_bins_in_single_precision() ->
     inputs = rng.normal(size=(300, 64))
     inputs = (inputs - inputs.mean(1, keepdims=True)) / inputs.std(1, keepdims=True)
     profile = build_profile(
-        labels=["a"], inputs=inputs.astype(np.float32), probabilities=None, truth=None
+        labels=["a"],
+        inputs=describe_rows(inputs.astype(np.float32)),
+        measures={},
+        classes=None,
+        confidence=None,
+        truth=None,
     )
     for feature, method in zip(profile["features"], ("mean", "std"), strict=True):
         single = [float(getattr(row.astype(np.float32), method)()) for row in inputs]

@@ -76,6 +76,8 @@ class Command(BaseCommand):
         version = validate_version(version_id=version.pk)
         if version.state == VersionState.REJECTED:
             raise CommandError(f"{version} was rejected: {version.rejection_reason}")
+        if version.state == VersionState.UNCLEAR:
+            raise CommandError(f"{version}: {version.question}")
         if options["approve"]:
             version = transition_version(
                 version_id=version.pk,

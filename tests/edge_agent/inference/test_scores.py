@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from edge_agent.inference.latency import LatencyWindow
-from edge_agent.inference.scores import SMALL, ScoreReader, activate
+from edge_agent.reading.contract import Contract
+from edge_agent.reading.reader import Reader
+from edge_agent.reading.scores import SMALL, _rank_few, _rank_many, activate
 from tests.edge_agent.publisher import make_model
 from tests.edge_agent.releases import make_session
 
@@ -18,11 +20,16 @@ ACTIVATIONS = {
 }
 
 
+def read_by(activation: str, labels: tuple[str, ...], top_k: int) -> Reader:
+    contract = Contract("classification", "scores", {"scores": "s"}, activation)
+    return Reader(contract, ["s"], labels, top_k)
+
+
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_scores_become_probabilities(activation: str) -> None:
     scores: Any = np.array([0.2, 0.8])
     assert activate(scores, activation) == pytest.approx(ACTIVATIONS[activation], abs=1e-5)
-    read = ScoreReader(0, activation, ("no", "yes"), 2).read([scores[None]])
+    read = read_by(activation, ("no", "yes"), 2).read([scores[None]])
     assert [label for _, label, _ in read.top_k] == ["yes", "no"]
     assert [p for _, _, p in read.top_k][::-1] == pytest.approx(ACTIVATIONS[activation], abs=1e-5)
 
@@ -32,8 +39,7 @@ def test_scores_become_probabilities(activation: str) -> None:
 def test_few_and_many_classes_are_read_alike(activation: str, seed: int) -> None:
     row = np.random.default_rng(seed).normal(size=SMALL).astype(np.float32)
     row[3] = row[9]
-    reader = ScoreReader(0, activation, (), 5)
-    few, many = reader._best_of_few(row), reader._best_of_many(row)
+    few, many = _rank_few(row, activation, 5), _rank_many(row, activation, 5)
     assert few is not None and many is not None
     assert [i for i, _ in few] == [i for i, _ in many]
     assert [p for _, p in few] == pytest.approx([p for _, p in many], rel=1e-12)
@@ -41,7 +47,7 @@ def test_few_and_many_classes_are_read_alike(activation: str, seed: int) -> None
 
 def test_equal_scores_keep_the_order_of_their_classes() -> None:
     for classes in (4, SMALL + 1):
-        read = ScoreReader(0, "softmax", (), 3).read([np.zeros((1, classes), dtype=np.float32)])
+        read = read_by("softmax", (), 3).read([np.zeros((1, classes), dtype=np.float32)])
         assert [i for i, _, _ in read.top_k] == [0, 1, 2]
 
 
@@ -49,8 +55,8 @@ def test_equal_scores_keep_the_order_of_their_classes() -> None:
 def test_huge_scores_do_not_overflow(classes: int) -> None:
     row = np.full((1, classes), -1e4)
     row[0, 0] = 1e4
-    assert ScoreReader(0, "softmax", (), 1).read([row]).confidence == 1.0
-    assert ScoreReader(0, "sigmoid", (), 1).read([row]).confidence == 1.0
+    assert read_by("softmax", (), 1).read([row]).confidence == 1.0
+    assert read_by("sigmoid", (), 1).read([row]).confidence == 1.0
 
 
 @pytest.mark.parametrize("classes", [3, SMALL + 3])
@@ -58,12 +64,12 @@ def test_huge_scores_do_not_overflow(classes: int) -> None:
 def test_scores_that_are_not_finite_are_no_class(classes: int, value: float) -> None:
     row = np.zeros((1, classes))
     row[0, 1] = value
-    read = ScoreReader(0, "softmax", (), 1).read([row])
+    read = read_by("softmax", (), 1).read([row])
     assert (read.class_id, read.confidence, read.error) == (None, None, "non_finite")
 
 
 def test_a_class_without_a_label_goes_by_its_number() -> None:
-    read = ScoreReader(0, "none", ("a",), 2).read([np.array([[0.1, 0.9]])])
+    read = read_by("none", ("a",), 2).read([np.array([[0.1, 0.9]])])
     assert [label for _, label, _ in read.top_k] == ["1", "a"]
 
 
