@@ -40,6 +40,8 @@ AVIARY_POLL_SECONDS = env_int("AVIARY_POLL_SECONDS", 300, minimum=1)
 #: Unchanged answers that each web process remembers, about 300 bytes each.
 AVIARY_POLL_MEMORY = env_int("AVIARY_POLL_MEMORY", 1_000_000, minimum=2)
 AVIARY_WINDOW_SECONDS = env_int("AVIARY_WINDOW_SECONDS", 3600, minimum=1)
+#: How often devices send what they counted; 0 has them send their records and count nothing.
+AVIARY_SUMMARY_SECONDS = env_int("AVIARY_SUMMARY_SECONDS", 0)
 AVIARY_TICK_SECONDS = env_int("AVIARY_TICK_SECONDS", 10, minimum=1)
 AVIARY_OFFER_TIMEOUT_SECONDS = env_int("AVIARY_OFFER_TIMEOUT_SECONDS", 3600, minimum=1)
 AVIARY_URL_TTL_SECONDS = env_int("AVIARY_URL_TTL_SECONDS", 900, minimum=10)
@@ -64,6 +66,7 @@ AVIARY_KEEP_DAYS = {
     # Records may come a week late: their batch must still be known then, and their window there.
     "inbox": env_int("AVIARY_KEEP_INBOX_DAYS", 14, minimum=8),
     "windows": env_int("AVIARY_KEEP_WINDOWS_DAYS", 30, minimum=8),
+    "summaries": env_int("AVIARY_KEEP_SUMMARIES_DAYS", 14, minimum=9),
     "telemetry": env_int("AVIARY_KEEP_TELEMETRY_DAYS", 14),
     "evaluations": env_int("AVIARY_KEEP_EVALUATIONS_DAYS", 180),
     "gate_evaluations": env_int("AVIARY_KEEP_GATE_EVALUATIONS_DAYS", 180),
@@ -217,6 +220,7 @@ CELERY_BEAT_SCHEDULE = {
     "tick-rollouts": {"task": "fleet.tasks.tick_rollouts", **_EVERY_TICK},
     "flush-polls": {"task": "fleet.tasks.flush_polls", **_EVERY_TICK},
     "aggregate-inbox": {"task": "ingest.tasks.aggregate_inbox", **_EVERY_TICK},
+    "count-summaries": {"task": "ingest.tasks.count_summaries", **_EVERY_TICK},
     "push-evidence": {"task": "ingest.tasks.push_evidence", **_EVERY_TICK},
     "evaluate-drift": {"task": "ingest.tasks.evaluate_drift", **_EVERY_TICK},
     "sweep-versions": {"task": "registry.tasks.sweep_versions", "schedule": 30},

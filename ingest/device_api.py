@@ -13,7 +13,8 @@ from rest_framework.views import APIView
 from fleet.authentication import DeviceAuthentication, IsAcceptedDevice
 from fleet.models import Device
 from ingest.exceptions import BatchTooLargeError, MalformedBatchError, UnsupportedEncodingError
-from ingest.services.intake import receive_batch
+from ingest.services.intake import Delivery, receive_batches
+from ingest.services.summaries import receive_summaries
 from registry.quotas import take_quota
 
 
@@ -47,6 +48,19 @@ def check_content_type(header: str) -> None:
         raise UnsupportedEncodingError(f"Content-Type {content_type!r}; expected application/json.")
 
 
+def take_body(request: Request) -> Delivery:
+    """The device and the body of a call of the intake, within the device's quota.
+
+    Raises:
+        UnsupportedEncodingError, QuotaError, BatchTooLargeError, MalformedBatchError
+    """
+    check_content_type(request.META.get("CONTENT_TYPE") or "")
+    assert isinstance(request.user, Device)  # `IsAcceptedDevice` lets nobody else in.
+    take_quota("ingest", request.user.pk)
+    body = read_body(request._request, settings.AVIARY_INGEST_MAX_BYTES)
+    return Delivery(request.user, body, request.META.get("HTTP_CONTENT_ENCODING", ""))
+
+
 class IngestView(APIView):
     """Takes a batch of records; answers after it is stored.
 
@@ -62,14 +76,24 @@ class IngestView(APIView):
         request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT, operation_id="ingest_records"
     )
     def post(self, request: Request) -> Response:
-        check_content_type(request.META.get("CONTENT_TYPE") or "")
-        assert isinstance(request.user, Device)  # `IsAcceptedDevice` lets nobody else in.
-        take_quota("ingest", request.user.pk)
-        body = read_body(request._request, settings.AVIARY_INGEST_MAX_BYTES)
-        answer = receive_batch(
-            device=request.user,
-            body=body,
-            encoding=request.META.get("HTTP_CONTENT_ENCODING", ""),
-            received_at=timezone.now(),
-        )
-        return Response(answer)
+        (outcome,) = receive_batches([take_body(request)], timezone.now())
+        if isinstance(outcome, Exception):
+            raise outcome
+        return Response(outcome)
+
+
+class SummariesView(APIView):
+    """Takes what devices counted themselves; answers after it is stored."""
+
+    authentication_classes = [DeviceAuthentication]
+    permission_classes = [IsAcceptedDevice]
+    parser_classes: list[Any] = []
+
+    @extend_schema(
+        request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT, operation_id="ingest_summaries"
+    )
+    def post(self, request: Request) -> Response:
+        (outcome,) = receive_summaries([take_body(request)], timezone.now())
+        if isinstance(outcome, Exception):
+            raise outcome
+        return Response(outcome)

@@ -7,10 +7,11 @@ from celery import shared_task
 from django.conf import settings
 from django.utils import timezone
 
-from ingest.services import aggregation, causes, evaluation, evidence
+from ingest.services import aggregation, causes, evaluation, evidence, summaries
 
 logger = logging.getLogger(__name__)
 BATCHES_PER_TRANSACTION = 500
+SUMMARIES_PER_TRANSACTION = 500
 
 
 @shared_task(soft_time_limit=90, time_limit=120)
@@ -25,6 +26,18 @@ def aggregate_inbox() -> int:
         done = aggregation.aggregate_batches(limit=BATCHES_PER_TRANSACTION)
         total += done
         if done < BATCHES_PER_TRANSACTION or monotonic() >= ends_at:
+            return total
+
+
+@shared_task(soft_time_limit=90, time_limit=120)
+def count_summaries() -> int:
+    """The same for what devices counted themselves."""
+    total = 0
+    ends_at = monotonic() + settings.AVIARY_TICK_SECONDS
+    while True:
+        done = summaries.count_summaries(limit=SUMMARIES_PER_TRANSACTION)
+        total += done
+        if done < SUMMARIES_PER_TRANSACTION or monotonic() >= ends_at:
             return total
 
 

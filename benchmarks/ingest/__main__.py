@@ -15,12 +15,12 @@ def main() -> int:
     from django.core.management import call_command
 
     from benchmarks.agent.figures import print_table
-    from benchmarks.ingest import records
+    from benchmarks.ingest import records, summaries
     from benchmarks.ingest.fleet import make_devices, make_release
 
     call_command("migrate", verbosity=0)
     senders = make_devices(make_release(), 512)
-    figures = records.measure(senders)
+    figures = records.measure(senders) + summaries.measure(senders)
     print_table(figures)
     load, cores = os.getloadavg()[0], os.cpu_count() or 1
     print(f"load {load:.1f} on {cores} cores, of which the benchmark itself makes about 3")

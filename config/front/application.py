@@ -214,8 +214,9 @@ class Front:
         return body
 
     async def _take_in(self, environ: dict[str, Any]) -> Answer:
-        """The answer to a batch of records."""
+        """The answer to a batch of records or to summaries."""
         call = Call(
+            path=environ["PATH_INFO"],
             authorization=environ.get("HTTP_AUTHORIZATION", ""),
             content_type=environ.get("CONTENT_TYPE", ""),
             encoding=environ.get("HTTP_CONTENT_ENCODING", ""),

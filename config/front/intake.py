@@ -1,4 +1,4 @@
-"""Batches of records are answered in groups, without Django's views.
+"""Batches of records and summaries are answered in groups, without Django's views.
 
 What waits while one group is being committed makes the next one, so that a group is as large as
 the load wants it and a lone batch waits for nobody. `ingest.device_api` is the same in a view; one
@@ -36,6 +36,7 @@ from fleet.authentication import (
 from fleet.exceptions import NotAuthenticatedError
 from ingest.device_api import check_content_type
 from ingest.services.intake import Delivery, receive_batches
+from ingest.services.summaries import receive_summaries
 from registry.exceptions import AviaryError
 from registry.quotas import take_quotas
 
@@ -56,6 +57,7 @@ DATABASE_SECONDS = 10.0
 class Call:
     """What of a request matters here."""
 
+    path: str
     authorization: str
     content_type: str
     encoding: str
@@ -171,14 +173,17 @@ def _receive(calls: Sequence[Call], received_at: datetime) -> list[dict[str, Any
     for index, refusal in zip(known, refused, strict=True):
         outcomes[index] = refusal
     taken = [index for index in known if outcomes[index] is None]
-    deliveries = [
-        Delivery(owners[index], calls[index].body, calls[index].encoding) for index in taken
-    ]
-    for index, outcome in zip(taken, receive_batches(deliveries, received_at), strict=True):
-        outcomes[index] = outcome
+    for path, receive in _RECEIVERS.items():
+        own = [index for index in taken if calls[index].path == path]
+        deliveries = [
+            Delivery(owners[index], calls[index].body, calls[index].encoding) for index in own
+        ]
+        for index, outcome in zip(own, receive(deliveries, received_at), strict=True):
+            outcomes[index] = outcome
     return [outcome for outcome in outcomes if outcome is not None]
 
 
+_RECEIVERS = {"/api/ingest": receive_batches, "/api/summaries": receive_summaries}
 _JSON = [("Content-Type", "application/json")]
 
 

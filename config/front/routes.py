@@ -29,7 +29,7 @@ class Route:
         free_bytes: what is read of anybody.
         is_streamed: the body is read while it arrives, in the lane's thread, and not before.
         takes_files: `multipart/form-data` is meant here.
-        is_intake: a batch of records, answered in groups where nothing else is to be looked at.
+        is_intake: records or summaries, answered in groups where nothing else is to be looked at.
     """
 
     lane: str
@@ -74,7 +74,7 @@ def find_route(method: str, path: str, query: str, content_type: str, limits: Li
     has_files = content_type.strip().lower().startswith("multipart/form-data")
     if method not in _BODY_METHODS:
         return Route(_lane_of_reading(path), JSON_BYTES, Who.PERSON, free_bytes=0)
-    if path == "/api/ingest":
+    if path in ("/api/ingest", "/api/summaries"):
         return Route("calls", limits.ingest, Who.DEVICE, is_intake=method == "POST")
     if path == "/api/devices/samples":
         return Route("slow", SAMPLES_BYTES, Who.DEVICE, free_bytes=0, is_streamed=True)

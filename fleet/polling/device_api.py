@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.conf import settings
 from django.http import HttpResponse
 from django.utils import timezone
 from drf_spectacular.utils import OpenApiParameter, extend_schema
@@ -208,7 +209,14 @@ class TelemetryView(DeviceView):
         device = self.device()
         telemetry.record_telemetry(device=device, report=body)
         # The agent obeys a change of this switch at once, without having to try.
-        return Response({"accepted": 1, "is_sampling_allowed": device.is_sampling_allowed})
+        return Response(
+            {
+                "accepted": 1,
+                "is_sampling_allowed": device.is_sampling_allowed,
+                "summary_after_s": settings.AVIARY_SUMMARY_SECONDS,
+                "window_s": settings.AVIARY_WINDOW_SECONDS,
+            }
+        )
 
 
 def note_poll(

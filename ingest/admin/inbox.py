@@ -4,7 +4,7 @@ from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from ingest.models import InboxBatch, RejectedRecord, Window
+from ingest.models import InboxBatch, RejectedRecord, Summary, Window
 from ingest.services.aggregation import retry_batches
 from registry.admin.base import ReadOnlyAdmin
 from registry.admin.columns import state_column, time_column
@@ -68,6 +68,21 @@ class RejectedRecordAdmin(ReadOnlyAdmin):
     search_fields = ["reason", "batch__device__device_id"]
     csv_fields = ["batch__batch_id", "batch__device__device_id", "index", "reason"]
     empty_hint = "No record was rejected."
+
+
+@admin.register(Summary)
+class SummaryAdmin(ReadOnlyAdmin):
+    """What devices counted themselves, in its newest revision."""
+
+    list_display = ["start", "device", "version", "variant", "cohort", "revision", "is_pending"]
+    list_filter = ["is_pending", "cohort", "version__model", "start"]
+    list_select_related = ["device", "version__model", "variant__version__model"]
+    search_fields = ["device__device_id"]
+    csv_fields = [
+        "start", "device__device_id", "version__model__slug", "version__version", "variant__name",
+        "cohort", "revision", "is_pending", "problem", "received_at",
+    ]  # fmt: skip
+    empty_hint = "No device has sent counts. AVIARY_SUMMARY_SECONDS has devices count."
 
 
 @admin.register(Window)

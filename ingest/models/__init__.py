@@ -3,6 +3,7 @@
 from ingest.models.drift import DriftEvaluation, DriftPolicy, DriftRule
 from ingest.models.inbox import InboxBatch, RejectedRecord
 from ingest.models.incidents import AlertRule, Incident, IncidentEvent, IncidentFinding
+from ingest.models.summaries import Summary
 from ingest.models.windows import Window
 
 __all__ = [
@@ -15,5 +16,6 @@ __all__ = [
     "IncidentEvent",
     "IncidentFinding",
     "RejectedRecord",
+    "Summary",
     "Window",
 ]

@@ -56,7 +56,7 @@ def aggregate_batches(*, limit: int = 200, now: datetime | None = None) -> int:
             with transaction.atomic():
                 windows = _count_into_windows(together, now)
         except Exception as error:
-            _raise_unless_isolated(error)
+            raise_unless_isolated(error)
             logger.warning("%d batches are counted one by one", len(together), exc_info=True)
             windows, alone = 0, batches
         for batch in alone:
@@ -102,13 +102,13 @@ def _count_alone(batch: InboxBatch, now: datetime) -> int:
         with transaction.atomic():
             return _count_into_windows([batch], now)
     except Exception as error:
-        _raise_unless_isolated(error)
+        raise_unless_isolated(error)
         logger.warning("inbox batch %s cannot be counted", batch.pk, exc_info=True)
         _set_back(batch, error, now)
         return 0
 
 
-def _raise_unless_isolated(error: Exception) -> None:
+def raise_unless_isolated(error: Exception) -> None:
     """Lets through what no batch is to blame for: the connection is gone, or time is up."""
     if isinstance(error, SoftTimeLimitExceeded) or connection.needs_rollback:
         raise error

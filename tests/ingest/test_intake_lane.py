@@ -25,7 +25,7 @@ def by_view(calls):
         if call.encoding:
             headers["Content-Encoding"] = call.encoding
         answer = Client().post(
-            "/api/ingest", call.body, content_type=call.content_type, headers=headers
+            call.path, call.body, content_type=call.content_type, headers=headers
         )
         told = {name.lower(): value for name, value in answer.headers.items()}
         answers.append((answer.status_code, told, answer.json()))
@@ -54,9 +54,9 @@ def token(variant):
     return issue_token(make_device(variant=variant))
 
 
-def call(token, body, encoding="", content_type="application/json"):
+def call(token, body, encoding="", content_type="application/json", path="/api/ingest"):
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return Call(f"Bearer {token}" if token else "", content_type, encoding, raw)
+    return Call(path, f"Bearer {token}" if token else "", content_type, encoding, raw)
 
 
 def batch(*items, **over):
