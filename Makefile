@@ -91,8 +91,8 @@ bench-compress: .venv-bench $(SERVER_STAMP) ## measure compression; the last lin
 bench-poll: $(STAMP) .venv-s3 .venv-mlflow ## polls a second beside a bare function and MLflow; needs wrk; JSON last (DEVICES=n)
 	$(BIN)/python -m servers --durable --with-parent -- $(BIN)/python -m benchmarks.poll
 
-bench-decisions: $(STAMP) ## simulate gates, failure rules and alarms beside peers' rules (PARTS="gates" for some)
-	$(BIN)/python -m benchmarks.decisions $(PARTS)
+bench-decisions: $(STAMP) ## simulate gates, failure rules and alarms beside peers' rules, into docs/ (PARTS="gates" for some, and not into docs/)
+	$(BIN)/python -m benchmarks.decisions $(or $(PARTS),--write)
 
 .PHONY: bench-ingest
 bench-ingest: $(STAMP) .venv-s3 ## take and count records over HTTP beside PostgreSQL's COPY; JSON last

@@ -8,6 +8,10 @@ import json
 import sys
 import time
 
+from benchmarks.decisions.aims import AIMS, write_aim
+from benchmarks.decisions.pages import write_pages
+
+WRITE = "--write"
 #: Each part's share of the time; together under fifteen minutes on two cores.
 PARTS = {
     "gates": 150.0,
@@ -17,26 +21,17 @@ PARTS = {
     "season": 120.0,
     "device": 180.0,
 }
-#: The figure, its aim, and whether it is to be at least that.
-AIMS: dict[str, tuple[float, bool]] = {
-    "gate_false_fail_percent_5": (2.0, False),
-    "gate_false_pass_percent_5": (2.0, False),
-    "gate_right_percent_5": (95.0, True),
-    "failure_rule_false_abort_percent_half_limit": (1.0, False),
-    "failure_rule_median_harmed_5x": (6.0, False),
-    "fleet_false_alarm_percent_max": (2.0, False),
-    "fleet_power_psi025_neff500_percent": (90.0, True),
-    "fleet_five_percent_collapse_found_percent": (90.0, True),
-    "season_false_incidents_month": (1.0, False),
-    "season_delay_hours": (24.0, False),
-    "device_false_alarms_year": (1.0, False),
-    "device_delay_records_psi1": (1000.0, False),
-    "many_class_collapse_found_percent": (99.0, True),
-}
 
 
 def main(wanted: list[str]) -> int:
-    """Simulates all parts, or those named; 0 when every one ran."""
+    """Simulates all parts, or those named; 0 when every one ran.
+
+    With `--write` all parts run, and the tables of docs/gates.md and docs/drift.md are theirs.
+    """
+    is_written, wanted = WRITE in wanted, [name for name in wanted if name != WRITE]
+    if is_written and wanted:
+        print(f"{WRITE} writes the figures of all parts; got {wanted}", file=sys.stderr)
+        return 2
     present = [name for name in PARTS if importlib.util.find_spec(f"{__package__}.{name}")]
     unknown = set(wanted) - set(present)
     if unknown:
@@ -51,19 +46,17 @@ def main(wanted: list[str]) -> int:
         print(f"\n{name}: {title} [{time.monotonic() - began:.0f} s]")
         width = max(len(key) for key in found)
         for key, value in found.items():
-            print(f"  {key.ljust(width)}  {value:10.2f}  {_aim_words(key, value)}".rstrip())
+            print(f"  {key.ljust(width)}  {value:10.2f}  {write_aim(key, value)}".rstrip())
         sys.stdout.flush()
         figures |= found
+    missing = sorted(set(AIMS) - set(figures))
+    if missing and not wanted:
+        print(f"no part gave {missing}", file=sys.stderr)
+        return 1
+    if is_written:
+        write_pages(figures)
     print(json.dumps({key: round(value, 3) for key, value in figures.items()}))
     return 0
-
-
-def _aim_words(key: str, value: float) -> str:
-    if key not in AIMS:
-        return ""
-    aim, is_more_better = AIMS[key]
-    is_met = value >= aim if is_more_better else value <= aim
-    return f"aim {'≥' if is_more_better else '≤'} {aim:g}: {'met' if is_met else 'MISSED'}"
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ and nights. `stream_alarms_year_*` are the alarms of each; the figure is the wor
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +21,7 @@ from edge_agent.observation.evidence import CONFIDENCE_BINS, LATENCY_BINS
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 YEAR_S = 365.25 * 86_400
+HALF_DAY_S = 43_200
 CHUNK = 50
 """Records between two checks; the agent checks at each, and looks at none before 200."""
 PIECE = 20_000
@@ -42,7 +42,7 @@ class Stream:
     likeness: float = np.inf
     """Concentration of the Dirichlet law that a device's own mix comes from."""
     season_psi: float = 0.0
-    """Distance of the night's mix from the mean of day and night."""
+    """PSI between day and night; the baseline is that of whole days."""
     spacing_s: float = 1.0
 
 
@@ -60,35 +60,32 @@ STREAMS = {
     "day_night_03": Stream(season_psi=0.3, spacing_s=10.0),
     "day_night_03_video_30": Stream(season_psi=0.3, run=30.0, spacing_s=1.0),
 }
+BEYOND = {"day_night_12_video_30": Stream(season_psi=1.2, run=30.0)}
+"""Streams beyond what is promised: told, and not counted."""
 
 
 def figures(seconds: float) -> dict[str, float]:
     """Alarms per device-year of each stream and the worst; the delay's median and 95 %."""
+    # It stands on this module.
+    from benchmarks.decisions.device_years import count_alarms
+
     found: dict[str, float] = {}
     years = 0.0
-    for number, (name, stream) in enumerate(STREAMS.items()):
-        alarms, simulated = count_alarms(stream, 0.9 * seconds / len(STREAMS), seed=number)
+    worst, least = 0.0, np.inf
+    share = 0.9 * seconds / len(STREAMS | BEYOND)
+    for number, (name, stream) in enumerate((STREAMS | BEYOND).items()):
+        alarms, simulated = count_alarms(stream, share, seed=number)
         found[f"stream_alarms_year_{name}"] = alarms / simulated
-        years += simulated
-    found["device_false_alarms_year"] = max(found.values())
+        if name in STREAMS:
+            years, least = years + simulated, min(least, simulated)
+            worst = max(worst, alarms / simulated)
+    found["device_false_alarms_year"] = worst
     found["device_years_simulated"] = years
+    found["device_years_simulated_least_of_a_stream"] = least
     delays = find_delays(runs=int(np.clip(seconds, 20, 200)))
     found["device_delay_records_psi1_median"] = float(np.median(delays))
     found["device_delay_records_psi1"] = float(np.quantile(delays, 0.95))
     return found
-
-
-def count_alarms(stream: Stream, seconds: float, *, seed: int) -> tuple[int, float]:
-    """Alarms, and the device-years in which they came, of devices that each live 20 days."""
-    rng = np.random.default_rng(seed)
-    ends_at = time.monotonic() + seconds
-    alarms, lived_s, life_s = 0, 0.0, 20 * 86_400.0
-    while time.monotonic() < ends_at or lived_s == 0.0:
-        device = Device(stream, rng)
-        while device.now_s < life_s and time.monotonic() < ends_at:
-            device.live(PIECE)
-        alarms, lived_s = alarms + device.alarms, lived_s + device.now_s
-    return alarms, lived_s / YEAR_S
 
 
 def find_delays(*, runs: int, seed: int = 99) -> list[float]:
@@ -114,7 +111,12 @@ class Device:
         base = shares / shares.sum()
         own = np.isfinite(stream.likeness)
         self.mix = rng.dirichlet(stream.likeness * stream.classes * base) if own else base
-        self.night = shift(self.mix, stream.season_psi, rng) if stream.season_psi else self.mix
+        self.night = self.mix
+        if stream.season_psi:
+            # The day is its mirror image, twice as far from it as each is from their mean.
+            self.night = shift(self.mix, stream.season_psi / 4, rng)
+            day = self.mix**2 / self.night
+            base = self.mix = (self.night + day / day.sum()) / 2
         self.monitor = DriftMonitor(make_baseline(base, rng), DriftConfig())
         self.now_s, self.records, self.alarms = 0.0, 0, 0
         self.is_firing = False
@@ -137,7 +139,7 @@ class Device:
                     self.alarms += change.is_firing
 
     def _draw(self, records: int) -> Iterator[tuple[Ints, Floats, Floats, Floats]]:
-        half_day = max(CHUNK, int(43_200 / self.stream.spacing_s))
+        half_day = max(CHUNK, int(HALF_DAY_S / self.stream.spacing_s))
         while records > 0:
             # Never across dawn or dusk.
             left = half_day - self.records % half_day if self.stream.season_psi else records

@@ -13,6 +13,7 @@ from benchmarks.decisions.device import (
     find_delays,
     make_baseline,
 )
+from benchmarks.decisions.device_years import Looks, count_streaks, judge_looks, live_on
 from edge_agent.config import DriftConfig
 from edge_agent.observation.drift import DriftMonitor
 
@@ -108,3 +109,36 @@ def test_what_is_not_finite_counts_for_nothing() -> None:
         monitor.add(1, confidence, [feature], 1.0)
     monitor.add(1, 0.5, [0.0], float("inf"))
     assert monitor.count == 1
+
+
+@pytest.mark.parametrize("name", ["own_mix", "video_runs_10", "day_night_03"])
+def test_years_are_judged_as_the_monitor_judges(name: str) -> None:
+    device = Device(STREAMS[name], np.random.default_rng(8))
+    device.live(20_000)
+    monitor = device.monitor
+    size = int(np.ceil(monitor.config.look_records * monitor._past.design_effect()))
+    looks = Looks(device, size, 10)
+    for look in range(10):
+        evidence = looks.evidence(look, "mean")
+        theirs = monitor._compare(evidence, evidence.records / monitor._past.design_effect())
+        ours = {name: values[look] for name, values, _ in judge_looks(monitor, looks)}
+        assert ours == pytest.approx({name: metric.value for name, metric in theirs.items()})
+        assert {name: limit for name, _, limit in judge_looks(monitor, looks)} == {
+            name: metric.threshold for name, metric in theirs.items()
+        }
+
+
+def test_years_count_what_lasts_once() -> None:
+    told = np.array([1, 1, 0, 1, 1, 1, 1, 0, 1, 1, 1], bool)
+    assert count_streaks(told, 3) == 2
+    device = Device(Stream(), np.random.default_rng(9))
+    device.live(5_000)
+    device.mix = np.eye(10)[3]
+    alarms, lived_s = live_on(device, 3_600.0, 0.0)
+    assert alarms >= 1 and lived_s > 0
+
+
+def test_day_and_night_are_as_far_apart_as_they_say() -> None:
+    device = Device(STREAMS["day_night_03"], np.random.default_rng(10))
+    night, day = device.night, 2 * device.mix - device.night
+    assert ((night - day) * np.log(night / day)).sum() == pytest.approx(0.3, rel=0.05)
