@@ -117,6 +117,9 @@ class Release:
     """Entries of the label map; 0 when the model has none."""
     features: int | None
     """Width of `features` that the baseline declares; None when there is no baseline."""
+    has_classes: bool = True
+    """False: its outputs are read as no class, so that a record has none."""
+    has_confidence: bool = True
 
     @property
     def key(self) -> ReleaseKey:
@@ -345,9 +348,27 @@ def _problem(record: Record, release: Release | None) -> str:
         return f"model_version {record.model_version!r}{model} is not known for this device"
     if not 0 <= record.latency_ms <= LATENCY_MAX_MS:
         return f"latency_ms is {record.latency_ms}; expected 0 to {LATENCY_MAX_MS:.0f} (a day)"
+    problem = _problem_of_answer(record, release)
+    if problem:
+        return problem
+    if record.features is not None:
+        if not all(abs(value) <= MAX_FEATURE for value in record.features):
+            return f"features holds a number that is not finite or beyond ±{MAX_FEATURE:.3g}"
+        if release.features is not None and len(record.features) != release.features:
+            return f"features has {len(record.features)} values; expected {release.features}"
+    return ""
+
+
+def _problem_of_answer(record: Record, release: Release) -> str:
+    """What is wrong with class and confidence; a failed inference may have neither."""
     has_error = bool(record.error)
+    if not release.has_classes:
+        for name in ("class_id", "confidence"):
+            if getattr(record, name) is not None:
+                return f"{name} is given; the outputs of this release are no classes"
+        return ""
     if record.confidence is None:
-        if not has_error:
+        if not has_error and release.has_confidence:
             return "confidence is absent and no error is given"
     elif not (math.isfinite(record.confidence) and 0 <= record.confidence <= 1):
         return f"confidence is {record.confidence}; expected 0 to 1"
@@ -358,11 +379,6 @@ def _problem(record: Record, release: Release | None) -> str:
         return f"class_id is {record.class_id}; the label map has {release.labels} entries"
     elif record.class_id > MAX_CLASS_ID:
         return f"class_id is {record.class_id}; expected at most {MAX_CLASS_ID}"
-    if record.features is not None:
-        if not all(abs(value) <= MAX_FEATURE for value in record.features):
-            return f"features holds a number that is not finite or beyond ±{MAX_FEATURE:.3g}"
-        if release.features is not None and len(record.features) != release.features:
-            return f"features has {len(record.features)} values; expected {release.features}"
     return ""
 
 

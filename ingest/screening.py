@@ -71,7 +71,7 @@ def screen_records(
         np.where(is_ahead, received_at, times),
         RESTAMPED * is_ahead.astype(np.uint8) | TOO_OLD * is_too_old.astype(np.uint8),
     )
-    declared = [item.features for item in {item.key: item for item in found.values()}.values()]
+    declared = list({item.key: item for item in found.values()}.values())
     has_features = np.array([row is not None for row in fields["features"]])
     return columns if _is_ordinary(columns, declared, has_features, limits) else None
 
@@ -101,14 +101,14 @@ def _times_of(
 
 def _is_ordinary(
     columns: Columns,
-    declared: Sequence[int | None],
+    declared: Sequence[Release],
     has_features: NDArray[np.bool_],
     limits: Limits,
 ) -> bool:
     """Whether every value is in its range.
 
     Args:
-        declared: by release, the width of `features` that its baseline declares.
+        declared: the releases, in the order of the columns'.
         has_features: where a record brings a list, be it empty.
     """
     latency, confidence, classes = columns.latency_ms, columns.confidence, columns.class_id
@@ -116,10 +116,16 @@ def _is_ordinary(
     has_none = np.isnan(confidence)
     labels = np.array([key[3] or limits.max_class_id + 1 for key in columns.releases])
     is_good = (latency >= 0) & (latency <= limits.latency_max_ms)
-    is_good &= ((confidence >= 0) & (confidence <= 1)) | (has_none & is_failed)
-    is_good &= ((classes >= 0) & (classes < labels[columns.release])) | (
+    has_classes = np.array([item.has_classes for item in declared])[columns.release]
+    has_scores = np.array([item.has_confidence for item in declared])[columns.release]
+    is_none = has_none & (classes == NO_CLASS)
+    is_sure = ((confidence >= 0) & (confidence <= 1)) | (has_none & (is_failed | ~has_scores))
+    is_known = ((classes >= 0) & (classes < labels[columns.release])) | (
         (classes == NO_CLASS) & is_failed
     )
-    width = np.array([-1 if number is None else number for number in declared])[columns.release]
+    is_good &= np.where(has_classes, is_sure & is_known, is_none)
+    width = np.array([-1 if item.features is None else item.features for item in declared])[
+        columns.release
+    ]
     is_good &= ~has_features | (width == -1) | (columns.widths == width)
     return bool(is_good.all()) and bool((np.abs(columns.features) <= limits.max_feature).all())

@@ -14,6 +14,8 @@ from edge_agent.inference.latency import LatencyWindow
 from edge_agent.inference.loading import open_session
 from edge_agent.inference.result import Array, Result, keep
 from edge_agent.reading.contract import ContractError
+from edge_agent.reading.golden import to_input
+from edge_agent.reading.inputs import choose_described
 from edge_agent.reading.reader import Reader, contract_of
 from edge_agent.releases.trust import Manifest
 
@@ -85,6 +87,9 @@ class ModelSession:
             self.reader = Reader(contract, self.output_names, manifest.labels, config.top_k)
         except ContractError as error:
             raise InferenceError(f"its contract: {error}") from error
+        self.has_classes = contract.has_classes
+        self.described = choose_described(contract, self.input_names) if self.input_names else ""
+        """The input whose features are recorded."""
         self.latency = LatencyWindow(config.latency_window)
         self.cache: ResultCache | None = None
         if config.cache_entries:
@@ -94,6 +99,7 @@ class ModelSession:
         self.processor: ImageProcessor | None = None
         """Takes raw images, where the release has one and a caller has opened it."""
         self._run = self.session.run
+        self._has_texts = any(dtype == "str" for dtype, _ in self.inputs.values())
         self._first = self.input_names[0] if self.input_names else ""
 
     def name_inputs(self, inputs: Inputs) -> dict[str, Array]:
@@ -120,7 +126,8 @@ class ModelSession:
             InferenceError: the runtime failed, for example on a wrong shape.
         """
         cache = self.cache
-        if cache is None or isinstance(inputs, dict):
+        if cache is None or isinstance(inputs, dict) or inputs.dtype.kind == "O":
+            # A key of texts would be where they lie in memory, and not what they say.
             return self._infer(inputs)
         key = cache.key(inputs)
         found = cache.get(key)
@@ -152,7 +159,7 @@ class ModelSession:
                 expected = [want if isinstance(want, int) else "any" for want in shape]
                 got = list(tensor.shape)
                 raise InputError(f"input {name}: expected shape {expected}, got {got}")
-            if tensor.dtype != dtype:
+            if tensor.dtype != dtype and not (dtype == "str" and tensor.dtype.kind in "OUS"):
                 raise InputError(f"input {name}: expected dtype {dtype}, got {tensor.dtype}")
         return feed
 
@@ -164,6 +171,8 @@ class ModelSession:
         if self.processor is not None and self.processor.takes(inputs):
             return self.processor.infer(inputs)  # type: ignore[arg-type]
         feed = self.name_inputs(inputs)
+        if self._has_texts:
+            feed = {name: to_input(array) for name, array in feed.items()}
         started = time.perf_counter_ns()
         try:
             outputs = self._run(self.output_names, feed)

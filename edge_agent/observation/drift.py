@@ -87,14 +87,17 @@ class DriftMonitor:
 
     def add(
         self,
-        class_id: int,
-        confidence: float,
+        class_id: int | None,
+        confidence: float | None,
         features: Sequence[float],
         latency_ms: float = 0.0,
     ) -> None:
-        """Counts one record; `features` in the baseline's order, or none, and a latency of 0 for an
-        answer that the model did not compute. What is not finite counts for nothing."""
-        if not math.isfinite(confidence) or not all(map(math.isfinite, features)):
+        """Counts one record; class and confidence None where the release gives none, `features` in
+        the baseline's order, or none, and a latency of 0 for an answer that the model did not
+        compute. What is not finite counts for nothing."""
+        if confidence is not None and not math.isfinite(confidence):
+            return
+        if not all(map(math.isfinite, features)):
             return
         with self._lock:
             self.count += 1
@@ -188,7 +191,7 @@ class DriftMonitor:
     def _restore(self, row: dict[str, Any]) -> None:
         try:
             values = {key: value for key, value in row.items() if key != "seconds"}
-            found = Evidence(**values)
+            found = Evidence(runs_metric=self.shape.runs_metric, **values)
             fits = {name: len(counts) for name, counts in found.counts.items()} == {
                 name: len(counts) for name, counts in self._past.counts.items()
             }

@@ -12,6 +12,8 @@ CONFIDENCE_BINS = 8
 FEATURE_BINS = 8
 FAR_STD = 4.0
 """Standard deviations that a single value may count for: a few wild ones must not move a mean."""
+OWN_FEATURES = 2
+"""Features of the input; those of the task come after them."""
 LATENCY_STEP = math.log(1.1)
 LATENCY_LOWEST_MS = 1e-3
 LATENCY_BINS = 200
@@ -31,17 +33,24 @@ class Shape:
 
     def __init__(self, baseline: dict[str, Any]) -> None:
         """Raises KeyError, ValueError, TypeError or IndexError when the profile is none."""
+        self.has_classes = bool(baseline.get("has_classes", True))
+        self.has_confidence = self.has_classes and bool(baseline.get("has_confidence", True))
         confidence = [float(count) for count in baseline["confidence"]["counts"]]
         if not confidence or len(confidence) % CONFIDENCE_BINS:
             raise ValueError(f"confidence: expected a multiple of {CONFIDENCE_BINS} counts")
         _, grouped = coarsen(range(len(confidence)), confidence, keep=CONFIDENCE_BINS)
-        classes = [float(count) for count in baseline["class"]["counts"]]
-        self.class_bins = group_classes(classes)
-        by_bin = [0.0] * (max(self.class_bins) + 1)
-        for number, count in zip(self.class_bins, classes, strict=True):
-            by_bin[number] += count
         self.features: list[Feature] = []
-        counts = {"confidence_psi": grouped, "prediction_psi": by_bin}
+        counts: dict[str, list[float]] = {}
+        if self.has_confidence:
+            counts["confidence_psi"] = grouped
+        classes = [float(count) for count in baseline["class"]["counts"]]
+        self.class_bins: list[int] = []
+        if self.has_classes:
+            self.class_bins = group_classes(classes)
+            by_bin = [0.0] * (max(self.class_bins) + 1)
+            for number, count in zip(self.class_bins, classes, strict=True):
+                by_bin[number] += count
+            counts["prediction_psi"] = by_bin
         for row in baseline.get("features") or []:
             edges, merged = coarsen(row["edges"], row["counts"], keep=FEATURE_BINS)
             mean, std = moments_of(row["edges"], row["counts"])
@@ -49,11 +58,17 @@ class Shape:
             counts[f"feature_psi:{row['name']}"] = merged
         self.release = Evidence({name: list(row) for name, row in counts.items()})
         """The release's own reference; its records count as independent."""
-        self.release.records = sum(classes)
+        self.release.records = sum(classes) if self.has_classes else float(baseline["n"])
+        self.runs_metric = "prediction_psi"
+        if not self.has_classes:
+            # The first of the task's own numbers, else of the input's: its bins stand for classes.
+            first = self.features[min(OWN_FEATURES, len(self.features) - 1)]
+            self.runs_metric = f"feature_psi:{first.name}"
         self.release.means = {feature.name: feature.mean for feature in self.features}
 
     def make_empty(self) -> "Evidence":
-        return Evidence({name: [0.0] * len(row) for name, row in self.release.counts.items()})
+        empty = {name: [0.0] * len(row) for name, row in self.release.counts.items()}
+        return Evidence(empty, self.runs_metric)
 
 
 @dataclass
@@ -62,10 +77,12 @@ class Evidence:
 
     counts: dict[str, list[float]]
     """By metric, over its bins."""
+    runs_metric: str = "prediction_psi"
+    """The metric whose bins the runs are of."""
     records: float = 0.0
     runs: float = 0.0
     squared_runs: float = 0.0
-    """Sum of the squared lengths of runs of equal predictions."""
+    """Sum of the squared lengths of runs of equal predictions, or of values in one bin."""
     means: dict[str, float] = field(default_factory=dict)
     """Of each feature, its values clipped."""
     feature_records: float = 0.0
@@ -77,7 +94,7 @@ class Evidence:
         if self.records <= 0 or self.squared_runs <= 0:
             return 1.0
         observed = self.squared_runs / self.records
-        return max(1.0, observed / expected_run(self.counts["prediction_psi"]))
+        return max(1.0, observed / expected_run(self.counts[self.runs_metric]))
 
     def absorb(self, other: "Evidence") -> None:
         """Adds the counts of `other`."""
@@ -118,23 +135,37 @@ class Counter:
         self.evidence = shape.make_empty()
 
     def add(
-        self, class_id: int, confidence: float, features: Sequence[float], latency_ms: float
+        self,
+        class_id: int | None,
+        confidence: float | None,
+        features: Sequence[float],
+        latency_ms: float,
     ) -> None:
         evidence, shape = self.evidence, self._shape
+        run = class_id
+        if not shape.has_classes:
+            if len(features) < len(shape.features):
+                return
+            place = min(OWN_FEATURES, len(shape.features) - 1)
+            run = bisect.bisect_right(shape.features[place].edges, features[place])
+        elif class_id is None or (shape.has_confidence and confidence is None):
+            return
+        else:
+            bins = shape.class_bins
+            number = bins[class_id if 0 <= class_id < len(bins) - 1 else -1]
+            evidence.counts["prediction_psi"][number] += 1
         evidence.records += 1
-        bins = shape.class_bins
-        number = bins[class_id if 0 <= class_id < len(bins) - 1 else -1]
-        evidence.counts["prediction_psi"][number] += 1
-        if class_id == self._last:
+        if run == self._last:
             # (L + 1)² - L²
             evidence.squared_runs += 2 * self._length + 1
             self._length += 1
         else:
-            self._last, self._length = class_id, 1
+            self._last, self._length = run, 1
             evidence.squared_runs += 1
             evidence.runs += 1
-        slot = min(max(int(confidence * CONFIDENCE_BINS), 0), CONFIDENCE_BINS - 1)
-        evidence.counts["confidence_psi"][slot] += 1
+        if shape.has_confidence and confidence is not None:
+            slot = min(max(int(confidence * CONFIDENCE_BINS), 0), CONFIDENCE_BINS - 1)
+            evidence.counts["confidence_psi"][slot] += 1
         if latency_ms > 0:
             place = int(
                 math.log(max(latency_ms, LATENCY_LOWEST_MS) / LATENCY_LOWEST_MS) / LATENCY_STEP

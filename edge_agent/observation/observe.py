@@ -44,7 +44,7 @@ class Observer:
     def observe(self, session: "ModelSession", result: "Result", features: list[float]) -> None:
         """Counts one good inference towards drift."""
         monitor = self._monitor_of(session) if self.config.drift.enabled else None
-        if monitor is None or result.class_id is None or result.confidence is None:
+        if monitor is None:
             return
         latency_ms = 0.0 if result.is_cached else result.latency_ms
         monitor.add(result.class_id, result.confidence, features, latency_ms)

@@ -6,10 +6,11 @@ Inputs may show people or places, so nothing is kept on disk once either is off.
 
 import io
 import logging
+import math
 import random
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
 logger = logging.getLogger(__name__)
+EVERY_FIRST: dict[str, int | None] = {}
 SEPARATOR = "@"  # in no slug and no digest
 
 
@@ -35,7 +37,9 @@ class Sample:
     inputs: "dict[str, Array]"
     """Array name to the first row, without the batch axis."""
     class_id: int
+    """-1 where the release gives none."""
     confidence: float
+    """NaN where the release gives none."""
     is_unsure: bool
 
 
@@ -110,20 +114,25 @@ class Sampler:
         *,
         class_id: int | None,
         confidence: float | None,
+        batch_axes: "Mapping[str, int | None]" = EVERY_FIRST,
     ) -> None:
-        """Keeps the first row of `inputs` with the configured rate, and always when unsure."""
+        """Keeps the first row of `inputs` with the configured rate, and always when unsure.
+
+        Args:
+            batch_axes: by input where its rows are not on axis 0; None for one without rows.
+        """
         config = self.config
-        if not config.enabled or class_id is None or confidence is None:
+        if not config.enabled:
             return
-        is_unsure = confidence < config.unsure_below
+        is_unsure = confidence is not None and confidence < config.unsure_below
         if not is_unsure and self._random.random() >= config.rate:
             return
         if self._monotonic() < self._refused_until_s:
             return
         named = inputs if isinstance(inputs, dict) else {"x": inputs}
-        if len(named) == 1:
-            named = {"x": next(iter(named.values()))}
-        rows = {name: array[0].copy() for name, array in named.items()}
+        rows = {name: take_first(array, batch_axes.get(name, 0)) for name, array in named.items()}
+        if len(rows) == 1:
+            rows = {"x": next(iter(rows.values()))}
         if sum(row.nbytes for row in rows.values()) > config.max_batch_bytes // config.batch_rows:
             logger.debug("an input is too large to be sampled")
             return
@@ -131,7 +140,9 @@ class Sampler:
             key = (manifest.model, manifest.digest)
             if key not in self._reservoirs:
                 self._reservoirs[key] = Reservoir(config.batch_rows, self._random)
-            self._reservoirs[key].add(Sample(rows, class_id, confidence, is_unsure))
+            number = -1 if class_id is None else class_id
+            chance = math.nan if confidence is None else confidence
+            self._reservoirs[key].add(Sample(rows, number, chance, is_unsure))
 
     def store(self) -> int:
         """Writes what is kept as one file per release; returns how many files."""
@@ -237,6 +248,12 @@ class Sampler:
             if name.endswith(".npz") and name.count(SEPARATOR) == 2
         ]
         return sorted(paths, key=lambda path: path.stat().st_mtime_ns if path.exists() else 0)
+
+
+def take_first(array: "Array", axis: int | None) -> "Array":
+    """A copy of the first row, or of all where there are no rows; texts need no pickle."""
+    row = array if axis is None else array.take(0, axis=axis)
+    return row.astype(str) if array.dtype.kind == "O" else row.copy()
 
 
 def pack(samples: list[Sample]) -> bytes:

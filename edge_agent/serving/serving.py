@@ -174,19 +174,20 @@ class Serving:
 
     def _infer_on(self, session: "ModelSession", inputs: "Inputs", checks_inputs: bool) -> Answer:
         started = time.perf_counter_ns()
-        tensor = first_tensor(inputs)
+        described = described_input(session, inputs)
         if checks_inputs:
             session.check_inputs(inputs)
         # A raw image is described, and sampled, by what its processor makes of it for the model.
         is_image = session.takes_image(inputs)
         record = self._make_record(session)
         prepared: Array | None = None
-        features = [] if is_image else note_features(record, tensor)
+        features = [] if is_image else describe_input(described)
         try:
             result = session.infer(inputs)
         except InferenceError as error:
             record["latency_ms"] = round((time.perf_counter_ns() - started) / 1e6, 4)
             record["error"] = str(error)[:120]
+            note_features(record, session, features)
             self._count(session, is_error=True)
             if not is_image:
                 self._note_input(session, inputs)
@@ -195,13 +196,20 @@ class Serving:
         if is_image:
             # An answer out of the cache has none any more.
             prepared = getattr(result, "tensor", None)
-            features = [] if prepared is None else note_features(record, prepared)
+            features = [] if prepared is None else describe_input(prepared)
         self._note_input(session, prepared if is_image else inputs)
-        is_finite = not result.error
+        reading = result.scores
+        is_finite = not reading.error
         record["latency_ms"] = round(result.latency_ms, 4)
-        if is_finite and result.class_id is not None:
-            record["class_id"] = result.class_id
-            record["confidence"] = round(result.confidence or 0.0, 6)
+        if is_finite and features:
+            features += reading.measures
+        note_features(record, session, features)
+        is_answer = is_finite and (reading.class_id is not None or not session.has_classes)
+        if is_answer:
+            if reading.class_id is not None:
+                record["class_id"] = reading.class_id
+            if reading.confidence is not None:
+                record["confidence"] = round(reading.confidence, 6)
             with self._lock:
                 self.observer.observe(session, result, features)
             given = prepared if is_image else inputs
@@ -209,11 +217,12 @@ class Serving:
                 self.sampler.offer(
                     session.manifest,
                     given,
-                    class_id=result.class_id,
-                    confidence=result.confidence,
+                    class_id=reading.class_id,
+                    confidence=reading.confidence,
+                    batch_axes=session.reader.contract.input_batch_axes,
                 )
         elif not is_finite:
-            record["error"] = result.error
+            record["error"] = reading.error
         self._count(session, is_non_finite=not is_finite)
         is_unsure = record.get("confidence", 1.0) < self.unsure_below
         priority = IMPORTANT if not is_finite else UNSURE if is_unsure else ORDINARY
@@ -248,21 +257,30 @@ class Serving:
             traffic.non_finite += is_non_finite
 
 
-def first_tensor(inputs: "Inputs") -> "Array":
-    """The tensor whose features are recorded; raises InputError when it is none."""
+def described_input(session: "ModelSession", inputs: "Inputs") -> "Array":
+    """The input whose features are recorded; raises InputError when it is no array."""
     import numpy as np
 
-    tensor = next(iter(inputs.values()), None) if isinstance(inputs, dict) else inputs
-    if not isinstance(tensor, np.ndarray) or tensor.dtype.kind not in "biuf":
+    tensor: Any = inputs
+    if isinstance(inputs, dict):
+        tensor = inputs.get(session.described, next(iter(inputs.values()), None))
+    if not isinstance(tensor, np.ndarray) or tensor.dtype.kind not in "biufOUS":
         kind = f"{tensor.dtype} array" if isinstance(tensor, np.ndarray) else type(tensor).__name__
-        raise InputError(f"inputs: expected an array of numbers, got {kind}")
+        raise InputError(f"inputs: expected an array of numbers or texts, got {kind}")
     return tensor
 
 
-def note_features(record: dict[str, Any], tensor: "Array") -> list[float]:
+def describe_input(tensor: "Array") -> list[float]:
     """Mean and deviation of what the model was given; empty when they are not finite."""
-    features = [float(tensor.mean()), float(tensor.std())]
-    if not all(map(math.isfinite, features)):
-        return []
-    record["features"] = features
-    return features
+    if tensor.dtype.kind in "OUS":
+        from edge_agent.reading.inputs import describe_rows
+
+        return [float(value) for value in describe_rows(tensor.reshape(1, -1))[0]]
+    features = [float(tensor.mean()), float(tensor.std())] if tensor.size else []
+    return features if all(map(math.isfinite, features)) else []
+
+
+def note_features(record: dict[str, Any], session: "ModelSession", features: list[float]) -> None:
+    """Adds the features to a record, where they are as many as the release's reference has."""
+    if features and len(features) == 2 + len(session.reader.measure_names):
+        record["features"] = features

@@ -110,6 +110,18 @@ def describe_answer(answer: "Answer", session_outputs: list[str] | None) -> dict
         "latency_ms": round(result.latency_ms, 4),
         "is_cached": result.is_cached,
     }
+    if result.measures:
+        row["measures"] = result.measures
+    if result.boxes:
+        row["boxes"] = [
+            {
+                "class_id": box.class_id,
+                "label": box.label,
+                "score": round(box.score, 6),
+                "corners": list(box.corners),
+            }
+            for box in result.boxes
+        ]
     if result.error:
         row["error"] = result.error
     if session_outputs is not None:

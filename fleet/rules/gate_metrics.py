@@ -7,8 +7,10 @@ A metric of one's own is named `own:…`; its values are pushed, or read from Pr
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 OWN_PREFIX = "own:"
 PREDICTIONS = "prediction_psi"
@@ -105,12 +107,34 @@ METRICS: dict[str, GateMetric] = {
 }  # fmt: skip
 
 #: What limits a rollout unless a person says otherwise; a person may change or leave out each.
-PROPOSED_GATES = [
+PROPOSED_GATES: list[dict[str, Any]] = [
     {"metric": name, "threshold": METRICS[name].margin, "action": action}
     for name, action in (
         (INSTALLS, "abort"), (ERRORS, "abort"), (PREDICTIONS, "pause"), (LATENCY_P95, "pause"),
     )
 ]  # fmt: skip
+
+
+#: What only a release that answers classes has; `CONFIDENCES` also needs their probability.
+CLASSES = frozenset({PREDICTIONS, "class_share_change"})
+CONFIDENCES = frozenset({"confidence_drop"})
+
+
+def unmeasured_metrics(contract: Mapping[str, Any]) -> frozenset[str]:
+    """Metrics of which a release with this output contract can never have evidence.
+
+    Args:
+        contract: of `registry.reading`; empty for a release from before there were any.
+    """
+    if contract.get("task", "classification") != "classification":
+        return CLASSES | CONFIDENCES
+    return CONFIDENCES if contract.get("form") == "label" else frozenset()
+
+
+def propose_gates(contract: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The proposed gates that a release with this contract can pass."""
+    left_out = unmeasured_metrics(contract)
+    return [gate for gate in PROPOSED_GATES if gate["metric"] not in left_out]
 
 
 def is_gate_metric(name: str) -> bool:

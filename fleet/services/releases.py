@@ -10,7 +10,7 @@ from django.db import transaction
 from fleet.exceptions import InvalidFleetInputError, ReasonRequiredError
 from fleet.foresight import Foresight, check_confirmed, foresee
 from fleet.models import Deployment, Rollout
-from fleet.rules.gate_metrics import PROPOSED_GATES
+from fleet.rules.gate_metrics import propose_gates
 from fleet.selectors import propose_stages
 from fleet.services.deployments import check_no_live_rollout, check_target, queue_step_deltas
 from fleet.services.plans import refresh_plan
@@ -41,7 +41,7 @@ def propose_rollout(
         deployment_id=deployment_id,
         target_version=version,
         stages=stages or propose_stages(),
-        gates=PROPOSED_GATES if gates is None else gates,
+        gates=propose_gates(version.contract) if gates is None else gates,
         variants=variants,
         actor=actor,
         reason=reason,

@@ -15,7 +15,14 @@ from django.utils import timezone
 from fleet.exceptions import InvalidFleetInputError, InvalidTransitionError, StaleRevisionError
 from fleet.models import Deployment, Gate, Rollout, RolloutEvent, RolloutStage
 from fleet.rules.assignment import buckets_of_percent
-from fleet.rules.gate_metrics import METRICS, Unit, is_gate_metric, unit_of
+from fleet.rules.gate_metrics import (
+    METRICS,
+    Unit,
+    is_gate_metric,
+    title_of,
+    unit_of,
+    unmeasured_metrics,
+)
 from fleet.rules.stages import find_stage_fault
 from fleet.rules.transitions import is_allowed
 from fleet.selectors import count_states
@@ -90,8 +97,16 @@ def create_rollout(
         RolloutStage.objects.create(rollout=rollout, index=index, **fields)
     if sum(bool(gate.get("query")) for gate in gates) > MOST_QUERIES:
         raise InvalidFleetInputError(f"At most {MOST_QUERIES} gates of a rollout have a query")
+    unmeasured = unmeasured_metrics(target_version.contract)
     for gate in gates:
         check_gate(gate)
+        if gate["metric"] in unmeasured:
+            raise InvalidFleetInputError(
+                f"{target_version} is read as {target_version.contract['task']} in the form "
+                f"{target_version.contract['form']}: it has no {title_of(gate['metric']).lower()}, "
+                "and a gate on it would never pass",
+                {"metric": gate["metric"]},
+            )
         Gate.objects.create(rollout=rollout, **gate)
     # While it is a draft there is time; the first device that is offered it finds them ready.
     queue_step_deltas(deployment.stable_version, target_version)

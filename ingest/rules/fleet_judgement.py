@@ -54,24 +54,8 @@ def judge_slice(
     profile = reference or {}
     groups = [WindowCounts.from_json(group) for group in profile.get("groups") or []]
     judged = [
-        judge_psi(
-            "prediction_psi",
-            (profile.get("class") or {}).get("counts"),
-            [device.classes for device in devices],
-            policy,
-            is_ordered=False,
-            labels=[*profile.get("labels", []), "other"],
-            reference_groups=[group.classes for group in groups],
-        ),
-        judge_psi(
-            "confidence_psi",
-            (profile.get("confidence") or {}).get("counts"),
-            [device.confidence for device in devices],
-            policy,
-            positions=bins.confidence_midpoints(),
-            reference_groups=[group.confidence for group in groups],
-        ),
-        _judge_confidence_drop(profile, devices, policy, groups),
+        *(_judge_classes(profile, devices, policy, groups) if _has(profile, "classes") else []),
+        *(_judge_confidence(profile, devices, policy, groups) if _has_both(profile) else []),
         _judge_latency(profile, devices, policy, groups),
         _judge_rate("error_rate", [(d.errors, d.n) for d in devices], policy),
         _judge_rate("nonfinite_rate", [(d.nonfinite, d.n) for d in devices], policy),
@@ -91,6 +75,53 @@ def judge_slice(
     if changes is not None:
         judged.append(judge_changed_devices(changes, policy))
     return [replace(item, slice=name) for item in judged]
+
+
+def _has(profile: Mapping[str, Any], what: str) -> bool:
+    """False where a release answers without; profiles of before say nothing, and have both."""
+    return bool(profile.get(f"has_{what}", True))
+
+
+def _has_both(profile: Mapping[str, Any]) -> bool:
+    return _has(profile, "classes") and _has(profile, "confidence")
+
+
+def _judge_classes(
+    profile: Mapping[str, Any],
+    devices: Sequence[WindowCounts],
+    policy: Policy,
+    groups: Sequence[WindowCounts],
+) -> list[Judgement]:
+    return [
+        judge_psi(
+            "prediction_psi",
+            (profile.get("class") or {}).get("counts"),
+            [device.classes for device in devices],
+            policy,
+            is_ordered=False,
+            labels=[*profile.get("labels", []), "other"],
+            reference_groups=[group.classes for group in groups],
+        )
+    ]
+
+
+def _judge_confidence(
+    profile: Mapping[str, Any],
+    devices: Sequence[WindowCounts],
+    policy: Policy,
+    groups: Sequence[WindowCounts],
+) -> list[Judgement]:
+    return [
+        judge_psi(
+            "confidence_psi",
+            (profile.get("confidence") or {}).get("counts"),
+            [device.confidence for device in devices],
+            policy,
+            positions=bins.confidence_midpoints(),
+            reference_groups=[group.confidence for group in groups],
+        ),
+        _judge_confidence_drop(profile, devices, policy, groups),
+    ]
 
 
 @dataclass(frozen=True)

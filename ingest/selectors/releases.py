@@ -14,6 +14,7 @@ from ingest.records import Release
 from registry.models import Baseline, Variant, Version
 from registry.states import NEVER_RAN
 
+CLASSES = "classification"
 Releases = dict[tuple[str | None, str], Release]
 
 
@@ -110,6 +111,8 @@ def _releases(device: Device, names: Collection[str], catalog: _Catalog) -> Rele
                 model_id=version.model_id,
                 labels=len(version.model.labels),
                 features=catalog.widths.get(version.pk),
+                has_classes=version.contract.get("task", CLASSES) == CLASSES,
+                has_confidence=version.contract.get("form") != "label",
             )
             found[(version.model.slug, name)] = release
             if (None, name) in found and found[(None, name)].model != release.model:

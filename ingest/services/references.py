@@ -38,9 +38,9 @@ def pin_fleet_reference(
     devices = sum_by_device(rows.iterator(chunk_size=2000))
     total = sum_counts(devices.values())
     least = policy_of(version.model).min_devices
-    if total.confidence_n < LEAST_RECORDS or len(devices) < least:
+    if total.latency_n < LEAST_RECORDS or len(devices) < least:
         raise ReferenceTooSmallError(
-            f"{write_count(total.confidence_n, 'record')} of "
+            f"{write_count(total.latency_n, 'record')} of "
             f"{write_count(len(devices), 'device')}; a reference needs {LEAST_RECORDS} records "
             f"of {write_count(least, 'device')}."
         )
@@ -103,7 +103,9 @@ def _profile(
     names = {feature["name"] + suffix: feature["name"] for feature in features}
     return {
         "schema": "aviary.baseline/1",
-        "n": total.confidence_n,
+        "n": total.latency_n,
+        "has_classes": old.get("has_classes", True),
+        "has_confidence": old.get("has_confidence", True),
         "labels": list(version.model.labels),
         "confidence": {"counts": total.confidence},
         "class": {"counts": total.classes},

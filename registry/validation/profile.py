@@ -107,6 +107,8 @@ def build_profile(
         "schema": SCHEMA,
         "n": len(inputs),
         "labels": list(labels),
+        "has_classes": classes is not None,
+        "has_confidence": confidence is not None,
         "confidence": {"counts": confidence_counts},
         "class": {"counts": class_counts},
         # The server's latency says nothing about a device's.

@@ -109,6 +109,29 @@ def test_a_variant_reaches_devices_by_a_rollout_with_stages_and_then_for_good() 
     assert {offered(device, slug) for device in devices} == {(stable.version, "int8")}
 
 
+def test_a_release_without_classes_has_no_gate_on_them() -> None:
+    deployment = make_deployment()
+    stable = deployment.stable_version
+    assert stable is not None
+    variant = add_variant(stable)
+    Version.objects.filter(pk=stable.pk).update(
+        contract={"task": "regression", "form": "values", "outputs": {"values": "y"}}
+    )
+    variant.refresh_from_db()
+    rollout = releases.roll_out_variant(
+        deployment_id=deployment.pk, variant=variant, actor="tester"
+    )
+    assert "prediction_psi" not in {gate.metric for gate in rollout.gates.all()}
+    with pytest.raises(InvalidFleetInputError, match="would never pass"):
+        releases.propose_rollout(
+            deployment_id=deployment.pk,
+            version=variant.version,
+            variants=["fp32", "int8"],
+            actor="tester",
+            gates=[{"metric": "confidence_drop", "threshold": 0.05, "action": "pause"}],
+        )
+
+
 def test_devices_that_a_variant_does_not_fit_are_no_part_of_its_rollout() -> None:
     deployment = make_deployment()
     slug, stable = deployment.model.slug, deployment.stable_version

@@ -16,7 +16,8 @@ from ingest.rules.fleet_judgement import (
     settle_levels,
 )
 from ingest.rules.windows import WindowCounts
-from registry.validation.profile import feature_profile, input_features
+from registry.reading.inputs import describe_rows
+from registry.validation.profile import feature_profile
 from tests.factories.ingest import make_profile
 
 POLICY = Policy(min_devices=3)
@@ -79,7 +80,7 @@ def test_a_constant_feature_is_healthy_as_devices_describe_it_and_critical_when_
     inputs = rng.normal(size=(600, 64))
     inputs -= inputs.mean(1, keepdims=True)
     inputs = (inputs / inputs.std(1, keepdims=True)).astype(np.float32)
-    profile = feature_profile("input_std", input_features(inputs)[:, 1])
+    profile = feature_profile("input_std", describe_rows(inputs)[:, 1])
     rows = [inputs[rng.integers(0, 600, 200)] for _ in range(30)]
     same = [feature_counts([float(row.std()) for row in part], profile["edges"]) for part in rows]
     moved = [feature_counts([9.0] * 200, profile["edges"])] * 30
@@ -252,3 +253,21 @@ def test_one_changed_device_is_no_change_of_the_fleet():
     assert few.status == "insufficient" and few.value == 1.0
     two = settle_levels([judge_changed_devices([one, one, DeviceChange(0.5)], POLICY)])[0]
     assert two.status in ("warning", "critical")
+
+
+def test_a_release_without_classes_is_judged_by_its_numbers_alone() -> None:
+    edges = [float(n) for n in range(1, 64)]
+    profile = {
+        "n": 6400,
+        "has_classes": False,
+        "has_confidence": False,
+        "class": {"counts": [0]},
+        "confidence": {"counts": [0] * 64},
+        "features": [{"name": "value", "edges": edges, "counts": [100] * 64}],
+    }
+    devices = [
+        WindowCounts(n=200, latency_n=200, features={"value": [200, *[0] * 63]}) for _ in range(30)
+    ]
+    judged = {item.metric: item for item in judge_slice("all", profile, "", devices, Policy())}
+    assert not {"prediction_psi", "confidence_psi", "confidence_drop"} & set(judged)
+    assert settle_levels([judged["feature_psi:value"]])[0].status == "critical"

@@ -195,3 +195,31 @@ def test_no_value_in_place_of_a_record_breaks_the_batch(value):
 def test_no_value_of_a_field_breaks_the_batch(over):
     result = check(record(), record(**over))
     assert len(result.columns) + len(result.rejected) == 2
+
+
+VALUES = records.Release(
+    "price", "2.0.0", 2, 2, 2, labels=0, features=3, has_classes=False, has_confidence=False
+)
+LABEL_ALONE = records.Release("form", "3.0.0", 3, 3, 3, 10, None, has_confidence=False)
+WITHOUT = {
+    "a number without a class": ("2.0.0", {"features": [0.0, 1.0, 7.5]}, ""),
+    "a class of a release without any": ("2.0.0", {"class_id": 3}, "class_id is given"),
+    "a confidence of a release without classes": ("2.0.0", {"confidence": 0.5}, "confidence is"),
+    "features of the input alone": ("2.0.0", {"features": [0.0, 1.0]}, "expected 3"),
+    "a class without confidence": ("3.0.0", {"class_id": 3}, ""),
+    "neither of both": ("3.0.0", {}, "class_id is absent"),
+}
+
+
+@pytest.mark.parametrize("is_screened", [True, False])
+@pytest.mark.parametrize("case", WITHOUT)
+def test_a_record_has_what_its_release_answers(case: str, is_screened: bool) -> None:
+    version, fields, reason = WITHOUT[case]
+    row = {"timestamp": NOW, "latency_ms": 1.0, "model_version": version, **fields}
+    known = {(None, "2.0.0"): VALUES, (None, "3.0.0"): LABEL_ALONE, **RELEASES}
+    # An odd record beside it has all checked one by one.
+    rows = [row] if is_screened else [row, record(latency_ms=-1)]
+    body = json.dumps({"device_id": "d", "records": rows}).encode()
+    found = records.check_batch(records.decode_batch(body, 10), known, NOW)
+    reasons = [item[1] for item in found.rejected if item[0] == 0]
+    assert [reason in text for text in reasons] == ([True] if reason else [])

@@ -153,6 +153,16 @@ def test_a_refused_body_is_refused_alike_by_both_ways(token, body, status):
     assert not Summary.objects.exists()
 
 
+def test_counts_of_classes_are_refused_where_a_release_has_none(variant, token):
+    contract = {"task": "regression", "form": "values", "outputs": {"values": "y"}}
+    type(variant.version).objects.filter(pk=variant.version_id).update(contract=contract)
+    body = send(token, told())
+    assert [row["reason"].split()[0] for row in body["rejected"]] == ["classes"]
+    numbers = counts(classes=[], confidence=[], confidence_n=0, confidence_sum=0.0,
+                     confidence_sum_squares=0.0)  # fmt: skip
+    assert send(token, told(counts=numbers))["accepted"] == 1
+
+
 def test_a_window_of_a_clock_ahead_is_counted_now(token):
     send(token, told(1, 4, window(-5)))
     send(token, told(2, 6, window(-5)))

@@ -175,7 +175,7 @@ def test_a_failure_of_the_runtime_counts_and_a_bad_request_does_not(station: Sta
     with pytest.raises(InferenceError):
         station.serving.infer(ROW[:, :2])
     assert station.serving.traffic_of(MODEL, digest).errors == 1
-    with pytest.raises(InputError, match="expected an array of numbers, got list"):
+    with pytest.raises(InputError, match="expected an array of numbers or texts, got list"):
         station.serving.infer([[1.0]])  # type: ignore[arg-type]
     with pytest.raises(NoModelError, match="model other has no running release"):
         station.serving.infer(ROW, model="other")
