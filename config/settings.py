@@ -13,7 +13,6 @@ from django.urls import reverse_lazy
 
 from config.env import (
     env_bool,
-    env_choice,
     env_int,
     env_list,
     env_list_of_secrets,
@@ -78,8 +77,6 @@ AVIARY_KEEP_DAYS = {
     "api_tokens": env_int("AVIARY_KEEP_API_TOKENS_DAYS", 30),
     "page_log": env_int("AVIARY_KEEP_PAGE_LOG_DAYS", 365),
 }
-AVIARY_METRICS_ADDRESS = env_str("AVIARY_METRICS_ADDRESS")  # host:port of a worker or the clock
-AVIARY_METRICS_TOKEN = env_str("AVIARY_METRICS_TOKEN")  # of Prometheus; without it, no /metrics
 AVIARY_TRUSTED_PROXIES = env_int("AVIARY_TRUSTED_PROXIES", 0)
 AVIARY_MAX_UPLOAD_BYTES = env_int("AVIARY_MAX_UPLOAD_BYTES", 2 * 1024**3, minimum=1)
 AVIARY_DELTA_MAX_BYTES = env_int("AVIARY_DELTA_MAX_BYTES", 128 * 1024**2, minimum=0)
@@ -121,7 +118,6 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
-    "config.middleware.RequestIdMiddleware",
     "config.middleware.StoreFailureMiddleware",
     "config.queries.QueryMiddleware",
     "config.middleware.SignInQuotaMiddleware",
@@ -222,6 +218,7 @@ CELERY_TIMEZONE = "UTC"
 _EVERY_TICK = {"schedule": AVIARY_TICK_SECONDS, "options": {"expires": AVIARY_TICK_SECONDS}}
 CELERY_BEAT_SCHEDULE = {
     "tick-rollouts": {"task": "fleet.tasks.tick_rollouts", **_EVERY_TICK},
+    "recount-rollouts": {"task": "fleet.tasks.recount_rollouts", **_EVERY_TICK},
     "flush-polls": {"task": "fleet.tasks.flush_polls", **_EVERY_TICK},
     "aggregate-inbox": {"task": "ingest.tasks.aggregate_inbox", **_EVERY_TICK},
     "count-summaries": {"task": "ingest.tasks.count_summaries", **_EVERY_TICK},
@@ -236,7 +233,6 @@ CELERY_BEAT_SCHEDULE = {
     },
     "renew-trust": {"task": "registry.tasks.renew_trust", "schedule": 60},
     "make-deltas": {"task": "registry.tasks.make_deltas", **_EVERY_TICK},
-    "note-tick": {"task": "config.tasks.note_tick", **_EVERY_TICK},
     "prune": {"task": "config.tasks.prune", "schedule": 600, "options": {"expires": 600}},
     "collect-garbage": {
         "task": "registry.tasks.collect_garbage",
@@ -379,15 +375,12 @@ X_FRAME_OPTIONS = "DENY"
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {
-        "plain": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"},
-        "json": {"()": "config.logs.JsonFormatter"},
-    },
+    "formatters": {"plain": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
     "filters": {"storms": {"()": "config.logs.StormFilter"}},
     "handlers": {
         "stderr": {
             "class": "logging.StreamHandler",
-            "formatter": env_choice("LOG_FORMAT", ("plain", "json")),
+            "formatter": "plain",
             "filters": ["storms"],
         }
     },

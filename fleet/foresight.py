@@ -10,10 +10,10 @@ from typing import Any
 from django.db import transaction
 
 from fleet.exceptions import ConfirmationRequiredError
-from fleet.models import Device
+from fleet.kinds import count_kinds
 from fleet.polling.plans import build_plan
 from fleet.rules.assignment import Assignment, assign
-from fleet.selectors import device_facts
+from fleet.selection import accepted_devices
 from registry.units import write_count
 
 NOTHING = "nothing new"
@@ -84,20 +84,18 @@ def foresee(model_id: int, change: Callable[[], object]) -> Foresight:
         transaction.set_rollback(True)
     moves: Counter[tuple[str, str]] = Counter()
     slug = before["model"]
-    devices = Device.objects.filter(status=Device.Status.ACCEPTED).only(
-        "device_id", "labels", "attributes", "capabilities", "generation", "quarantined", "pins"
-    )
-    for device in devices.iterator():
-        facts = device_facts(device, slug)
+    for facts, n in count_kinds(accepted_devices(), model=slug, plans=[before, after]):
         old, new = assign(before, 0, facts), assign(after, 0, facts)
-        if _identity(old) != _identity(new):
-            moves[_words(old), _words(new)] += 1
+        if identity_of(old) != identity_of(new):
+            moves[describe_assignment(old), describe_assignment(new)] += n
     return Foresight(slug, moves)
 
 
-def _identity(assignment: Assignment | None) -> str | None:
+def identity_of(assignment: Assignment | None) -> str | None:
+    """What makes two assignments the same release; None for nothing."""
     return assignment.manifest_sha256 if assignment else None
 
 
-def _words(assignment: Assignment | None) -> str:
+def describe_assignment(assignment: Assignment | None) -> str:
+    """A release in words such as `1.2.0 fp32`."""
     return f"{assignment.version} {assignment.variant}" if assignment else NOTHING

@@ -7,24 +7,32 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from django.db.models import Count, Exists, Max, OuterRef, Prefetch, Q, QuerySet
-from django.db.models.fields.json import KeyTransform
+from django.db.models import Count, Exists, F, Max, OuterRef, Prefetch, Q, QuerySet
+from django.db.models.fields.json import KeyTextTransform, KeyTransform
+from django.db.models.lookups import Exact
 
-from fleet.models import Deployment, Device, DeviceIncident, Installation, ModelCounter, Rollout
+from fleet.kinds import count_kinds
+from fleet.models import (
+    Device,
+    DeviceIncident,
+    Installation,
+    InstallationEvent,
+    ModelCounter,
+    Rollout,
+)
 from fleet.polling.plans import build_release, cohort_terms, offered_variants, rollout_plan
 from fleet.rules.assignment import (
     CANARY,
     STABLE,
     Assignment,
-    DeviceFacts,
     assign,
     cohort_of,
     is_same,
     matches,
-    pick_deployment,
     pick_variant,
 )
 from fleet.rules.plan_power import StagePower, find_stage_power, propose_percents
+from fleet.selection import deployment_devices, device_facts
 from registry.models import Model, Variant, Version
 
 
@@ -59,18 +67,6 @@ def with_firing(devices: QuerySet[Device], *kinds: str) -> QuerySet[Device]:
 def prefetch_firing() -> Prefetch[Any]:
     """What fires on each device, as `firing`, in one query for all of them."""
     return Prefetch("incidents", DeviceIncident.objects.firing(), to_attr="firing")
-
-
-def device_facts(device: Device, model: str) -> DeviceFacts:
-    """What the assignment decision may know of a device."""
-    return DeviceFacts(
-        device_id=device.device_id,
-        labels=device.selectable,
-        capabilities=device.capabilities,
-        generation=device.generation,
-        quarantined=frozenset(device.quarantined),
-        pin=device.pins.get(model),
-    )
 
 
 def read_plans(models: Collection[str] | None = None) -> list[tuple[str, dict[str, Any], int]]:
@@ -204,28 +200,17 @@ def count_states(rollout: Rollout) -> dict[str, int]:
     return {row["state"]: row["n"] for row in rows}
 
 
-def devices_of(deployment: Deployment) -> list[Device]:
-    """Accepted devices whose release of the model this deployment decides.
+def count_still_on(rollout: Rollout) -> int:
+    """Devices that last reported running the release the rollout offered them."""
+    running = KeyTextTransform(rollout.deployment.model.slug, "device__running")
+    return latest_installations(rollout).filter(Exact(running, F("manifest_sha256"))).count()
 
-    Devices that a deployment of higher priority takes are not among them.
-    """
-    rivals = [
-        {"id": pk, "selector": selector, "priority": priority}
-        for pk, selector, priority in Deployment.objects.filter(
-            model_id=deployment.model_id, state=Deployment.State.ACTIVE
-        ).values_list("pk", "selector", "priority")
-    ]
-    devices = Device.objects.filter(status=Device.Status.ACCEPTED).only(
-        "device_id", "labels", "attributes", "capabilities", "generation", "quarantined", "pins",
-        "running",
-    )  # fmt: skip
-    return [
-        device
-        for device in devices.iterator()
-        if matches(deployment.selector, device.selectable)
-        and (winner := pick_deployment(rivals, device.selectable)) is not None
-        and winner["id"] == deployment.pk
-    ]
+
+def has_commits(rollout: Rollout) -> bool:
+    """True when a device, in the rollout still, has reported that it runs the target."""
+    return InstallationEvent.objects.filter(
+        state=Installation.State.COMMITTED, installation__in=latest_installations(rollout)
+    ).exists()
 
 
 def count_running(version: Version) -> int:
@@ -251,35 +236,28 @@ def preview_stages(rollout: Rollout) -> list[dict[str, Any]]:
     """For each stage: how many devices it reaches in all, how many of them it cannot fit, and
     for how many nothing changes because they are to run the same variant already."""
     deployment = rollout.deployment
-    devices = devices_of(deployment)
-    model = deployment.model.slug
     stable = build_release(
         deployment.stable_version, offered_variants().filter(pk__in=deployment.variants.all())
     )
-    previews = []
-    for stage in rollout.stages.all():
-        terms = rollout_plan(rollout, stage_index=stage.index)
-        reached = [
-            device
-            for device in devices
-            if cohort_of(terms, device.device_id, device.selectable) == CANARY
-        ]
-        incompatible = unchanged = 0
-        for device in reached:
-            facts = device_facts(device, model)
-            offered = pick_variant(terms["target"], facts)
-            kept = pick_variant(stable, facts)
-            incompatible += offered is None
-            unchanged += offered is not None and kept is not None and is_same(offered, kept)
-        previews.append(
-            {
-                "stage": stage,
-                "devices": len(reached),
-                "incompatible": incompatible,
-                "unchanged": unchanged,
-                "of": len(devices),
-            }
-        )
+    stages = list(rollout.stages.all())
+    terms = [rollout_plan(rollout, stage_index=stage.index) for stage in stages]
+    previews: list[dict[str, Any]] = [
+        {"stage": stage, "devices": 0, "incompatible": 0, "unchanged": 0, "of": 0}
+        for stage in stages
+    ]
+    # The selector has been applied already; what tells devices apart is how far the stages reach.
+    plans = [{"deployments": [{"selector": {}, "rollout": term}]} for term in terms]
+    kinds = count_kinds(deployment_devices(deployment), model=deployment.model.slug, plans=plans)
+    for facts, n in kinds:
+        offered = pick_variant(terms[0]["target"], facts) if terms else None
+        kept = pick_variant(stable, facts)
+        is_unchanged = offered is not None and kept is not None and is_same(offered, kept)
+        for term, row in zip(terms, previews, strict=True):
+            row["of"] += n
+            if cohort_of(term, facts.device_id, facts.labels) == CANARY:
+                row["devices"] += n
+                row["incompatible"] += n * (offered is None)
+                row["unchanged"] += n * is_unchanged
     return previews
 
 

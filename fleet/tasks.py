@@ -15,6 +15,12 @@ def tick_rollouts() -> int:
 
 
 @shared_task(soft_time_limit=120, time_limit=180)
+def recount_rollouts() -> int:
+    """Counts again what is dear to count of rollouts under way."""
+    return automation.recount_rollouts()
+
+
+@shared_task(soft_time_limit=120, time_limit=180)
 def flush_polls() -> int:
     """Writes what polls left in the cache."""
     return polling.flush_polls()

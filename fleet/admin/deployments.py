@@ -22,7 +22,7 @@ from fleet.models import Deployment
 from fleet.notices import deployment_notices
 from fleet.permissions import needed_to_release
 from fleet.services.deployments import create_deployment, update_deployment
-from fleet.services.releases import change_release
+from fleet.services.releases import change_release, move_deployment
 from registry.admin.base import ListAdmin
 from registry.admin.columns import state_column, time_column
 from registry.exceptions import AviaryError
@@ -148,9 +148,7 @@ class DeploymentAdmin(ListAdmin):
             "reason": options["reason"],
             **changes,
         }
-        effect = foresee(obj.model_id, lambda: update_deployment(**fields))
-        check_confirmed(effect, options["confirmed_devices"])
-        update_deployment(**fields)
+        move_deployment(**fields, confirmed_devices=options["confirmed_devices"])
 
     def response_change(self, request: HttpRequest, obj: Any) -> HttpResponse:
         """The draft of the rollout that the change has made, or the list."""

@@ -6,17 +6,20 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.core.cache import cache
+from django.db.models import Count
+from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from fleet import selectors
 from fleet.admin.base import selector_words
+from fleet.admin.sparklines import sparkline
 from fleet.models import Gate, GateEvaluation, Installation, Rollout, RolloutStage
 from fleet.notices import PREVIEW_SECONDS, rollout_notices, stage_previews
 from fleet.rules import gate_metrics
 from fleet.rules.gate_metrics import INSTALLS
 from fleet.rules.plan_power import find_stage_power
 from fleet.rules.rollout_policy import Action, decide_rollout
-from fleet.sparklines import sparkline
+from fleet.selection import deployment_devices, label_text
 from registry.units import write_count
 
 TREND_ROWS = 20
@@ -83,11 +86,16 @@ def site_rows(rollout: Rollout, limit: int = 12) -> list[dict[str, Any]]:
     found = cache.get(key)
     if found is not None:
         return list(found)
-    counts: dict[tuple[str, str], int] = {}
-    for device in selectors.devices_of(rollout.deployment):
-        labels = device.selectable
-        where = (labels.get("site", "–"), labels.get("hardware_class", labels.get("arch", "–")))
-        counts[where] = counts.get(where, 0) + 1
+    rows = (
+        deployment_devices(rollout.deployment)
+        .annotate(
+            site=label_text("site"),
+            hardware=Coalesce(label_text("hardware_class"), label_text("arch")),
+        )
+        .values_list("site", "hardware")
+        .annotate(n=Count("pk"))
+    )
+    counts = {(site or "–", hardware or "–"): n for site, hardware, n in rows}
     largest = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:limit]
     found = [{"site": site, "hardware": hardware, "n": n} for (site, hardware), n in largest]
     cache.set(key, found, PREVIEW_SECONDS)
@@ -179,8 +187,9 @@ def _decision_words(rollout: Rollout, now: datetime) -> str:
 
 def gate_rows(rollout: Rollout, now: datetime) -> list[dict[str, Any]]:
     """Each gate with its answer in the current stage now, and the course of its values."""
-    from fleet.services.evidence import limits_of, read_gate
+    from fleet.services.evidence import read_gate
 
+    stage = next((row for row in rollout.stages.all() if row.index == rollout.current_stage), None)
     rows = []
     for gate in rollout.gates.all():
         recent = list(gate.evaluations.order_by("-id")[:TREND_ROWS])
@@ -193,8 +202,9 @@ def gate_rows(rollout: Rollout, now: datetime) -> list[dict[str, Any]]:
             said = latest.verdict if latest else "no_data"
         details = latest.details if latest else {}
         values = [row.value for row in reversed(recent) if row.value is not None]
-        # Installations are no records.
-        needed = 0 if gate.metric == INSTALLS else limits_of(gate).min_samples
+        needed = gate.min_samples
+        if stage is not None and gate.metric != INSTALLS:
+            needed = max(needed, stage.min_samples)
         rows.append(
             {
                 "gate": gate,

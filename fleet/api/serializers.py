@@ -174,7 +174,7 @@ class DeploymentSerializer(KnownFieldsOnly, serializers.ModelSerializer[Deployme
         min_value=0,
         required=False,
         write_only=True,
-        help_text="With is_at_once: how many devices may move; the refusal without it says.",
+        help_text="How many devices may move at once; the refusal without it says.",
     )
 
     @extend_schema_field(serializers.ListField(child=serializers.CharField()))

@@ -2,16 +2,17 @@
 
 from rest_framework.routers import DefaultRouter
 
-from fleet.api import views as api
+from fleet.api import batches, deployments, devices, rollouts, samples
 
 router = DefaultRouter()
 router.include_root_view = False
-router.register("join-tokens", api.JoinTokenViewSet)
-router.register("devices", api.DeviceViewSet)
-router.register("device-incidents", api.DeviceIncidentViewSet)
-router.register("deployments", api.DeploymentViewSet)
-router.register("rollouts", api.RolloutViewSet)
-router.register("installations", api.InstallationViewSet)
-router.register("calibration-builds", api.CalibrationBuildViewSet)
+router.register("join-tokens", devices.JoinTokenViewSet)
+router.register("devices", devices.DeviceViewSet)
+router.register("device-incidents", devices.DeviceIncidentViewSet)
+router.register("device-groups", batches.DeviceGroupViewSet)
+router.register("deployments", deployments.DeploymentViewSet)
+router.register("rollouts", rollouts.RolloutViewSet)
+router.register("installations", rollouts.InstallationViewSet)
+router.register("calibration-builds", samples.CalibrationBuildViewSet)
 
 urlpatterns = router.urls

@@ -3,6 +3,7 @@
 from fleet.models.agent_wheels import AgentWheel
 from fleet.models.deployments import Deployment, ModelCounter
 from fleet.models.devices import Device, DeviceCredential, JoinToken, Quarantine, Telemetry
+from fleet.models.groups import DeviceGroup
 from fleet.models.incidents import DeviceIncident
 from fleet.models.installations import Installation, InstallationEvent
 from fleet.models.presence import ServerPresence
@@ -16,6 +17,7 @@ __all__ = [
     "Deployment",
     "Device",
     "DeviceCredential",
+    "DeviceGroup",
     "DeviceIncident",
     "Gate",
     "GateEvaluation",

@@ -6,6 +6,8 @@ from django.conf import settings
 from django.db import models
 from django.db.models import F, Q
 
+from fleet.models.label_overlay import LabelOverlay
+
 DELTA_FEATURE = "delta-zstd"
 
 
@@ -30,6 +32,12 @@ class Device(models.Model):
         default=dict, blank=True, help_text="Set by people; win over attributes."
     )
     attributes = models.JSONField(default=dict, blank=True, help_text="Reported by the device.")
+    effective_labels = models.GeneratedField(
+        expression=LabelOverlay("attributes", "labels"),
+        output_field=models.JSONField(),
+        db_persist=True,
+        help_text="Attributes overruled by labels, indexed for selectors.",
+    )
     capabilities = models.JSONField(default=dict, blank=True)
     agent_version = models.CharField(max_length=64, blank=True)
     is_sampling_allowed = models.BooleanField(
@@ -64,7 +72,10 @@ class Device(models.Model):
     class Meta:
         ordering = ["device_id"]
         permissions = [("decommission_device", "Can decommission a device")]
-        indexes = [models.Index(fields=["status", "device_id"], name="fleet_device_status")]
+        indexes = [
+            models.Index(fields=["status", "device_id"], name="fleet_device_status"),
+            models.Index(fields=["agent_version", "device_id"], name="fleet_device_agent"),
+        ]
 
     def __str__(self) -> str:
         return self.device_id

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from redis import Redis
@@ -20,6 +21,7 @@ PING_SECONDS = 1.0
 #: Without an answer for so long, the line to the messages counts as broken.
 SILENT_SECONDS = 5.0
 AGAIN_SECONDS = 1.0
+MOST_TOGETHER = 1000
 
 
 def announce_change(name: str) -> None:
@@ -27,14 +29,23 @@ def announce_change(name: str) -> None:
 
     Called once the change is committed.
     """
+    announce_changes([name])
+
+
+def announce_changes(names: Sequence[str]) -> None:
+    """The same for many at once."""
     client = shared_client()
     if client is None:
         return
     try:
-        client.publish(_channel(client), name)
+        for start in range(0, len(names), MOST_TOGETHER):
+            with client.pipeline(transaction=False) as pipe:
+                for name in names[start : start + MOST_TOGETHER]:
+                    pipe.publish(_channel(client), name)
+                pipe.execute()
     except (RedisError, OSError):
         # Those who listen have lost the same server, and use nothing that they remember.
-        logger.error("The change of %s could not be announced", name, exc_info=True)
+        logger.error("%d changes could not be announced", len(names), exc_info=True)
 
 
 class _Line(PubSub):

@@ -23,7 +23,8 @@ from fleet.polling.answers import make_answer
 from fleet.polling.memory import PollMemory, Remembered, poll_key
 from fleet.polling.poll_notes import note_poll
 from fleet.rules.assignment import RENEWAL, Assignment, assign, etag_of, issue_period
-from fleet.selectors import device_facts, read_plans
+from fleet.selection import device_facts
+from fleet.selectors import read_plans
 from fleet.services.installations import offer_releases
 from registry.exceptions import AviaryError
 from registry.manifest import is_sha256

@@ -103,9 +103,13 @@ def cohort_of(rollout: Mapping[str, Any], device_id: str, labels: Mapping[str, s
     exposed, reach = rollout["exposed"], rollout["reach"]
     if bucket < exposed:
         return CANARY
+    return CONTROL if bucket >= control_start(reach) else STABLE
+
+
+def control_start(reach: int) -> int:
+    """The first bucket of the control cohort of a stage that reaches so many buckets."""
     # A selector-only stage has no percentage to mirror; a tenth of the rest stands against it.
-    control = min(reach, BUCKETS - reach) if reach else BUCKETS // 10
-    return CONTROL if bucket >= BUCKETS - control else STABLE
+    return BUCKETS - (min(reach, BUCKETS - reach) if reach else BUCKETS // 10)
 
 
 def pick_deployment(

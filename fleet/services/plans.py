@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 
+from django.core.cache import cache
 from django.db import transaction
 
 from fleet.models import Deployment, ModelCounter
@@ -13,6 +14,9 @@ from fleet.polling.plans import build_plan
 from registry.manifest import canonical_bytes
 
 logger = logging.getLogger(__name__)
+
+SWEEP_SECONDS = 300
+_SWEPT = "fleet:plans:swept"
 
 
 @transaction.atomic
@@ -41,3 +45,13 @@ def refresh_all_plans() -> None:
     """Brings every plan up to date with the registry."""
     for model_id in Deployment.objects.values_list("model_id", flat=True).distinct():
         refresh_plan(model_id=model_id)
+
+
+def refresh_due_plans() -> None:
+    """The same, once in five minutes.
+
+    Whatever changes an assignment refreshes its plan itself; this finds what did not, such as a
+    measurement of a variant.
+    """
+    if cache.add(_SWEPT, 1, SWEEP_SECONDS):
+        refresh_all_plans()

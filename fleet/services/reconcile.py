@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import logging
 from datetime import datetime, timedelta
+from functools import reduce
+from operator import or_
 from typing import Any
 
 from django.conf import settings
+from django.db.models import Q
 from django.utils import timezone
 
 from fleet.exceptions import InvalidTransitionError, StaleRevisionError
+from fleet.kinds import count_buckets
 from fleet.models import Installation, Rollout, RolloutStage, ServerPresence
 from fleet.notices import stage_previews
 from fleet.polling.plans import cohort_terms
-from fleet.rules.assignment import BUCKETS, CANARY, buckets_of_percent, cohort_of
+from fleet.recount import recount
+from fleet.rules.assignment import BUCKETS, buckets_of_percent
 from fleet.rules.failure_rate import E_VALUE_LIMIT, failure_e_value
 from fleet.rules.gate_metrics import INSTALLS
 from fleet.rules.gates import Verdict
 from fleet.rules.rollout_policy import Action, Decision, GateReading, RolloutFacts, decide_rollout
-from fleet.selectors import count_states, devices_of, latest_installations
+from fleet.selection import deployment_devices, matching
+from fleet.selectors import count_states, count_still_on, has_commits
 from fleet.services import rollouts as steps
 from fleet.services.evidence import read_gate, submit_evidence
 from fleet.services.installations import time_out_silent
-from fleet.services.plans import refresh_all_plans
+from fleet.services.plans import refresh_due_plans
 from fleet.services.presence import note_presence
 from registry.units import write_count
 
@@ -34,7 +40,7 @@ State = Rollout.State
 def tick_rollouts(*, now: datetime | None = None) -> int:
     """How many rollouts took a step; safe to call at any time and by several workers."""
     now = now or timezone.now()
-    refresh_all_plans()
+    refresh_due_plans()
     presence = note_presence(now=now)
     time_out_silent(now=now, counted_from=presence.counted_from)
     moved = 0
@@ -69,17 +75,37 @@ def tick_rollout(*, rollout_id: int, now: datetime) -> bool:
         return _finish_abort(rollout, now)
     if rollout.state not in Rollout.LIVE_STATES:
         return False
-    _submit_install_failures(rollout, now)
+    counts = states_now(rollout)
+    _submit_install_failures(rollout, counts, now)
     if rollout.state == State.RUNNING:
-        _expose(rollout, now)
-    facts, evidence = rollout_facts(rollout, now)
+        _expose(rollout, counts, now)
+    facts, evidence = rollout_facts(rollout, now, counts)
     return _act(rollout, decide_rollout(facts, now), evidence)
 
 
-def rollout_facts(rollout: Rollout, now: datetime) -> tuple[RolloutFacts, dict[str, Any]]:
+def states_now(rollout: Rollout, *, in_background: bool = False) -> dict[str, int]:
+    """Installation state to the number of devices in it, counted again after every transition."""
+    key = f"states:{rollout.pk}:{rollout.revision}"
+    found: dict[str, int] = recount(key, lambda: count_states(rollout), in_background=in_background)
+    return found
+
+
+def recount_rollouts() -> int:
+    """How many rollouts under way had what is counted of them made anew, where it was due."""
+    rollouts = Rollout.objects.filter(state__in=[*Rollout.LIVE_STATES, State.ABORTING])
+    for rollout in rollouts.select_related("deployment__model").prefetch_related("stages"):
+        states_now(rollout, in_background=True)
+        if is_throttled(rollout):
+            reach_now(rollout, in_background=True)
+    return len(rollouts)
+
+
+def rollout_facts(
+    rollout: Rollout, now: datetime, counts: dict[str, int] | None = None
+) -> tuple[RolloutFacts, dict[str, Any]]:
     """What the policy decides on, and the same as JSON for the record."""
     stage = current_stage(rollout)
-    counts = count_states(rollout)
+    counts = states_now(rollout) if counts is None else counts
     succeeded = counts.get(Installation.State.COMMITTED, 0)
     failed = sum(counts.get(state, 0) for state in Installation.FAILED_STATES)
     readings, shown = [], []
@@ -120,7 +146,7 @@ def rollout_facts(rollout: Rollout, now: datetime) -> tuple[RolloutFacts, dict[s
         max_failures=rollout.max_failures,
         max_failure_rate=rollout.max_failure_rate,
         is_exposed=rollout.exposed_buckets >= buckets_of_percent(stage.percent),
-        # Counted only while nothing has answered: it walks all devices of the deployment.
+        # Counted only while nothing has answered: it takes all devices of the deployment.
         reached=None if counts else count_reached(rollout),
         gates=tuple(readings),
     )
@@ -161,10 +187,9 @@ def _act(rollout: Rollout, decision: Decision, evidence: dict[str, Any]) -> bool
     return True
 
 
-def _submit_install_failures(rollout: Rollout, now: datetime) -> None:
+def _submit_install_failures(rollout: Rollout, counts: dict[str, int], now: datetime) -> None:
     if not any(g.metric == INSTALLS for g in rollout.gates.all()):
         return
-    counts = count_states(rollout)
     failed = sum(counts.get(state, 0) for state in Installation.FAILED_STATES)
     finished = failed + counts.get(Installation.State.COMMITTED, 0)
     gate = next(g for g in rollout.gates.all() if g.metric == INSTALLS)
@@ -194,22 +219,41 @@ def _submit_install_failures(rollout: Rollout, now: datetime) -> None:
     )
 
 
-def _expose(rollout: Rollout, now: datetime) -> None:
+def is_throttled(rollout: Rollout) -> bool:
+    """True when a limit keeps the stage from reaching all its devices at once."""
+    return rollout.max_in_flight is not None or rollout.offers_per_minute is not None
+
+
+def reach_now(rollout: Rollout, *, in_background: bool = False) -> tuple[int, list[int]]:
+    """Devices of the deployment that canary selectors reach, and of the others how many are in
+    each of the 10 000 buckets."""
+    canaries = cohort_terms(rollout)["canaries"]
+
+    def count() -> list[Any]:
+        named = reduce(or_, map(matching, canaries), Q(pk__in=[]))
+        devices = deployment_devices(rollout.deployment)
+        by_selector = devices.filter(named).count() if canaries else 0
+        others = devices.exclude(named) if canaries else devices
+        return [by_selector, count_buckets(others, rollout.salt)]
+
+    key = f"reach:{rollout.pk}:{rollout.current_stage}"
+    by_selector, buckets = recount(key, count, in_background=in_background)
+    return by_selector, buckets
+
+
+def _expose(rollout: Rollout, counts: dict[str, int], now: datetime) -> None:
     """Lets a throttled stage reach as many more devices as its limits leave room for."""
-    if rollout.max_in_flight is None and rollout.offers_per_minute is None:
+    if not is_throttled(rollout):
         return
     reach = buckets_of_percent(current_stage(rollout).percent)
     if rollout.exposed_buckets >= reach:
         return
-    devices = devices_of(rollout.deployment)
+    by_selector, buckets = reach_now(rollout)
+    devices = by_selector + sum(buckets)
     if not devices:
         return
-    terms = cohort_terms(rollout)
-    reached = sum(
-        cohort_of(terms, device.device_id, device.selectable) == CANARY for device in devices
-    )
-    counts = count_states(rollout)
-    room = len(devices)
+    reached = by_selector + sum(buckets[: rollout.exposed_buckets])
+    room = devices
     if rollout.max_in_flight is not None:
         # A reached device that has not finished holds a slot, whether it has polled or not.
         finished = sum(n for s, n in counts.items() if s not in Installation.IN_FLIGHT_STATES)
@@ -218,18 +262,17 @@ def _expose(rollout: Rollout, now: datetime) -> None:
         minutes = (now - (rollout.exposed_at or now)).total_seconds() / 60
         room = min(room, int(rollout.offers_per_minute * minutes))
     if room > 0:
-        more = max(1, room * BUCKETS // len(devices))
-        buckets = min(reach, rollout.exposed_buckets + more)
-        steps.expose_more(rollout_id=rollout.pk, buckets=buckets, now=now)
-        rollout.exposed_buckets, rollout.exposed_at = buckets, now
+        more = max(1, room * BUCKETS // devices)
+        exposed = min(reach, rollout.exposed_buckets + more)
+        steps.expose_more(rollout_id=rollout.pk, buckets=exposed, now=now)
+        rollout.exposed_buckets, rollout.exposed_at = exposed, now
 
 
 def _finish_abort(rollout: Rollout, now: datetime) -> bool:
     """Ends an abort when no device reports the target any more, or after the offer's time."""
-    slug = rollout.deployment.model.slug
-    rows = list(latest_installations(rollout).select_related("device"))
-    touched = any(row.events.filter(state="committed").exists() for row in rows)
-    still_on = [row for row in rows if row.device.running.get(slug) == row.manifest_sha256]
+    still_on: int = recount(
+        f"still-on:{rollout.pk}:{rollout.revision}", lambda: count_still_on(rollout)
+    )
     aborted_at = rollout.events.filter(action="abort").values_list("at", flat=True).first()
     presence = ServerPresence.objects.first()
     if aborted_at is not None and presence is not None:
@@ -240,6 +283,6 @@ def _finish_abort(rollout: Rollout, now: datetime) -> bool:
         return False
     reason = "every device is off the target"
     if still_on:
-        reason = f"not heard of since the abort: {write_count(len(still_on), 'device')}"
-    steps.finish_abort(rollout_id=rollout.pk, is_rolled_back=touched, reason=reason)
+        reason = f"not heard of since the abort: {write_count(still_on, 'device')}"
+    steps.finish_abort(rollout_id=rollout.pk, is_rolled_back=has_commits(rollout), reason=reason)
     return True

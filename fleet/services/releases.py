@@ -12,7 +12,12 @@ from fleet.foresight import Foresight, check_confirmed, foresee
 from fleet.models import Deployment, Rollout
 from fleet.rules.gate_metrics import propose_gates
 from fleet.selectors import propose_stages
-from fleet.services.deployments import check_no_live_rollout, check_target, queue_step_deltas
+from fleet.services.deployments import (
+    check_no_live_rollout,
+    check_target,
+    queue_step_deltas,
+    update_deployment,
+)
 from fleet.services.plans import refresh_plan
 from fleet.services.rollouts import create_rollout
 from fleet.services.taken_back import check_reason
@@ -190,3 +195,37 @@ def set_release_at_once(
         },
     )
     return deployment
+
+
+def move_deployment(
+    *,
+    deployment_id: int,
+    actor: str,
+    reason: str = "",
+    confirmed_devices: int | None = None,
+    **changes: Any,
+) -> Deployment:
+    """What `update_deployment` makes of the changes, once a person knows how many devices move.
+
+    Another selector, priority or state can give devices to this deployment or take them from it,
+    at once and without stages.
+
+    Raises:
+        ConfirmationRequiredError: devices would move, and fewer or none were confirmed; its details
+            say how many, from what and to what.
+        ReasonRequiredError: devices would move, and there is no reason.
+        InvalidFleetInputError: what `update_deployment` refuses.
+    """
+    model_id = Deployment.objects.values_list("model_id", flat=True).get(pk=deployment_id)
+    effect = foresee(
+        model_id,
+        lambda: update_deployment(
+            deployment_id=deployment_id, actor=actor, reason=reason, **changes
+        ),
+    )
+    check_confirmed(effect, confirmed_devices)
+    if effect.devices and not reason.strip():
+        raise ReasonRequiredError(
+            f"{effect.words()} Moving devices at once needs a reason", {"reason": "required"}
+        )
+    return update_deployment(deployment_id=deployment_id, actor=actor, reason=reason, **changes)

@@ -2,16 +2,15 @@
 
 from django.db import models
 
-from fleet.rules import assignment
 from ingest.querysets import WindowQuerySet
 
 
 class Cohort(models.TextChoices):
     """On which side of a rollout the device was."""
 
-    STABLE = assignment.STABLE, "Stable"
-    CANARY = assignment.CANARY, "Canary"
-    CONTROL = assignment.CONTROL, "Control"
+    STABLE = "stable", "Stable"
+    CANARY = "canary", "Canary"
+    CONTROL = "control", "Control"
 
 
 class Window(models.Model):

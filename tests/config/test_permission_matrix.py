@@ -31,6 +31,7 @@ OWN = {
     ("POST", "models/{slug}/aliases/{name}/protection/"): "registry.move_protected_alias",
     ("POST", "models/{slug}/versions/{version}/transition/"): "registry.decide_version",
     ("POST", "devices/{device_id}/decommission/"): "fleet.decommission_device",
+    ("POST", "devices/label-many/"): "fleet.change_device",
     ("POST", "deployments/{pk}/roll-out-variant/"): "fleet.add_rollout",
 }
 VALUES = {

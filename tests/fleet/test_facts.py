@@ -31,6 +31,7 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 def shared_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     """The tests' own cache stands for one that all processes share."""
     monkeypatch.setattr(heard, "has_shared_cache", lambda: True)
+    monkeypatch.setattr("fleet.polling.device_api.is_local_flush_due", lambda: False)
 
 
 def offer_to(count: int = 4, **over: Any) -> tuple[Rollout, list[Any], list[dict[str, Any]]]:

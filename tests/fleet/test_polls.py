@@ -27,6 +27,12 @@ from tests.factories.fleet import (
 pytestmark = pytest.mark.django_db
 
 
+@pytest.fixture(autouse=True)
+def flushed_by_the_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An embedded server does not write its notes in between."""
+    monkeypatch.setattr("fleet.polling.device_api.is_local_flush_due", lambda: False)
+
+
 def test_the_answer_is_what_the_protocol_says_and_both_signatures_verify() -> None:
     deployment = make_deployment()
     device, slug = make_client(), deployment.model.slug
