@@ -2,6 +2,9 @@
 
 from typing import Any
 
+from allauth.account.models import EmailAddress
+from allauth.mfa.models import Authenticator
+from allauth.socialaccount.models import SocialAccount, SocialApp, SocialToken
 from django import forms
 from django.conf import settings
 from django.contrib import admin
@@ -38,7 +41,10 @@ from config.roles import SCOPE_WORDS
 from registry.admin.base import form_page
 from registry.admin.columns import ago
 
-for _model in (User, Group, AuthToken):
+# allauth's own tables are seen on the pages of whoever they are about, and nowhere else.
+for _model in (
+    User, Group, AuthToken, Authenticator, EmailAddress, SocialAccount, SocialApp, SocialToken,
+):  # fmt: skip
     admin.site.unregister(_model)
 
 

@@ -3,13 +3,18 @@
 import logging
 from typing import Any, NamedTuple
 
+from django.conf import settings
+from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import PermissionDenied
 from django.core.exceptions import ValidationError as DjangoValidationError
 from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, JsonResponse
+from django.http.response import HttpResponseBase
 from django.views.decorators.csrf import csrf_exempt
+from drf_spectacular.views import SpectacularSwaggerSplitView
 from redis.exceptions import RedisError
 from rest_framework import exceptions, status
+from rest_framework.permissions import AllowAny
 from rest_framework.response import Response
 from rest_framework.views import set_rollback
 
@@ -112,6 +117,16 @@ def bad_request(request: HttpRequest, exception: Exception) -> JsonResponse:
 def server_error(request: HttpRequest) -> JsonResponse:
     """Django's own 500, in the API's shape and without any detail of the failure."""
     return _plain(request, 500, "The server failed; the failure has been logged.")
+
+
+_swagger = SpectacularSwaggerSplitView.as_view(url_name="schema", permission_classes=[AllowAny])
+
+
+def docs(request: HttpRequest) -> HttpResponseBase:
+    """The page that describes every call, for those who are signed in unless it is public."""
+    if settings.AVIARY_PUBLIC_API_DOCS or request.user.is_authenticated:
+        return _swagger(request)
+    return redirect_to_login(request.get_full_path())
 
 
 # Nothing is changed here, and programs bring no cookie: they get the 404 and not a page on CSRF.

@@ -5,6 +5,8 @@ from typing import Any
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, register
 
+from config.roles import ROLES
+
 
 @register(Tags.security, deploy=True)
 def check_production_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
@@ -49,3 +51,21 @@ def check_production_settings(app_configs: Any, **kwargs: Any) -> list[CheckMess
             )
         )
     return found
+
+
+@register(Tags.security)
+def check_named_roles(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """Errors for settings that name a role there is not, which would let nobody in or all."""
+    named = {
+        "AVIARY_OIDC_ROLES": set(settings.AVIARY_OIDC_ROLES.values()) - set(ROLES),
+        "AVIARY_MFA_ROLES": set(settings.AVIARY_MFA_ROLES) - {*ROLES, "everybody"},
+    }
+    return [
+        Error(
+            f"{name} names no role: {', '.join(sorted(unknown))}",
+            hint=f"The roles are {', '.join(ROLES)}.",
+            id="aviary.E008",
+        )
+        for name, unknown in named.items()
+        if unknown
+    ]

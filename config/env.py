@@ -53,6 +53,17 @@ def env_list(name: str, default: str = "") -> list[str]:
     return [part.strip() for part in os.environ.get(name, default).split(",") if part.strip()]
 
 
+def env_pairs(name: str) -> dict[str, str]:
+    """The variable as a table, from items such as `left=right` with commas between."""
+    found = {}
+    for item in env_list(name):
+        left, is_pair, right = item.partition("=")
+        if not is_pair or not left.strip() or not right.strip():
+            raise ImproperlyConfigured(f"{name} must be items of the form a=b; got {item!r}")
+        found[left.strip()] = right.strip()
+    return found
+
+
 def env_list_of_secrets(name: str) -> list[str]:
     """As `env_list`, of a variable that may come from a file."""
     return [part.strip() for part in env_str(name).split(",") if part.strip()]

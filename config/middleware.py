@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import reverse
+from requests import RequestException
 
 from config.api import STORE_FAILURES, UNAVAILABLE, error_body
 from config.people import record_failed_login
@@ -20,9 +21,16 @@ class SignInQuotaMiddleware:
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self._get_response = get_response
+        names = (
+            "account_login",
+            "account_reauthenticate",
+            "mfa_authenticate",
+            "mfa_reauthenticate",
+        )
+        self._addresses = {reverse(name) for name in names}
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        if request.method == "POST" and request.path == reverse("admin:login"):
+        if request.method == "POST" and request.path in self._addresses:
             try:
                 take_quota("login", caller_address(request.META))
             except QuotaError as error:
@@ -50,9 +58,12 @@ class StoreFailureMiddleware:
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
         """The answer to a request whose view failed for its store; None for other failures."""
-        if not isinstance(error, STORE_FAILURES):
+        is_of_sign_in = isinstance(error, RequestException) and request.path.startswith(
+            "/accounts/"
+        )
+        if not isinstance(error, STORE_FAILURES) and not is_of_sign_in:
             return None
-        logger.error("%s: a store does not answer: %s", request.path, error)
+        logger.error("%s: what it needs does not answer: %s", request.path, error)
         headers = {"Retry-After": "5"}
         if request.path.startswith("/api/"):
             return JsonResponse(error_body("unavailable", UNAVAILABLE), status=503, headers=headers)

@@ -100,6 +100,21 @@ def record_access(
         end_tokens(row, actor=actor)
 
 
+def record_refused_stranger(request: HttpRequest, way: str) -> None:
+    """An audit row for somebody whom another service knows and who has no role here; bounded."""
+    try:
+        take_quota("login_audit", "all")
+    except QuotaError:
+        return
+    record_event(
+        actor="system",
+        action="user.login_failed",
+        obj=None,
+        summary=f"A login by {way} was refused: no group of theirs has a role",
+        details={"address": caller_address(request.META)},
+    )
+
+
 def record_failed_login(request: HttpRequest) -> None:
     """An audit row for a login that was refused, at most `login_audit` of them a minute.
 
@@ -109,7 +124,7 @@ def record_failed_login(request: HttpRequest) -> None:
         take_quota("login_audit", "all")
     except QuotaError:
         return
-    name = request.POST.get("username", "")[:150].replace("\0", "")
+    name = request.POST.get("login", "")[:150].replace("\0", "")
     user = User.objects.filter(username=name).first() if name.isprintable() else None
     who = user.get_username() if user else "a name that nobody has"
     record_event(

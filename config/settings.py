@@ -7,6 +7,7 @@ With nothing set, everything runs embedded: SQLite, files and an in-process cach
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import dj_database_url
 from django.urls import reverse_lazy
@@ -16,6 +17,7 @@ from config.env import (
     env_int,
     env_list,
     env_list_of_secrets,
+    env_pairs,
     env_str,
     secret_or_generated,
 )
@@ -109,6 +111,11 @@ INSTALLED_APPS = [
     "drf_spectacular_sidecar",
     "django_celery_beat",
     "django_htmx",
+    "allauth",
+    "allauth.account",
+    "allauth.mfa",
+    "allauth.socialaccount",
+    "allauth.socialaccount.providers.openid_connect",
     "config.apps.ConfigConfig",
     "registry.apps.RegistryConfig",
     "fleet.apps.FleetConfig",
@@ -128,7 +135,10 @@ MIDDLEWARE = [
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
+    "allauth.account.middleware.AccountMiddleware",
+    "config.sign_in.second_factor.SecondFactorMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "csp.middleware.CSPMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
 ]
 
@@ -147,6 +157,7 @@ TEMPLATES = [
                 "django.template.context_processors.request",
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
+                "config.sign_in.context.sign_in_context",
             ]
         },
     }
@@ -296,8 +307,47 @@ AUTH_PASSWORD_VALIDATORS = [
     )
 ]
 AUTH_PASSWORD_VALIDATORS.append({"NAME": "config.people.PasswordWatch"})
-LOGIN_URL = reverse_lazy("admin:login")
+LOGIN_URL = reverse_lazy("account_login")
 LOGIN_REDIRECT_URL = reverse_lazy("admin:index")
+AUTHENTICATION_BACKENDS = ["allauth.account.auth_backends.AuthenticationBackend"]
+SESSION_COOKIE_AGE = 3600 * env_int("AVIARY_SESSION_HOURS", 12, minimum=1)
+ACCOUNT_ADAPTER = "config.sign_in.adapters.AccountAdapter"
+ACCOUNT_LOGIN_METHODS = {"username"}
+ACCOUNT_SIGNUP_FIELDS = ["username*", "password1*"]
+ACCOUNT_EMAIL_VERIFICATION = "none"
+ACCOUNT_UNIQUE_EMAIL = False  # an address opens no account; names do
+ACCOUNT_SESSION_REMEMBER = True  # each session ends after AVIARY_SESSION_HOURS, and not before
+ACCOUNT_LOGOUT_REDIRECT_URL = LOGIN_URL
+# Tries that fail lock the name out for five minutes; how many calls an address has is a quota.
+ACCOUNT_RATE_LIMITS = {"login": False, "login_failed": "5/5m/key"}
+MFA_ADAPTER = "config.sign_in.adapters.SecondFactorAdapter"
+MFA_SUPPORTED_TYPES = ["totp", "recovery_codes"]
+MFA_TOTP_ISSUER = "Aviary"
+#: Roles that need a second factor; `everybody` is all people.
+AVIARY_MFA_ROLES = env_list("AVIARY_MFA_ROLES")
+AVIARY_OIDC_URL = env_str("AVIARY_OIDC_URL").rstrip("/")
+AVIARY_OIDC_NAME = env_str("AVIARY_OIDC_NAME", "single sign-on")
+AVIARY_OIDC_GROUPS_CLAIM = env_str("AVIARY_OIDC_GROUPS_CLAIM", "groups")
+AVIARY_OIDC_ROLES = env_pairs("AVIARY_OIDC_ROLES")  # their group=our role
+#: Where its sign-in page may be, beside the address above.
+AVIARY_OIDC_ORIGINS = env_list("AVIARY_OIDC_ORIGINS")
+if AVIARY_OIDC_URL:
+    AVIARY_OIDC_ORIGINS.append("{0.scheme}://{0.netloc}".format(urlsplit(AVIARY_OIDC_URL)))
+SOCIALACCOUNT_ADAPTER = "config.sign_in.adapters.SingleSignOnAdapter"
+SOCIALACCOUNT_ONLY = False
+SOCIALACCOUNT_AUTO_SIGNUP = True
+SOCIALACCOUNT_STORE_TOKENS = False
+SOCIALACCOUNT_PROVIDERS: dict[str, Any] = {"openid_connect": {"OAUTH_PKCE_ENABLED": True}}
+if AVIARY_OIDC_URL:
+    SOCIALACCOUNT_PROVIDERS["openid_connect"]["APPS"] = [
+        {
+            "provider_id": "sso",
+            "name": AVIARY_OIDC_NAME,
+            "client_id": env_str("AVIARY_OIDC_CLIENT_ID"),
+            "secret": env_str("AVIARY_OIDC_CLIENT_SECRET"),
+            "settings": {"server_url": AVIARY_OIDC_URL},
+        }
+    ]
 LANGUAGE_CODE = "en-gb"
 TIME_ZONE = env_str("TIME_ZONE", "UTC")
 USE_I18N = True
@@ -328,12 +378,16 @@ REST_FRAMEWORK = {
     "PAGE_SIZE": 50,
 }
 KNOX_TOKEN_MODEL = "knox.AuthToken"  # noqa: S105  (the name of a table)
+AVIARY_PUBLIC_API_DOCS = env_bool("AVIARY_PUBLIC_API_DOCS", False)
 REST_KNOX = {"TOKEN_TTL": timedelta(days=env_int("AVIARY_API_TOKEN_DAYS", 90, minimum=1))}
 SPECTACULAR_SETTINGS = {
     "TITLE": "Aviary",
     "DESCRIPTION": "Model registry and fleet control plane for edge AI.",
     "VERSION": AVIARY_VERSION,
     "SERVE_INCLUDE_SCHEMA": False,
+    "SERVE_PERMISSIONS": [
+        f"rest_framework.permissions.{'AllowAny' if AVIARY_PUBLIC_API_DOCS else 'IsAuthenticated'}"
+    ],
     "POSTPROCESSING_HOOKS": [
         "drf_spectacular.hooks.postprocess_schema_enums",
         "config.schema.document_errors",
@@ -371,6 +425,25 @@ if AVIARY_HTTPS:
     CSRF_COOKIE_SECURE = True
 SECURE_CONTENT_TYPE_NOSNIFF = True
 X_FRAME_OPTIONS = "DENY"
+# The theme's scripts (Alpine) evaluate the expressions of their own attributes; nothing inline
+# runs, and nothing from elsewhere. A form may lead to the service that signs people in.
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": ["'self'"],
+        "script-src": [
+            "'self'",
+            "'unsafe-eval'",
+            # The one inline script there is: on the form of a periodic task, by django-celery-beat.
+            "'sha256-QE3U2xYF7B4J2ro1/9oxiKhaWCGW39gB7ocQ/xlD0bE='",
+        ],
+        "style-src": ["'self'", "'unsafe-inline'"],
+        "img-src": ["'self'", "data:"],
+        "object-src": ["'none'"],
+        "base-uri": ["'self'"],
+        "form-action": ["'self'", *AVIARY_OIDC_ORIGINS],
+        "frame-ancestors": ["'none'"],
+    }
+}
 
 LOGGING = {
     "version": 1,

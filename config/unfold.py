@@ -40,6 +40,7 @@ UNFOLD: dict[str, Any] = {
             "href": lambda request: static("config/favicon.svg"),
         }
     ],
+    "SCRIPTS": [lambda request: static("config/acts.js")],
     "SHOW_HISTORY": False,
     "SHOW_VIEW_ON_SITE": False,
     "DASHBOARD_CALLBACK": "config.overview.add_overview",
@@ -57,6 +58,11 @@ UNFOLD: dict[str, Any] = {
             "900": "19 78 74",
             "950": "4 47 46",
         }
+    },
+    "ACCOUNT": {
+        "navigation": [
+            {"title": "Second factor", "icon": "security", "link": _link("mfa_index")},
+        ]
     },
     "SIDEBAR": {
         "show_search": True,

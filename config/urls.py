@@ -1,15 +1,19 @@
 """All addresses: device protocol, management API, objects, health and the admin."""
 
+from allauth.account.decorators import secure_admin_login
 from django.contrib import admin
 from django.urls import include, path, re_path
 from django.views.generic import RedirectView
-from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
+from drf_spectacular.views import SpectacularAPIView
 
 from config import api, health
 from config.retention.page import storage_view
 
 handler400 = api.bad_request
 handler500 = api.server_error
+
+# One way in, with one second factor: the page of the admin leads to it.
+admin.site.login = secure_admin_login(admin.site.login)  # type: ignore[method-assign]
 
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="admin:index"), name="home"),
@@ -24,9 +28,10 @@ urlpatterns = [
     path("api/v1/", include("compression.api.urls")),
     path("api/v1/", include("notifications.api.urls")),
     path("api/schema/", SpectacularAPIView.as_view(), name="schema"),
-    path("api/docs/", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
+    path("api/docs/", api.docs, name="docs"),
     re_path(r"^api/(?P<rest>.*)$", api.api_not_found),
     path("blobs/", include("registry.blob_urls")),
     path("admin/storage/", admin.site.admin_view(storage_view), name="storage"),
+    path("accounts/", include("config.sign_in.urls")),
     path("admin/", admin.site.urls),
 ]

@@ -159,7 +159,7 @@ def _devices(story: Story) -> list[Outcome]:
 
 def _pages(stack: Stack) -> list[Outcome]:
     outcomes = []
-    for path, expected in (("/healthz", 200), ("/readyz", 200), ("/admin/login/", 200)):
+    for path, expected in (("/healthz", 200), ("/readyz", 200), ("/accounts/login/", 200)):
         answer = urllib3.request("GET", stack.url + path, redirect=False)
         outcomes.append(Outcome(f"GET {path}", expected, answer.status))
     anonymous = urllib3.request("GET", f"{stack.url}/api/v1/devices/", redirect=False)

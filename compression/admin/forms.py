@@ -48,7 +48,7 @@ class VersionForm(forms.Form):
 
     version = forms.ModelChoiceField(  # type: ignore[var-annotated]
         Version.objects.none(),
-        widget=UnfoldAdminSelectWidget(attrs={"onchange": "this.form.submit()"}),
+        widget=UnfoldAdminSelectWidget(attrs={"data-submits": ""}),
     )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

@@ -55,6 +55,7 @@ EVENTS_BYTES = 512 * KIB
 ENROL_BYTES = 64 * KIB
 JSON_BYTES = 1 * MIB
 FORM_BYTES = 2 * MIB
+SIGN_IN = "/accounts/"
 SIGN_IN_BYTES = 16 * KIB
 FORM_OVERHEAD_BYTES = 1 * MIB
 
@@ -97,7 +98,7 @@ def find_route(method: str, path: str, query: str, content_type: str, limits: Li
     if path.startswith("/api/"):
         lane = "slow" if "wait=" in query else "calls"
         return Route(lane, JSON_BYTES, Who.PERSON)
-    if path == "/admin/login/":
+    if path == "/admin/login/" or path.startswith(SIGN_IN):
         return Route("sign-in", SIGN_IN_BYTES, Who.ANYBODY)
     if path.startswith("/admin/"):
         if has_files:
@@ -107,6 +108,8 @@ def find_route(method: str, path: str, query: str, content_type: str, limits: Li
 
 
 def _lane_of_reading(path: str) -> str:
+    if path.startswith(SIGN_IN) and path.endswith("/callback/"):
+        return "sign-in"  # coming back from another service, which is asked meanwhile
     if path in ("/api/models/latest", "/healthz"):
         return "polls"
     if path.startswith(("/blobs/", "/api/agent/")):

@@ -83,8 +83,7 @@ def copyable(digest: str | None) -> str:
         return "–"
     return format_html(
         '<span class="rg-digest"><code title="{0}">{1}…</code> <button type="button" '
-        'data-copy="{0}" aria-label="Copy {0}" onclick="event.preventDefault();'
-        "navigator.clipboard.writeText(this.dataset.copy);this.textContent='copied'\" "
+        'data-copy="{0}" aria-label="Copy {0}" '
         'style="text-decoration:underline;cursor:pointer">copy</button></span>',
         digest,
         digest[:12],

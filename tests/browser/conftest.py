@@ -61,7 +61,7 @@ def page(live: LiveServer) -> Iterator[Page]:
         page = browser.new_page(viewport={"width": 1440, "height": 1000})
         page.set_default_timeout(1000 * QUIET_SECONDS)
         page.goto(f"{live.stack.url}/admin/login/")
-        page.fill("input[name=username]", ADMIN)
+        page.fill("input[name=login]", ADMIN)
         page.fill("input[name=password]", live.stack.password)
         page.press("input[name=password]", "Enter")
         page.wait_for_url(f"{live.stack.url}/admin/")

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from django.conf import settings
-from django.urls import reverse
+from django.urls import Resolver404, resolve, reverse
 from playwright.sync_api import ConsoleMessage, Page, Request
 
 from tests.live import LiveServer
@@ -43,14 +43,68 @@ def test_every_page_of_the_sidebar_opens_without_an_error(
     assert elsewhere == []
 
 
+def test_each_kind_of_page_keeps_to_the_content_security_policy(
+    page: Page, live: LiveServer
+) -> None:
+    problems: list[str] = []
+    page.on("pageerror", lambda error: problems.append(f"{page.url}: {error}"))
+    page.add_init_script(
+        "document.addEventListener('securitypolicyviolation', (event) => "
+        "console.error('CSP', event.violatedDirective, event.blockedURI, event.sample));"
+    )
+
+    def note_console(message: ConsoleMessage) -> None:
+        if message.type == "error":
+            problems.append(f"{page.url}: {message.text}")
+
+    page.on("console", note_console)
+    waiting = [path for _, path in sidebar_pages()]
+    waiting += ["/accounts/2fa/", "/accounts/reauthenticate/"]
+    seen: set[str] = set()
+    while waiting:
+        path = waiting.pop(0)
+        name = kind_of(path)
+        if name in seen or name.endswith("logout") or path.endswith(".csv"):
+            continue
+        seen.add(name)
+        page.goto(live.stack.url + path)
+        links = page.eval_on_selector_all(
+            "a[href^='/']", "links => links.map(a => a.getAttribute('href').split('#')[0])"
+        )
+        waiting += [link for link in links if str(link).startswith(("/admin/", "/accounts/"))]
+    assert not problems, "\n".join(problems)
+    assert len(seen) > 40, sorted(seen)
+
+
+def kind_of(path: str) -> str:
+    """The name of the address, which pages of one kind share."""
+    try:
+        return str(resolve(urlsplit(path).path).view_name)
+    except Resolver404:
+        return path
+
+
+def test_the_pages_own_scripts_do_what_their_marks_say(page: Page, live: LiveServer) -> None:
+    page.goto(f"{live.stack.url}/admin/registry/version/")
+    page.click("text=1.0.0 >> nth=0")
+    copier = page.locator("[data-copy]").first
+    copier.click()
+    assert copier.text_content() == "copied"
+    page.goto(f"{live.stack.url}/admin/registry/model/add/")
+    form = "document.querySelector('form[data-busy]')"
+    page.evaluate(f"{form}.addEventListener('submit', (event) => event.preventDefault())")
+    page.click("form[data-busy] button[type=submit]")
+    assert page.text_content("form[data-busy] button[type=submit]") == "Working…"
+
+
 def test_a_wrong_password_does_not_open_the_admin(page: Page, live: LiveServer) -> None:
     stranger = page.context.browser.new_context()  # type: ignore[union-attr]
     other = stranger.new_page()
     other.goto(f"{live.stack.url}/admin/login/")
-    other.fill("input[name=username]", "admin")
+    other.fill("input[name=login]", "admin")
     other.fill("input[name=password]", "wrong")
     other.click("button[type=submit]")
-    assert "/admin/login/" in other.url
+    assert "/accounts/login/" in other.url
     stranger.close()
 
 

@@ -236,12 +236,12 @@ def test_a_user_made_inactive_gets_no_token_back_with_the_activity(root: Client)
 def test_refused_logins_are_audited_without_what_was_typed(client: Client, settings: Any) -> None:
     settings.AVIARY_QUOTAS = {**settings.AVIARY_QUOTAS, "login": 0, "login_audit": 3}
     User.objects.create_superuser("ada", password=PASSWORD)
-    login = reverse("admin:login")
-    client.post(login, {"username": "ada", "password": "secret guess"})
-    client.post(login, {"username": PASSWORD, "password": ""})
-    assert client.post(login, {"username": "ada", "password": PASSWORD}).status_code == 302
+    login = reverse("account_login")
+    client.post(login, {"login": "ada", "password": "secret guess"})
+    client.post(login, {"login": PASSWORD, "password": ""})
+    assert client.post(login, {"login": "ada", "password": PASSWORD}).status_code == 302
     for name in ("\0", "x" * 9999, "ada", "ada"):
-        Client().post(login, {"username": name, "password": "secret guess"})
+        Client().post(login, {"login": name, "password": "secret guess"})
     events = list(AuditEvent.objects.order_by("pk"))
     assert [event.action for event in events] == ["user.login_failed"] * 3
     assert "as ada" in events[0].summary and events[0].details == {"address": "127.0.0.1"}

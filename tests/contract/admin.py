@@ -17,10 +17,10 @@ class AdminReader:
         self._url = live.stack.url
         cookies = urllib.request.HTTPCookieProcessor(CookieJar())
         self._opener = urllib.request.build_opener(cookies)
-        path = "/admin/login/"
+        path = "/accounts/login/"
         found = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', self.read(path))
         assert found is not None
-        form = {"username": ADMIN, "password": live.stack.password,
+        form = {"login": ADMIN, "password": live.stack.password,
                 "csrfmiddlewaretoken": found[1], "next": "/admin/"}  # fmt: skip
         request = urllib.request.Request(
             self._url + path, urllib.parse.urlencode(form).encode(), {"Referer": self._url + path}

@@ -20,8 +20,8 @@ from tests.live import LiveServer, running_server
 HALF_SENT = [
     b"POST /api/devices/enroll HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
     b"Content-Length: 1000\r\n\r\n{",
-    b"POST /admin/login/ HTTP/1.1\r\nHost: 127.0.0.1\r\n"
-    b"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 900\r\n\r\nusername=",
+    b"POST /accounts/login/ HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+    b"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 900\r\n\r\nlogin=",
     b"POST /api/ingest HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\n{  ",
     b"PUT /nowhere HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 100\r\n\r\n",
     b"GET /api/models/latest HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1\r\n\r\n",
@@ -66,7 +66,7 @@ def test_bodies_that_never_come_stop_nothing(live, http, start):
             body = {"device_id": "a", "join_token": "b"}
             answer = http.request("POST", f"{live.stack.url}/api/devices/enroll", json=body)
             assert answer.status == 401
-            assert http.request("GET", f"{live.stack.url}/admin/login/").status == 200
+            assert http.request("GET", f"{live.stack.url}/accounts/login/").status == 200
         # Answered while they were waiting still, not after they had been given up. A body where
         # none is meant is refused at once; headers have a time of their own.
         if not start.startswith(b"GET") and b"telemetry" not in start:
@@ -83,6 +83,7 @@ def test_a_form_with_files_is_refused_unread_where_none_is_meant(live, temporary
         ("/api/ingest", 415),
         ("/api/devices/samples", 415),
         ("/admin/login/", 415),
+        ("/accounts/login/", 415),
         ("/api/v1/models/", 415),
         ("/api/v1/rollouts/", 415),
         ("/nowhere", 415),
