@@ -51,6 +51,7 @@ AVIARY_JOBS_AT_ONCE = env_int("AVIARY_JOBS_AT_ONCE", 1, minimum=1)
 AVIARY_JOB_HEARTBEAT_SECONDS = env_int("AVIARY_JOB_HEARTBEAT_SECONDS", 5, minimum=1)
 AVIARY_JOB_LOST_SECONDS = env_int("AVIARY_JOB_LOST_SECONDS", 60, minimum=2)
 AVIARY_JOB_SWEEP_SECONDS = env_int("AVIARY_JOB_SWEEP_SECONDS", 30, minimum=1)
+AVIARY_ANCHOR_SECONDS = env_int("AVIARY_ANCHOR_SECONDS", 900, minimum=10)
 AVIARY_BODY_SECONDS = env_int("AVIARY_BODY_SECONDS", 15, minimum=1)
 AVIARY_DATABASE_SECONDS = env_int("AVIARY_DATABASE_SECONDS", 60, minimum=1)
 #: Calls in a minute, by device or, for what has none yet, by address; 0 is no limit.
@@ -165,6 +166,8 @@ TEMPLATES = [
 
 # --- Database ---------------------------------------------------------------------------------
 DATABASE_URL = env_str("DATABASE_URL")
+#: For `make_database_roles` alone, which the owner of the database runs.
+AVIARY_APP_DATABASE_URL = env_str("AVIARY_APP_DATABASE_URL")
 DATABASES: dict[str, Any]
 if DATABASE_URL:
     DATABASES = {"default": dj_database_url.parse(DATABASE_URL, conn_max_age=60)}
@@ -241,6 +244,11 @@ CELERY_BEAT_SCHEDULE = {
         "task": "compression.tasks.sweep_jobs",
         "schedule": AVIARY_JOB_SWEEP_SECONDS,
         "options": {"expires": AVIARY_JOB_SWEEP_SECONDS},
+    },
+    "anchor-audit": {
+        "task": "registry.tasks.anchor_audit",
+        "schedule": AVIARY_ANCHOR_SECONDS,
+        "options": {"expires": AVIARY_ANCHOR_SECONDS},
     },
     "renew-trust": {"task": "registry.tasks.renew_trust", "schedule": 60},
     "make-deltas": {"task": "registry.tasks.make_deltas", **_EVERY_TICK},

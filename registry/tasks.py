@@ -3,7 +3,14 @@
 from celery import shared_task
 from django.utils import timezone
 
-from registry.services import blob_uploads, deltas, garbage, trust_renewal, versions
+from registry.services import (
+    audit_anchors,
+    blob_uploads,
+    deltas,
+    garbage,
+    trust_renewal,
+    versions,
+)
 
 DELTAS_PER_RUN = 20
 GARBAGE_SECONDS = 60.0
@@ -51,3 +58,9 @@ def collect_garbage() -> int:
 def drop_abandoned_uploads() -> int:
     """Forgets uploads that nobody goes on with."""
     return blob_uploads.drop_abandoned(now=timezone.now())
+
+
+@shared_task(soft_time_limit=60, time_limit=90)
+def anchor_audit() -> str | None:
+    """Signs the end of the audit chain into the object store."""
+    return audit_anchors.anchor_chain(now=timezone.now())

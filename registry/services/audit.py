@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -56,14 +57,19 @@ def record_event(
     return event
 
 
-def verify_chain() -> int:
+def verify_chain(ends: Mapping[int, str] | None = None) -> int:
     """The number of events, after every link and the end of the chain have been checked.
 
+    Args:
+        ends: number of events to the digest of the last of them, as anchors outside say.
+
     Raises:
-        AuditChainError: an event was changed, removed, or put in between.
+        AuditChainError: an event was changed, removed, or put in between; or the chain is whole and
+            not the one that was anchored.
     """
     previous = GENESIS
     count = 0
+    expected_ends = dict(ends or {})
     for event in AuditEvent.objects.order_by("pk").iterator(chunk_size=1000):
         count += 1
         if event.previous_digest != previous:
@@ -75,6 +81,16 @@ def verify_chain() -> int:
         if event.digest != event_digest(event):
             raise AuditChainError(f"Event {event.pk} has been changed", {"event": event.pk})
         previous = event.digest
+        if expected_ends.pop(count, previous) != previous:
+            raise AuditChainError(
+                f"The chain was rewritten: event {event.pk} is not the one that was anchored",
+                {"event": event.pk, "count": count},
+            )
+    if expected_ends:
+        raise AuditChainError(
+            f"The chain was cut: {max(expected_ends)} events were anchored, {count} are there",
+            {"found": count, "anchored": max(expected_ends)},
+        )
     head = AuditHead.objects.filter(pk=1).first()
     expected = (head.digest, head.count) if head else (GENESIS, 0)
     if expected != (previous, count):

@@ -3,8 +3,8 @@
 A web server that was taken over can ask for signatures, so a request says nothing that is believed:
 the message itself is read. A manifest key signs manifests and the lists of them, an assignment key
 assignments that end within `MAX_ASSIGNMENT`, the snapshot and timestamp keys metadata of their own
-kind that ends within `MAX_METADATA`. Nothing here can sign a root or say which keys a role has:
-their keys are offline.
+kind that ends within `MAX_METADATA`, the audit key ends of the audit chain. Nothing here can sign a
+root or say which keys a role has: their keys are offline.
 """
 
 import json
@@ -13,9 +13,10 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-ROLES = ("manifest", "assignment", "snapshot", "timestamp")
+ROLES = ("manifest", "assignment", "snapshot", "timestamp", "audit")
 MANIFEST_TYPE = "application/vnd.aviary.manifest.v1+json"
 ASSIGNMENT_TYPE = "application/vnd.aviary.assignment.v1+json"
+AUDIT_ANCHOR_TYPE = "application/vnd.aviary.audit-anchor.v1+json"
 TRUST_ROOT_TYPE = "application/vnd.aviary.trust-root.v1+json"
 MAX_ASSIGNMENT = timedelta(days=15)
 MAX_METADATA = {
@@ -29,6 +30,7 @@ _PAE = re.compile(rb"DSSEv1 (\d{1,4}) ([\x21-\x7e]{1,200}) (\d{1,9}) ")
 _DSSE_TYPES = {
     "manifest": {MANIFEST_TYPE, TRUST_ROOT_TYPE},
     "assignment": {ASSIGNMENT_TYPE, TRUST_ROOT_TYPE},
+    "audit": {AUDIT_ANCHOR_TYPE},
 }
 _TUF_KINDS = {"manifest": "targets", "snapshot": "snapshot", "timestamp": "timestamp"}
 
@@ -65,13 +67,15 @@ def _check_envelope(role: str, match: re.Match[bytes], message: bytes, now: date
         return f"assignment {document.get('assignment_id')} of {document.get('device_id')}"
     if kind == MANIFEST_TYPE:
         return f"manifest of {document.get('model')} {document.get('version')}"
+    if kind == AUDIT_ANCHOR_TYPE:
+        return f"end of the audit chain after {document.get('count')} events"
     return "introduction of a root"
 
 
 def _check_metadata(role: str, message: bytes, now: datetime) -> str:
     document = _parse(message)
     kind = document.get("_type")
-    if kind != _TUF_KINDS.get(role):
+    if role not in _TUF_KINDS or kind != _TUF_KINDS[role]:
         raise RefusedError(f"the role {role} does not sign metadata of kind {kind!r}")
     if kind == "targets" and (document.get("delegations") or {}).get("roles"):
         # It may spread its own list over bins; it may not let other keys speak.

@@ -17,6 +17,7 @@ from nacl.signing import VerifyKey
 from registry.signer.client import SignerRefusedError, SignerUnavailableError, SocketSigner
 from registry.signer.policy import (
     ASSIGNMENT_TYPE,
+    AUDIT_ANCHOR_TYPE,
     MANIFEST_TYPE,
     MAX_MESSAGE_BYTES,
     RefusedError,
@@ -47,6 +48,7 @@ ALLOWED = {
     "assignment: an assignment": ("assignment", assignment()),
     "snapshot: a snapshot": ("snapshot", metadata("snapshot")),
     "timestamp: a timestamp": ("timestamp", metadata("timestamp")),
+    "audit: an end of the chain": ("audit", pae(AUDIT_ANCHOR_TYPE, b'{"count":3}')),
 }
 
 REFUSED = {
@@ -64,6 +66,13 @@ REFUSED = {
         metadata("targets", delegations={"keys": {}, "roles": [{"name": "assignments"}]}),
         "delegates to no role",
     ),
+    "a manifest by an audit key": ("audit", pae(MANIFEST_TYPE, b"{}"), "does not sign"),
+    "an end of the audit chain by a manifest key": (
+        "manifest",
+        pae(AUDIT_ANCHOR_TYPE, b"{}"),
+        "does not sign",
+    ),
+    "metadata of no kind by an audit key": ("audit", b"{}", "kind None"),
     "text": ("manifest", b"hello", "not JSON"),
     "a list": ("manifest", b"[]", "expected an object"),
     "lengths that lie": (
