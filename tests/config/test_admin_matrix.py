@@ -54,7 +54,7 @@ NEVER_ADDED = {
     "registry_baseline", "fleet_agentwheel", "fleet_installation", "fleet_gateevaluation",
     "fleet_deviceincident", "fleet_samplebatch", "ingest_driftevaluation", "ingest_inboxbatch",
     "ingest_rejectedrecord", "ingest_window", "ingest_incident", "fleet_device",
-    "notifications_delivery", "notifications_outboxevent",
+    "notifications_delivery", "notifications_outboxevent", "ingest_summary",
 }  # fmt: skip
 NEVER_CHANGED = NEVER_ADDED - {"fleet_device"} | {
     "registry_dataset",
@@ -91,6 +91,7 @@ OWN_PAGES: dict[tuple[str, str], Needs] = {
     ("registry_auditevent_verify_now", ""): seen("registry_auditevent"),
     ("registry_dataset_split", ""): one("registry.add_dataset"),
     ("registry_version_transition", ""): one("registry.decide_version"),
+    ("registry_version_contract", ""): one("registry.change_version"),
     ("registry_version_compare", ""): seen("registry_version"),
     ("notifications_channel_test_channel", ""): one("notifications.change_channel"),
     ("notifications_channel_replace_secret", ""): one("notifications.change_channel"),
