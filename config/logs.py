@@ -1,14 +1,50 @@
-"""Keeps a storm of equal lines out of the log."""
+"""How lines of the log look, what joins those of one request, and how many equal ones there are."""
 
 from __future__ import annotations
 
 import logging
+import re
+import secrets
 import threading
 import time
+from contextvars import ContextVar
+from datetime import UTC, datetime
+
+import msgspec
 
 MOST_LINES = 20
 WINDOW_SECONDS = 10.0
 _MOST_KINDS = 1000
+
+
+#: Of the request that is being answered; empty outside of any.
+request_id: ContextVar[str] = ContextVar("request_id", default="")
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+def take_request_id(header: str) -> str:
+    """The request's id from here on: what a proxy in front gave it, or a new one."""
+    given = header if _REQUEST_ID.fullmatch(header) else secrets.token_hex(8)
+    request_id.set(given)
+    return given
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: `at`, `level`, `logger`, `message`, and `request_id` and `trace`
+    where there are any."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "at": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if request_id.get():
+            line["request_id"] = request_id.get()
+        if record.exc_info:
+            line["trace"] = self.formatException(record.exc_info)
+        return msgspec.json.encode(line).decode()
 
 
 class StormFilter(logging.Filter):

@@ -10,10 +10,24 @@ from django.urls import reverse
 from requests import RequestException
 
 from config.api import STORE_FAILURES, UNAVAILABLE, error_body
+from config.logs import take_request_id
 from config.people import record_failed_login
 from registry.quotas import QuotaError, caller_address, take_quota
 
 logger = logging.getLogger(__name__)
+
+
+class RequestIdMiddleware:
+    """Gives each request an id that its lines in the log have, and the answer says it."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self._get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        given = take_request_id(request.headers.get("X-Request-ID", ""))
+        response = self._get_response(request)
+        response.headers["X-Request-ID"] = given
+        return response
 
 
 class SignInQuotaMiddleware:

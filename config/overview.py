@@ -9,6 +9,7 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils import timezone
 
+from config.background import read_background
 from fleet.models import Device, DeviceIncident, Quarantine, Rollout
 from ingest.models import InboxBatch, Incident, RejectedRecord
 from registry.models import Variant
@@ -67,6 +68,12 @@ def things_to_do() -> list[dict[str, str]]:
                 "url": reverse("admin:fleet_rollout_change", args=[rollout.pk]),
             }
         )
+    background = read_background(timezone.now())
+    if background.is_inbox_stuck:
+        oldest = max(background.inbox_seconds, background.summaries_seconds)
+        text = f"records wait for {oldest / 60:.0f} min to be counted: too few workers, or none"
+        url = reverse("admin:ingest_inboxbatch_changelist") + "?state__exact=pending"
+        todo.append({"text": text, "url": url})
     aside = InboxBatch.objects.set_aside().count()
     if aside:
         batches = "batches" if aside != 1 else "batch"

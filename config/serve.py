@@ -16,6 +16,8 @@ import sys
 import time
 from types import FrameType
 
+from config.metrics_folder import share_folder
+
 logger = logging.getLogger(__name__)
 
 #: Milliseconds for the headers of a call; a connection that lies idle for as long is closed.
@@ -90,6 +92,7 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=2, help="processes that answer")
     chosen = parser.parse_args()
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+    share_folder()
     return Supervisor(command(chosen.host, chosen.port, chosen.workers)).run()
 
 

@@ -14,6 +14,7 @@ from django.urls import reverse_lazy
 
 from config.env import (
     env_bool,
+    env_choice,
     env_int,
     env_list,
     env_list_of_secrets,
@@ -80,6 +81,8 @@ AVIARY_KEEP_DAYS = {
     "api_tokens": env_int("AVIARY_KEEP_API_TOKENS_DAYS", 30),
     "page_log": env_int("AVIARY_KEEP_PAGE_LOG_DAYS", 365),
 }
+AVIARY_METRICS_ADDRESS = env_str("AVIARY_METRICS_ADDRESS")  # host:port of a worker or the clock
+AVIARY_METRICS_TOKEN = env_str("AVIARY_METRICS_TOKEN")  # of Prometheus; without it, no /metrics
 AVIARY_TRUSTED_PROXIES = env_int("AVIARY_TRUSTED_PROXIES", 0)
 AVIARY_MAX_UPLOAD_BYTES = env_int("AVIARY_MAX_UPLOAD_BYTES", 2 * 1024**3, minimum=1)
 AVIARY_DELTA_MAX_BYTES = env_int("AVIARY_DELTA_MAX_BYTES", 128 * 1024**2, minimum=0)
@@ -126,6 +129,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "config.middleware.RequestIdMiddleware",
     "config.middleware.StoreFailureMiddleware",
     "config.queries.QueryMiddleware",
     "config.middleware.SignInQuotaMiddleware",
@@ -252,6 +256,7 @@ CELERY_BEAT_SCHEDULE = {
     },
     "renew-trust": {"task": "registry.tasks.renew_trust", "schedule": 60},
     "make-deltas": {"task": "registry.tasks.make_deltas", **_EVERY_TICK},
+    "note-tick": {"task": "config.tasks.note_tick", **_EVERY_TICK},
     "prune": {"task": "config.tasks.prune", "schedule": 600, "options": {"expires": 600}},
     "collect-garbage": {
         "task": "registry.tasks.collect_garbage",
@@ -456,12 +461,15 @@ CONTENT_SECURITY_POLICY = {
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"plain": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
+    "formatters": {
+        "plain": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"},
+        "json": {"()": "config.logs.JsonFormatter"},
+    },
     "filters": {"storms": {"()": "config.logs.StormFilter"}},
     "handlers": {
         "stderr": {
             "class": "logging.StreamHandler",
-            "formatter": "plain",
+            "formatter": env_choice("LOG_FORMAT", ("plain", "json")),
             "filters": ["storms"],
         }
     },

@@ -86,7 +86,7 @@ class Runner:
         if self.config.serve.enabled:
             from edge_agent.serving.endpoint import Endpoint
 
-            self.endpoint = Endpoint(self.config.serve, self.serving)
+            self.endpoint = Endpoint(self.config.serve, self.serving, self.agent.trouble)
             self.endpoint.start()
             self.reporter.endpoint_address = self.endpoint.address
         self.writer.start()

@@ -18,8 +18,8 @@ PARTS = {
     "failures": 60.0,
     "classes": 150.0,
     "fleet": 120.0,
-    "season": 120.0,
-    "device": 180.0,
+    "season": 180.0,
+    "device": 240.0,
 }
 
 

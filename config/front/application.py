@@ -34,6 +34,8 @@ from config.front.intake import Call, Intake, is_plain
 from config.front.lanes import Lane, LaneFullError
 from config.front.polls import PATH, Polls
 from config.front.routes import Limits, Route, find_route
+from config.logs import take_request_id
+from config.metrics import CALL_SECONDS, CALLS, POLLS
 from fleet.polling.heard import note_heard
 
 logger = logging.getLogger(__name__)
@@ -46,6 +48,7 @@ WHOLE_ANSWER_BYTES = 1024 * 1024
 SEND_SECONDS = 20.0
 RETRY_AFTER_SECONDS = 5
 _PR_SET_PDEATHSIG = 1
+_REMEMBERED = POLLS.labels(304)
 
 
 class Refusal(Exception):
@@ -92,6 +95,7 @@ class Front:
             if scope.path == PATH:
                 etag = self._polls.recall(scope) if scope.method == "GET" else None
                 if etag is not None:
+                    _REMEMBERED.inc()
                     headers = [("ETag", etag), ("Cache-Control", "private, no-cache")]
                     protocol.response_empty(304, headers)
                     return
@@ -113,6 +117,7 @@ class Front:
         if scope.path == PATH and scope.method == "GET" and await self._poll(scope, protocol):
             return
         environ = make_environ(scope)
+        environ["HTTP_X_REQUEST_ID"] = take_request_id(environ.get("HTTP_X_REQUEST_ID", ""))
         limits = Limits(settings.AVIARY_MAX_UPLOAD_BYTES, settings.AVIARY_INGEST_MAX_BYTES)
         route = find_route(
             scope.method,
@@ -135,11 +140,14 @@ class Front:
                     environ.pop("HTTP_TRANSFER_ENCODING", None)
                     environ["CONTENT_LENGTH"] = str(len(body))
                     environ["wsgi.input"] = io.BytesIO(body)
+            began = self._loop.time()
             if route.is_intake and is_plain(environ):
                 answer: Answer | None = await self._take_in(environ)
             else:
                 work = partial(call_wsgi, self._application, environ, self._sender(protocol))
                 answer = await self._run(route.lane, work)
+                CALL_SECONDS.labels(route.lane).observe(self._loop.time() - began)
+                CALLS.labels(route.lane, answer.status if answer else 200).inc()
         finally:
             if arriving is not None:
                 arriving.stop()
@@ -158,6 +166,7 @@ class Front:
             raise Refusal(503, "busy", f"Come back later: {error}") from None
         if answer is None:
             return False
+        POLLS.labels(answer.status).inc()
         _send(protocol, Answer(*answer))
         return True
 

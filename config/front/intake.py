@@ -25,6 +25,7 @@ from django.http.request import validate_host
 
 from config.api import STORE_FAILURES, describe_error, error_body
 from config.front.lanes import LaneFullError
+from config.metrics import INTAKE, INTAKE_GROUP
 from config.stores.deadlines import statement_seconds
 from fleet.authentication import (
     NEEDS_TOKEN,
@@ -123,6 +124,9 @@ class Intake:
                 body = msgspec.json.encode(error_body("internal_error", "The server failed."))
                 told = [(500, _JSON, body)] * len(group)
             close_old_connections()
+            INTAKE_GROUP.observe(len(group))
+            for (call, _), answer in zip(group, told, strict=True):
+                INTAKE.labels(call.path, answer[0]).inc()
             answers = [(future, answer) for (_, future), answer in zip(group, told, strict=True)]
             self._loop.call_soon_threadsafe(_settle, answers)
 

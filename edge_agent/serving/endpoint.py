@@ -2,6 +2,7 @@
 
     GET  /v1/healthz               200 when a release runs, else 503
     GET  /v1/models                what runs, with inputs, labels and latency
+    GET  /metrics                  numbers for Prometheus
     POST /v1/models/<slug>/infer   npy or JSON in; JSON, or npy of the scores, out
 
 It answers this machine alone unless a token is set. Threads, waiting connections, bytes and time
@@ -12,15 +13,21 @@ import hmac
 import json
 import logging
 import socket
+import sqlite3
 import threading
+from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from edge_agent.config import ServeConfig
 from edge_agent.exceptions import AgentError, InferenceError, InputError, NoModelError
+from edge_agent.serving import prometheus
 from edge_agent.serving.listener import Listener, encode_error
 from edge_agent.serving.serving import Serving
+
+if TYPE_CHECKING:
+    from edge_agent.inference.session import ModelSession
 
 logger = logging.getLogger(__name__)
 POLL_S = 0.1
@@ -38,9 +45,13 @@ class RefusedError(AgentError):
 class Endpoint:
     """Listens from `start` to `stop`."""
 
-    def __init__(self, config: ServeConfig, serving: Serving) -> None:
+    def __init__(
+        self, config: ServeConfig, serving: Serving, trouble: Mapping[str, str] | None = None
+    ) -> None:
+        """`trouble`: the parts that do not work, as they are while this listens."""
         self.config = config
         self._server = Listener(config, serving, Handler)
+        self._server.trouble = trouble or {}
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(POLL_S,), name="endpoint", daemon=True
         )
@@ -123,7 +134,22 @@ class Handler(BaseHTTPRequestHandler):
 
                 rows = [describe_session(session) for session in running]
             return 200, "application/json", json.dumps({"models": rows}).encode(), {}
+        if path == "/metrics":
+            return 200, prometheus.KIND, self._describe_numbers(running), {}
         raise RefusedError(404, "not_found", f"no such path: {path[:200]}")
+
+    def _describe_numbers(self, running: "list[ModelSession]") -> bytes:
+        serving = self.server.serving
+        try:
+            spool: dict[str, Any] = dict(serving.writer.spool.stat())
+        except sqlite3.Error:
+            spool = {}  # `trouble` says why
+        return prometheus.render(
+            [(s.manifest.model, s.manifest.version, s.latency.stats()) for s in running],
+            spool,
+            dict(serving.observer.resources),
+            dict(self.server.trouble),
+        )
 
     def _post(self, path: str) -> tuple[int, str, bytes, dict[str, str]]:
         parts = path.split("/")

@@ -8,7 +8,7 @@ import socket
 import socketserver
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ class Listener(socketserver.TCPServer):
         self.config = config
         self.serving = serving
         self.token = read_token(config)
+        self.trouble: Mapping[str, str] = {}
         self._waiting: queue.Queue[tuple[Any, Any] | None] = queue.Queue(
             config.threads + config.queue
         )

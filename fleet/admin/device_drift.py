@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from fleet.admin.sparklines import read_number, sparkline
+from fleet.sparklines import read_number, sparkline
 
 #: State as the agent sends it, to its word for people and its colour.
 STATES: dict[str, tuple[str, str]] = {

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from fleet.admin.device_drift import metric_unit
-from fleet.admin.sparklines import read_number, sparkline
+from fleet.sparklines import read_number, sparkline
 
 #: Resource to its name for people, its unit, and the scale of its drawing: None for its own range.
 RESOURCES: dict[str, tuple[str, str, float | None]] = {

@@ -68,6 +68,7 @@ class RolloutFormMixin:
 
     form = RolloutForm
     inlines = [StageInline, GateInline]
+    change_form_after_template = "fleet/rollout_form_power.html"
 
     def get_form(self, request: HttpRequest, obj: Any = None, **kwargs: Any) -> Any:
         form = super().get_form(request, obj, **kwargs)  # type: ignore[misc]

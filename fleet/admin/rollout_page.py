@@ -12,7 +12,6 @@ from django.utils import timezone
 
 from fleet import selectors
 from fleet.admin.base import selector_words
-from fleet.admin.sparklines import sparkline
 from fleet.models import Gate, GateEvaluation, Installation, Rollout, RolloutStage
 from fleet.notices import PREVIEW_SECONDS, rollout_notices, stage_previews
 from fleet.rules import gate_metrics
@@ -20,6 +19,7 @@ from fleet.rules.gate_metrics import INSTALLS
 from fleet.rules.plan_power import find_stage_power
 from fleet.rules.rollout_policy import Action, decide_rollout
 from fleet.selection import deployment_devices, label_text
+from fleet.sparklines import sparkline
 from registry.units import write_count
 
 TREND_ROWS = 20
@@ -187,9 +187,8 @@ def _decision_words(rollout: Rollout, now: datetime) -> str:
 
 def gate_rows(rollout: Rollout, now: datetime) -> list[dict[str, Any]]:
     """Each gate with its answer in the current stage now, and the course of its values."""
-    from fleet.services.evidence import read_gate
+    from fleet.services.evidence import limits_of, read_gate
 
-    stage = next((row for row in rollout.stages.all() if row.index == rollout.current_stage), None)
     rows = []
     for gate in rollout.gates.all():
         recent = list(gate.evaluations.order_by("-id")[:TREND_ROWS])
@@ -202,9 +201,8 @@ def gate_rows(rollout: Rollout, now: datetime) -> list[dict[str, Any]]:
             said = latest.verdict if latest else "no_data"
         details = latest.details if latest else {}
         values = [row.value for row in reversed(recent) if row.value is not None]
-        needed = gate.min_samples
-        if stage is not None and gate.metric != INSTALLS:
-            needed = max(needed, stage.min_samples)
+        # Installations are no records.
+        needed = 0 if gate.metric == INSTALLS else limits_of(gate).min_samples
         rows.append(
             {
                 "gate": gate,

@@ -17,6 +17,7 @@ from fleet.admin.base import STATE_COLOURS, actor_of, call_service
 from fleet.admin.forms import VariantRolloutForm
 from fleet.admin.rollout_form import RolloutFormMixin
 from fleet.admin.rollout_page import effect_words, find_rollout, page_context
+from fleet.admin.rollout_power import describe_typed
 from fleet.models import Rollout
 from fleet.permissions import ADD_ROLLOUT, APPROVE_ROLLOUT
 from fleet.rules.transitions import is_allowed
@@ -200,6 +201,7 @@ class RolloutAdmin(RolloutFormMixin, ListAdmin):
         return [
             path("<int:pk>/live/", view(self.live_view), name="fleet_rollout_live"),
             path("<int:pk>/step/<str:step>/", view(self.step_view), name="fleet_rollout_step"),
+            path("power/", view(self.power_view), name="fleet_rollout_power"),
             path("variant/<int:pk>/", view(self.variant_view), name="fleet_rollout_variant"),
             path("<path:object_id>/change/", view(self.change_view), name="fleet_rollout_page"),
             *super().get_urls(),
@@ -295,6 +297,13 @@ class RolloutAdmin(RolloutFormMixin, ListAdmin):
                 "revision": revision or rollout.revision,
             },
         )
+
+    def power_view(self, request: HttpRequest) -> HttpResponse:
+        """What the plan in the form could notice, as far as it is typed; changes nothing."""
+        if not self.has_add_permission(request):
+            raise PermissionDenied
+        lines = describe_typed(request.GET.dict())
+        return TemplateResponse(request, "fleet/rollout_power.html", {"lines": lines})
 
     def variant_view(self, request: HttpRequest, pk: int) -> HttpResponse:
         """Asks which deployment is to offer the variant; POST makes the draft of a rollout."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from django.db import models
 
+from fleet.rules.assignment import STABLE
+
 
 class Installation(models.Model):
     """One offer of one release to one device, and how far it got."""
@@ -38,7 +40,7 @@ class Installation(models.Model):
         "fleet.Rollout", null=True, on_delete=models.SET_NULL, related_name="installations"
     )
     stage_index = models.PositiveSmallIntegerField(null=True)
-    cohort = models.CharField(max_length=16, default="stable")
+    cohort = models.CharField(max_length=16, default=STABLE)
     assignment_id = models.CharField(max_length=160)
     counter = models.PositiveBigIntegerField()
     state = models.CharField(max_length=16, choices=State, default=State.OFFERED)

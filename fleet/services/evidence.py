@@ -174,12 +174,6 @@ def _judge(gate: Gate, said: GateEvaluation, now: datetime) -> Verdict:
             return Verdict.NO_DATA
         failed, finished = (int(said.details.get(name) or 0) for name in ("failed", "finished"))
         return judge_installs(failed, finished, gate.threshold)
-    limits = GateLimits(
-        threshold=gate.threshold,
-        min_devices=gate.min_devices,
-        min_samples=max(gate.min_samples, _stage_min_samples(gate)),
-        max_age=max_age,
-    )
     evidence = Evidence(
         value=said.value,
         devices=said.devices,
@@ -188,15 +182,20 @@ def _judge(gate: Gate, said: GateEvaluation, now: datetime) -> Verdict:
         lower=_number(said.details.get("lower")),
         upper=_number(said.details.get("upper")),
     )
-    return evaluate_gate(limits, evidence, now)
+    return evaluate_gate(limits_of(gate), evidence, now)
 
 
-def _stage_min_samples(gate: Gate) -> int:
-    """What a person asked of the stage."""
+def limits_of(gate: Gate) -> GateLimits:
+    """What the gate demands at the rollout's stage now; a stage may ask for more records."""
     stage = next(
         (row for row in gate.rollout.stages.all() if row.index == gate.rollout.current_stage), None
     )
-    return stage.min_samples if stage else 0
+    return GateLimits(
+        threshold=gate.threshold,
+        min_devices=gate.min_devices,
+        min_samples=max(gate.min_samples, stage.min_samples if stage else 0),
+        max_age=timedelta(seconds=gate.max_age_seconds),
+    )
 
 
 def _number(value: Any) -> float | None:

@@ -4,6 +4,10 @@ from django.core.validators import MinValueValidator
 from django.db import models
 from django.urls import reverse
 
+from ingest.rules.judgement import Policy
+
+_DEFAULTS = Policy()
+
 
 class DriftRule(models.TextChoices):
     """Which rule turns a PSI into a level."""
@@ -20,24 +24,30 @@ class DriftPolicy(models.Model):
     )
     is_enabled = models.BooleanField(default=True)
     rule = models.CharField(max_length=12, choices=DriftRule, default=DriftRule.EQUIVALENCE)
-    warning_psi = models.FloatField(default=0.10, validators=[MinValueValidator(0.0)])
-    critical_psi = models.FloatField(default=0.25, validators=[MinValueValidator(0.0)])
-    warning_confidence_drop = models.FloatField(default=0.05)
-    critical_confidence_drop = models.FloatField(default=0.10)
-    warning_error_rate = models.FloatField(default=0.01)
-    critical_error_rate = models.FloatField(default=0.05)
-    warning_latency_ratio = models.FloatField(default=1.25)
-    critical_latency_ratio = models.FloatField(default=2.0)
-    warning_changed_devices = models.FloatField(
-        default=0.01, help_text="Share of devices that may differ from their own past."
+    warning_psi = models.FloatField(
+        default=_DEFAULTS.warning_psi, validators=[MinValueValidator(0.0)]
     )
-    critical_changed_devices = models.FloatField(default=0.05)
-    min_devices = models.PositiveIntegerField(default=20)
+    critical_psi = models.FloatField(
+        default=_DEFAULTS.critical_psi, validators=[MinValueValidator(0.0)]
+    )
+    warning_confidence_drop = models.FloatField(default=_DEFAULTS.warning_confidence_drop)
+    critical_confidence_drop = models.FloatField(default=_DEFAULTS.critical_confidence_drop)
+    warning_error_rate = models.FloatField(default=_DEFAULTS.warning_error_rate)
+    critical_error_rate = models.FloatField(default=_DEFAULTS.critical_error_rate)
+    warning_latency_ratio = models.FloatField(default=_DEFAULTS.warning_latency_ratio)
+    critical_latency_ratio = models.FloatField(default=_DEFAULTS.critical_latency_ratio)
+    warning_changed_devices = models.FloatField(
+        default=_DEFAULTS.warning_changed_devices,
+        help_text="Share of devices that may differ from their own past.",
+    )
+    critical_changed_devices = models.FloatField(default=_DEFAULTS.critical_changed_devices)
+    min_devices = models.PositiveIntegerField(default=_DEFAULTS.min_devices)
     min_samples_per_bin = models.PositiveIntegerField(
-        default=10, help_text="Effective records per bin below which nothing is called healthy."
+        default=_DEFAULTS.min_samples_per_bin,
+        help_text="Effective records per bin below which nothing is called healthy.",
     )
     lookback_windows = models.PositiveIntegerField(
-        default=24,
+        default=_DEFAULTS.lookback_windows,
         validators=[MinValueValidator(1)],
         help_text="Windows judged together. Less than a day takes night and day for drift.",
     )

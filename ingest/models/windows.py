@@ -2,15 +2,16 @@
 
 from django.db import models
 
+from fleet.rules import assignment
 from ingest.querysets import WindowQuerySet
 
 
 class Cohort(models.TextChoices):
     """On which side of a rollout the device was."""
 
-    STABLE = "stable", "Stable"
-    CANARY = "canary", "Canary"
-    CONTROL = "control", "Control"
+    STABLE = assignment.STABLE, "Stable"
+    CANARY = assignment.CANARY, "Canary"
+    CONTROL = assignment.CONTROL, "Control"
 
 
 class Window(models.Model):

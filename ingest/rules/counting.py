@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fleet.rules.assignment import STABLE
 from ingest.columns import NO_CLASS, RESTAMPED, TOO_OLD, Columns
 from ingest.rules import bins
 from ingest.rules.windows import NON_FINITE, WindowCounts
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
-DEFAULT_COHORT = "stable"
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def _sources(batches: Sequence[Batch]) -> tuple[list[_Source], Ints]:
             numbers.setdefault(
                 (
                     batch.device_id, version, variant,
-                    batch.cohorts.get(model, DEFAULT_COHORT), labels,
+                    batch.cohorts.get(model, STABLE), labels,
                 ),
                 len(numbers),
             )

@@ -10,6 +10,7 @@ from django.db.models import Q
 
 from fleet.models import Device
 from ingest.models import Window
+from ingest.models.windows import Cohort
 from ingest.rules.cohort_evidence import DeviceHistory
 from ingest.rules.windows import WindowCounts, merge_counts
 
@@ -51,7 +52,7 @@ def read_cohorts(
             these alone, beside the other variants of the version.
     """
     rows = Window.objects.filter(version__model_id=model_id)
-    on_target = Q(version_id=target_version_id, cohort="canary")
+    on_target = Q(version_id=target_version_id, cohort=Cohort.CANARY)
     if new_variant_ids:
         on_target &= Q(variant_key__in=new_variant_ids)
     canaries = _ids(rows.filter(on_target, start__gte=since))
@@ -59,8 +60,8 @@ def read_cohorts(
     staying = rows.none()
     if previous_version_id is not None:
         staying = rows.filter(version_id=previous_version_id, start__gte=since)
-        staying = staying.exclude(cohort="canary").exclude(device_id__in=canaries)
-        controls = _ids(staying.filter(cohort="control"))
+        staying = staying.exclude(cohort=Cohort.CANARY).exclude(device_id__in=canaries)
+        controls = _ids(staying.filter(cohort=Cohort.CONTROL))
         if len(controls) < ENOUGH_CONTROLS:
             controls = _ids(staying)
     after = (on_target & Q(device_id__in=canaries)) | Q(

@@ -6,6 +6,7 @@ from typing import Any
 from django.db.models import Max
 
 from fleet.models import DeviceIncident
+from fleet.sparklines import sparkline
 from ingest.models import DriftEvaluation, Incident
 from registry.models import Model
 
@@ -97,26 +98,14 @@ def ranked(model: Model, version_id: int) -> list[DriftEvaluation]:
         if value is not None:
             history.setdefault((metric, slice_name), []).append(value)
     for row in rows:
-        row.sparkline = sparkline(history.get((row.metric, row.slice), [])[::-1])  # type: ignore[attr-defined]
+        values = history.get((row.metric, row.slice), [])[::-1]
+        row.sparkline = sparkline(values, width=80, height=18)  # type: ignore[attr-defined]
     return rows
 
 
 def _rank(row: DriftEvaluation) -> tuple[Any, ...]:
     ratio = (row.value or 0) / row.threshold if row.threshold else 0
     return (_SEVERITY[row.status], row.slice != "all", -ratio, row.metric)
-
-
-def sparkline(values: list[float], width: int = 80, height: int = 18) -> str:
-    """Points of an SVG polyline through `values`; empty for fewer than two."""
-    if len(values) < 2:
-        return ""
-    low, high = min(values), max(values)
-    span = (high - low) or 1.0
-    step = width / (len(values) - 1)
-    return " ".join(
-        f"{index * step:.1f},{height - 1 - (value - low) / span * (height - 2):.1f}"
-        for index, value in enumerate(values)
-    )
 
 
 def history(row: DriftEvaluation) -> list[DriftEvaluation]:

@@ -5,8 +5,9 @@ from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.urls import Resolver404, resolve, reverse
-from playwright.sync_api import ConsoleMessage, Page, Request
+from playwright.sync_api import ConsoleMessage, Page, Request, expect
 
+from demo.plans import MODEL
 from tests.live import LiveServer
 
 
@@ -95,6 +96,25 @@ def test_the_pages_own_scripts_do_what_their_marks_say(page: Page, live: LiveSer
     page.evaluate(f"{form}.addEventListener('submit', (event) => event.preventDefault())")
     page.click("form[data-busy] button[type=submit]")
     assert page.text_content("form[data-busy] button[type=submit]") == "Working…"
+
+
+def test_what_a_plan_can_notice_follows_what_is_typed(page: Page, live: LiveServer) -> None:
+    problems: list[str] = []
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    live.api.post(
+        "deployments/",
+        {"name": "typed", "model": MODEL, "selector": {"site": ["nowhere"]}},
+    )
+    page.goto(live.stack.url + reverse("admin:fleet_rollout_add"))
+    told = page.locator("#rollout-power")
+    expect(told).to_contain_text("Choose a deployment")
+    page.select_option("select[name=deployment]", label="typed")
+    expect(told).to_contain_text("The deployment has 0 accepted devices.")
+    page.fill("input[name=stages-0-percent]", "40")
+    expect(told).to_contain_text("Stage 1: about 40 %")
+    page.fill("input[name=stages-0-percent]", "")
+    expect(told).not_to_contain_text("Stage 1")
+    assert problems == []
 
 
 def test_a_wrong_password_does_not_open_the_admin(page: Page, live: LiveServer) -> None:

@@ -46,6 +46,53 @@ def rollout_form(deployment: Deployment, version: Any, percents: list[int]) -> d
     return data
 
 
+def test_the_form_says_what_the_plan_can_notice_while_it_is_typed(ada: Client) -> None:
+    deployment = make_deployment()
+    for _ in range(12):
+        make_device()
+    form = ada.get(page("rollout_add")).content.decode()
+    assert page("rollout_power") in form and 'hx-include="closest form"' in form
+    data = rollout_form(deployment, make_version(deployment.model), [50, 100])
+    text = ada.get(page("rollout_power"), data).content.decode()
+    assert "The deployment has 12 accepted devices." in text
+    assert "Stage 1: about 50 %. With 6 devices it notices a failure rate of" in text
+    assert "Stage 2: about 100 %. With 12 devices" in text
+    assert not Rollout.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("typed", "words"),
+    [
+        ({}, "Choose a deployment"),
+        ({"deployment": "x"}, "Choose a deployment"),
+        ({"deployment": "9" * 40}, "Choose a deployment"),
+        ({"deployment": "OWN"}, "Type a percentage"),
+        ({"deployment": "OWN", "max_failure_rate": "2"}, "Max failure rate: expected a share"),
+        ({"deployment": "OWN", "stages-0-percent": "1e"}, "got &#x27;1e&#x27;"),
+        ({"deployment": "OWN", "stages-0-percent": "nan"}, "expected a percentage above 0"),
+        ({"deployment": "OWN", "stages-0-percent": "5"}, "can notice nothing"),
+        ({"deployment": "OWN", "stages-0-canary_selector": "a=b"}, "by their labels"),
+        ({"deployment": "OWN", "stages-0-percent": "5", "stages-0-success_threshold": "7"},
+         "success threshold: expected a share"),
+    ],
+)  # fmt: skip
+def test_what_is_half_typed_is_answered_too(ada: Client, typed: dict[str, str], words: str) -> None:
+    own = str(make_deployment().pk)
+    answer = ada.get(
+        page("rollout_power"), {key: own if v == "OWN" else v for key, v in typed.items()}
+    )
+    assert answer.status_code == 200 and words in answer.content.decode()
+
+
+def test_devices_are_counted_once_while_a_person_types(
+    ada: Client, django_assert_max_num_queries: Any
+) -> None:
+    typed = {"deployment": str(make_deployment().pk), "stages-0-percent": "5"}
+    ada.get(page("rollout_power"), typed)
+    with django_assert_max_num_queries(3):  # session, user, deployment
+        ada.get(page("rollout_power"), {**typed, "stages-0-percent": "50"})
+
+
 def test_a_rollout_is_added_with_its_stages_and_the_gates_that_have_a_threshold(
     ada: Client,
 ) -> None:

@@ -19,10 +19,10 @@ from fleet.admin.device_resources import (
     provider_rows,
     resource_rows,
 )
-from fleet.admin.sparklines import sparkline
 from fleet.models import Device, Telemetry
 from fleet.services import telemetry
 from fleet.services.samples import set_sampling
+from fleet.sparklines import sparkline
 from tests.factories.fleet import DeviceClient, make_client, make_deployment
 from tests.factories.ingest import make_window_of
 

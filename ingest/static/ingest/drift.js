@@ -7,6 +7,7 @@
   const data = JSON.parse(source.textContent);
   const isDark = document.documentElement.classList.contains("dark");
   const ink = isDark ? "#e2e8f0" : "#1e293b";
+  const paper = isDark ? "rgba(15,23,42,0.8)" : "rgba(255,255,255,0.85)";
   const grid = { color: "rgba(148,163,184,0.3)" };
   const axis = (text, extra) => Object.assign(
     { grid, ticks: { color: ink }, title: { display: Boolean(text), color: ink, text } }, extra,
@@ -50,6 +51,8 @@
   // Upright lines: where the incident began, and what rollouts did.
   const marks = (data.markers || []).map((mark) => ({ at: mark.at, words: mark.words, color: "#6366f1" }));
   if (data.onset) marks.push({ at: data.onset, words: "it began", color: "#dc2626" });
+  marks.sort((a, b) => when(a.at) - when(b.at));
+  const ROWS = 5, ROW = 14;
   const upright = {
     id: "upright",
     afterDatasetsDraw(chart) {
@@ -59,12 +62,19 @@
       ctx.setLineDash([5, 4]);
       marks.forEach((mark, index) => {
         const x = scales.x.getPixelForValue(when(mark.at));
-        ctx.strokeStyle = ctx.fillStyle = mark.color;
+        ctx.strokeStyle = mark.color;
         ctx.beginPath();
         ctx.moveTo(x, chartArea.top);
         ctx.lineTo(x, chartArea.bottom);
         ctx.stroke();
-        ctx.fillText(mark.words, x + 3, chartArea.top + 12 + (index % 4) * 14);
+        // Beside its line, on the side where there is room, and readable on what is drawn below.
+        const width = ctx.measureText(mark.words).width;
+        const left = x + 3 + width > chartArea.right ? x - 3 - width : x + 3;
+        const top = chartArea.top + 2 + (index % ROWS) * ROW;
+        ctx.fillStyle = paper;
+        ctx.fillRect(left - 1, top, width + 2, ROW - 1);
+        ctx.fillStyle = mark.color;
+        ctx.fillText(mark.words, left, top + 11);
       });
       ctx.restore();
     },
@@ -80,7 +90,10 @@
   ], axis("end of the judged windows (UTC)", {
     type: "linear", min: Math.min(...times), max: Math.max(...times),
     ticks: { color: ink, callback: (value) => stamp(value), maxRotation: 0, maxTicksLimit: 6 },
-  }), axis(data.metric, { beginAtZero: true }), {
+  }), axis(data.metric, {
+    // Room above the course for the words beside the lines.
+    beginAtZero: true, grace: marks.length ? "40%" : 0,
+  }), {
     title: (items) => items.slice(0, 1).map((item) => stamp(item.parsed.x)),
     afterBody: (items) => items.slice(0, 1).map((item) => past[item.dataIndex].status + ", " + past[item.dataIndex].n + " records"),
   }, [upright]);
