@@ -91,8 +91,8 @@ bench-compress: .venv-bench $(SERVER_STAMP) ## measure compression; the last lin
 	touch $@
 
 .PHONY: bench-zoo
-bench-zoo: .venv-zoo $(SERVER_STAMP) ## models that others made, through upload, passes and agent, beside peers; JSON last (MODELS="a b")
-	$(KEPT) $</bin/python -m benchmarks.zoo $(or $(MODELS),--write docs/zoo.md)
+bench-zoo: .venv-zoo $(SERVER_STAMP) ## models that others made, through upload, passes and agent, beside peers; JSON last (MODELS="a b", RESUME=1)
+	$(KEPT) $</bin/python -m benchmarks.zoo $(if $(RESUME),--resume) $(or $(MODELS),--write docs/zoo.md)
 
 # MLflow pins much of its own, so the peer lives apart.
 .venv-mlflow: benchmarks/poll/requirements-mlflow.txt

@@ -20,6 +20,7 @@ from benchmarks.zoo.catalogue import ENTRIES, Entry, Packaged
 from benchmarks.zoo.children import run_peer, try_variants
 from benchmarks.zoo.inputs import draw_sets
 from benchmarks.zoo.judging import Cell, failures_where_a_peer_succeeds, judge_cell
+from benchmarks.zoo.kept import keep, read_kept
 from benchmarks.zoo.packages import read_checked
 from benchmarks.zoo.peers import PEERS_BY_KIND
 from benchmarks.zoo.product import RECIPES, Made, Upload, compress, upload
@@ -36,9 +37,11 @@ class Bench:
     uploads: dict[str, Upload] = field(default_factory=dict)
     cells: list[Cell] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
+    seconds: float = 0.0
 
     def measure(self, entry: Entry) -> None:
-        """One model; its files are gone afterwards."""
+        """One model; its files are gone afterwards, its figures are kept."""
+        started = time.monotonic()
         folder = self.folder / entry.name
         folder.mkdir()
         model, sets = prepare(entry, folder)
@@ -53,8 +56,23 @@ class Bench:
             )
             for peer in PEERS_BY_KIND.get(kind, ()):
                 made[peer, kind] = run_peer(peer, model, sets["calibration"], folder / peer)
-        self.cells += judge(entry, taken, model, sets["check"], made, folder / "trial")
+        cells = judge(entry, taken, model, sets["check"], made, folder / "trial")
         shutil.rmtree(folder)
+        seconds = time.monotonic() - started
+        self.cells += cells
+        self.seconds += seconds
+        keep(entry.name, taken, cells, seconds)
+        print(tables.describe_model(entry, taken, cells, seconds), flush=True)
+
+    def take_kept(self, name: str) -> bool:
+        """Whether the figures of this model are there from a run before."""
+        kept = read_kept(name)
+        if kept is None:
+            return False
+        self.uploads[name], cells, seconds = kept
+        self.cells += cells
+        self.seconds += seconds
+        return True
 
 
 def prepare(entry: Entry, folder: Path) -> tuple[Path, dict[str, Path]]:
@@ -121,6 +139,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="benchmarks.zoo")
     parser.add_argument("models", nargs="*")
     parser.add_argument("--budget", type=float, default=BUDGET_SECONDS, help="seconds")
+    parser.add_argument("--resume", action="store_true", help="take what var/zoo has")
     parser.add_argument("--write", type=Path, help="a Markdown file that the tables go into")
     arguments = parser.parse_args()
     known = {entry.name: entry for entry in ENTRIES}
@@ -131,19 +150,15 @@ def main() -> int:
     bench = Bench(Path(tempfile.mkdtemp(prefix="bench-zoo-")))
     try:
         for entry in chosen:
+            if arguments.resume and bench.take_kept(entry.name):
+                continue
             if time.monotonic() - started > arguments.budget:
                 bench.skipped.append(entry.name)
                 continue
-            before = time.monotonic()
             bench.measure(entry)
-            seconds = time.monotonic() - before
-            print(
-                tables.describe_model(entry, bench.uploads[entry.name], bench.cells, seconds),
-                flush=True,
-            )
     finally:
         shutil.rmtree(bench.folder, ignore_errors=True)
-    figures = collect(bench, chosen, time.monotonic() - started)
+    figures = collect(bench, chosen)
     text = tables.write_page(chosen, bench.uploads, bench.cells, figures)
     print(text)
     if arguments.write:
@@ -155,7 +170,7 @@ def main() -> int:
     return 0 if is_met and not bench.skipped else 1
 
 
-def collect(bench: Bench, chosen: list[Entry], seconds: float) -> dict[str, Any]:
+def collect(bench: Bench, chosen: list[Entry]) -> dict[str, Any]:
     """The figures of the last line."""
     ours = [cell for cell in bench.cells if cell.tool == OURS]
     peers = [cell for cell in bench.cells if cell.tool != OURS]
@@ -177,7 +192,7 @@ def collect(bench: Bench, chosen: list[Entry], seconds: float) -> dict[str, Any]
         "zoo_peers_done": sum(cell.state == "done" for cell in peers),
         "zoo_peers_wrong": sum(cell.state == "wrong" for cell in peers),
         "zoo_peers_failed": sum(cell.state == "failed" for cell in peers),
-        "zoo_seconds": round(seconds, 1),
+        "zoo_seconds": round(bench.seconds, 1),
     }
 
 

@@ -67,7 +67,8 @@ _OTHER = {"task": "other"}
 
 def _voice(name: str, file: str, sha256: str, draw: str) -> Entry:
     source = Packaged("silero-vad", f"{_SILERO}{file}", sha256)
-    return Entry(name, "speech, RNN", source, draw, "classification", "binary", 96, _VOICE)
+    says = {"form": "binary", "activation": "none"}
+    return Entry(name, "speech, RNN", source, draw, "classification", "binary", 96, _VOICE, says)
 
 
 def _wake(word: str, sha256: str, draw: str) -> Entry:
@@ -175,6 +176,7 @@ ENTRIES: tuple[Entry, ...] = (
         Packaged("openwakeword", f"{_WAKE}silero_vad.onnx",
                  "a35ebf52fd3ce5f1469b2a36158dba761bc47b973ea3382b3186ca15b1f5af28"),
         "voice_lstm", "classification", "binary", 96, _VOICE,
+        {"form": "binary", "activation": "none"},
     ),
     Entry(
         "voice-frames", "speech, RNN",

@@ -86,9 +86,9 @@ def _wine_forest() -> Fitted:
 
 def _cancer_margin() -> Fitted:
     data = datasets.load_breast_cancer()
-    model = make_pipeline(StandardScaler(), LinearSVC(random_state=SEED))
-    model.fit(data.data, data.target)
-    return model, *_numbers(data.data), {}
+    margin = LinearSVC(random_state=SEED)
+    model = make_pipeline(StandardScaler(), margin).fit(data.data, data.target)
+    return model, *_numbers(data.data), {id(margin): {"nocl": False}}
 
 
 def _digit_traits() -> Fitted:
@@ -153,7 +153,9 @@ def _subjects() -> tuple[NDArray[Any], NDArray[np.int64]]:
 
 def _subject_lines() -> Fitted:
     lines, kinds = _subjects()
-    model = make_pipeline(TfidfVectorizer(), LogisticRegression(max_iter=200)).fit(lines, kinds)
+    model = make_pipeline(TfidfVectorizer(lowercase=False), LogisticRegression(max_iter=200)).fit(
+        lines, kinds
+    )
     inputs = [("text", StringTensorType([None, 1]))]
     rows = {"text": lines.reshape(-1, 1)}
     return model, inputs, rows, {LogisticRegression: {"zipmap": False}}
@@ -161,9 +163,9 @@ def _subject_lines() -> Fitted:
 
 def _subject_vectors() -> Fitted:
     lines, _ = _subjects()
-    model = make_pipeline(TfidfVectorizer(), TruncatedSVD(12, random_state=SEED), Normalizer()).fit(
-        lines
-    )
+    model = make_pipeline(
+        TfidfVectorizer(lowercase=False), TruncatedSVD(12, random_state=SEED), Normalizer()
+    ).fit(lines)
     return model, [("text", StringTensorType([None, 1]))], {"text": lines.reshape(-1, 1)}, {}
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from registry.validation.arrays import input_names
-from registry.validation.rules import RuleError
+from registry.validation.rules import UNNAMED, RuleError
 
 Arrays = dict[str, NDArray[Any]]
 DRAWN_SEED = 20_240_101
@@ -86,11 +86,19 @@ def _batch_symbol(inputs: Sequence[Mapping[str, Any]]) -> int | str | None:
     return found
 
 
+def _is_unnamed(size: int | str | None) -> bool:
+    return isinstance(size, str) and size.startswith(UNNAMED)
+
+
 def _find_axis(shape: tuple[int | str, ...], symbol: int | str | None) -> int | None:
     if not shape:
         return None
     if symbol in shape:
         return shape.index(symbol)
+    free = [axis for axis, size in enumerate(shape) if isinstance(size, str)]
+    if _is_unnamed(symbol) and len(free) == 1 and _is_unnamed(shape[free[0]]):
+        # Without names, the one free dimension of a state is as long as the batch.
+        return free[0]
     # A free first dimension under a name of its own; a fixed one belongs to the call.
     return 0 if isinstance(shape[0], str) else None
 
@@ -129,7 +137,8 @@ class Rows:
         for spec in self.specs:
             values = self.arrays[spec.name]
             if spec.batch_axis is None:
-                feed[spec.name] = values[start] if self._has_rows(spec.name) else values
+                own = values[start] if self._has_rows(spec.name) else values
+                feed[spec.name] = np.asarray(own, dtype=values.dtype)
             else:
                 feed[spec.name] = np.ascontiguousarray(
                     np.moveaxis(values[indices], 0, spec.batch_axis)

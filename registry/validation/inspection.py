@@ -12,7 +12,7 @@ from registry.reading.contract import Contract
 from registry.validation.arrays import check_dataset, check_processor_golden, read_npz
 from registry.validation.contract.facts import gather_facts, words_of
 from registry.validation.contract.inference import UnclearError, infer_contract
-from registry.validation.contract.trial import TRIAL_ROWS, try_rows
+from registry.validation.contract.trial import TRIAL_ROWS, fit_batches, try_rows
 from registry.validation.feeds import (
     InputSpec,
     Rows,
@@ -55,7 +55,10 @@ def inspect_model(folder: Path, job: dict[str, Any], keep: Keep) -> dict[str, An
         spec.with_words(words_of(model.graph, spec.name))
         for spec in choose_specs(signature["inputs"], given.get("input_batch_axes") or {})
     ]
-    rows = None if dataset is None else fit_dataset(specs, dataset)
+    rows = None
+    if dataset is not None:
+        names = [item["name"] for item in signature["outputs"]]
+        rows = fit_batches(session, names, fit_dataset(specs, dataset))
     result: dict[str, Any] = {
         "signature": signature, "contract": None, "question": "", "profile": None, "notes": [],
         "has_golden": False,

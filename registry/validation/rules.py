@@ -16,6 +16,8 @@ MAX_NODES = 100_000
 MAX_GRAPH_DEPTH = 16
 MAX_TENSOR_BYTES = 2 * 1024**3
 MAX_INPUTS = 32
+UNNAMED = "dim_"
+"""What free dimensions are called that the graph has no name for, before input and axis."""
 
 
 class RuleError(Exception):
@@ -37,6 +39,8 @@ def check_model_rules(model: onnx.ModelProto, external_sizes: Mapping[str, int])
         raise RuleError(f"IR version {model.ir_version} is newer than {onnx.IR_VERSION}")
     opset = default_opset(model)
     newest = onnx.defs.onnx_opset_version()
+    if opset == 0 and not _has_default_operators(model):
+        opset = newest  # classical models of the domain ai.onnx.ml need no other
     if not MIN_OPSET <= opset <= newest:
         raise RuleError(f"Expected an opset from {MIN_OPSET} to {newest}; got {opset}")
     _check_nodes(model)
@@ -64,7 +68,7 @@ def extract_signature(model: onnx.ModelProto) -> dict[str, Any]:
     return {
         "inputs": inputs,
         "outputs": outputs,
-        "opset": default_opset(model),
+        "opset": default_opset(model) or 1,  # without operators of it, any will do
         "ir_version": int(model.ir_version),
     }
 
@@ -105,6 +109,14 @@ def _iter_graphs(graph: onnx.GraphProto, depth: int) -> Iterator[tuple[onnx.Grap
                 yield from _iter_graphs(attribute.g, depth + 1)
             for inner in attribute.graphs:
                 yield from _iter_graphs(inner, depth + 1)
+
+
+def _has_default_operators(model: onnx.ModelProto) -> bool:
+    return any(
+        node.domain in ("", "ai.onnx")
+        for graph, _ in _iter_graphs(model.graph, 0)
+        for node in graph.node
+    )
 
 
 def _check_nodes(model: onnx.ModelProto) -> None:
@@ -184,5 +196,5 @@ def _describe(value: onnx.ValueInfoProto, index: int) -> dict[str, Any]:
         if dim.dim_value > 0:
             shape.append(int(dim.dim_value))
         else:
-            shape.append(dim.dim_param or f"dim_{index}_{axis}")
+            shape.append(dim.dim_param or f"{UNNAMED}{index}_{axis}")
     return {"name": value.name, "dtype": dtype, "shape": shape}

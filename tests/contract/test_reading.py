@@ -144,6 +144,10 @@ TABLE: dict[str, tuple[bytes, dict[str, Any], dict[str, Any], Any, Callable[[Any
         exports.linear(make_node("Sigmoid", ["logits"], ["y"])), {}, {"form": "multi_label"}, X,
         classified(BEST, float(1 / (1 + np.exp(-LOGITS.max())))),
     ),
+    "several labels, with a flag for each": (
+        exports.flags(), {}, {"form": "multi_label"}, X,
+        classified(BEST, float(1 / (1 + np.exp(-LOGITS.max())))),
+    ),
     "trees": (
         exports.forest(zipmap=False, classes=[0, 1, 2]), {}, {"form": "scores"}, X,
         classified(2, 0.8),
@@ -229,6 +233,7 @@ UNCLEAR: dict[str, tuple[bytes, dict[str, Any], str]] = {
         exports.linear(make_node("Tanh", ["logits"], ["y"])), {"labels": LABELS}, "Tanh",
     ),
     "boxes for a classifier with labels": (exports.ssd(), {"labels": LABELS}, "detection"),
+    "letters of a picture, which are no mask": (exports.letters(), {}, "3 dimensions"),
     "a head whose classes nobody counts": (
         exports.yolo(fields_first=True), {"task": "detection"}, "objectness",
     ),

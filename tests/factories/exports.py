@@ -192,6 +192,39 @@ def segmenter(*nodes: onnx.NodeProto, out: Value | None = None) -> bytes:
     )
 
 
+def flags() -> bytes:
+    """Three chances a row, joined as skl2onnx joins them, beside a 0 or 1 for each."""
+    nodes = [
+        helper.make_node("MatMul", ["x", "W"], ["logits"]),
+        helper.make_node("Sigmoid", ["logits"], ["chances"]),
+        helper.make_node("Split", ["chances", "widths"], ["a", "b"], axis=1),
+        helper.make_node("Concat", ["a", "b"], ["probabilities"], axis=1),
+        helper.make_node("Greater", ["chances", "half"], ["is_above"]),
+        helper.make_node("Cast", ["is_above"], ["label"], to=INT64),
+    ]
+    outputs = [value("label", INT64, ["batch", 3]), value("probabilities", FLOAT, ["batch", 3])]
+    weights = np.random.default_rng(SEED).normal(size=(4, 3))
+    return model_of(
+        nodes,
+        [value("x", FLOAT, ["batch", 4])],
+        outputs,
+        [tensor("W", weights), tensor("half", 0.5), tensor("widths", [1, 2], np.int64)],
+    )
+
+
+def letters() -> bytes:
+    """A softmax over ten letters for each of 16 columns of a picture."""
+    weights = np.random.default_rng(SEED).normal(size=(48, 10))
+    nodes = [
+        helper.make_node("Reshape", ["x", "steps"], ["columns"]),
+        helper.make_node("MatMul", ["columns", "W"], ["logits"]),
+        helper.make_node("Softmax", ["logits"], ["y"], axis=-1),
+    ]
+    tensors = [tensor("W", weights), tensor("steps", [0, 16, 48], np.int64)]
+    inputs = [value("x", FLOAT, ["batch", 3, 16, 16])]
+    return model_of(nodes, inputs, [value("y", FLOAT, ["batch", 16, 10])], tensors)
+
+
 def embedding() -> bytes:
     """A vector of length 1 out of token ids and their mask."""
     table = np.random.default_rng(SEED).normal(size=(32, 6))

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import numpy as np
+
 from registry.validation.contract.facts import LINEAR, GraphFacts, OutputFacts
 from registry.validation.contract.findings import (
     Document,
@@ -98,9 +100,26 @@ def _read_scores(
         return {**document, **_one_score(facts, hints, scores, label)}
     if label is not None and label.producer == "Binarizer":
         return {**document, "form": "multi_label"}
-    if label is not None and len(label.sizes) == 2 and label.sizes[1] == columns:
-        return {**document, "form": "multi_label"}
+    if hints.form == "multi_label" or _has_flags(facts, columns):
+        answer = scores.answer
+        is_chance = scores.activation == "sigmoid" or (
+            answer is not None and lie_within_one(answer)
+        )
+        activation = hints.activation or ("none" if is_chance else "sigmoid")
+        return {**document, "form": "multi_label", "activation": activation}
     return {**document, **_many_scores(facts, hints, scores, label)}
+
+
+def _has_flags(facts: GraphFacts, columns: int | None) -> bool:
+    """Whether 0 or 1 stands for each column beside the scores, as scikit-learn names several."""
+    return any(
+        output.is_whole
+        and len(output.sizes) == 2
+        and output.sizes[1] == columns
+        and output.answer is not None
+        and set(np.unique(output.answer).tolist()) <= {0, 1}
+        for output in candidates(facts)
+    )
 
 
 def _many_scores(

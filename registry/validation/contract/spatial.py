@@ -37,6 +37,8 @@ def shows_segmentation(facts: GraphFacts, hints: Hints) -> bool:
     if len(image) != 4 or len(output.sizes) not in (3, 4):
         return False
     is_classes = output.producer == "ArgMax" or output.activation in ("softmax", "sigmoid")
+    if len(output.sizes) == 3 and output.activation == "softmax":
+        return False  # scores of steps, as of letters in a line: a mask has none to share 1 among
     places = [size for size in output.sizes[-3:] if isinstance(size, int) and size >= 8]
     return is_classes and len(places) >= 2
 

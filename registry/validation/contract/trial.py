@@ -1,7 +1,7 @@
 """A few rows through the model: what its answers look like, and where their batch axis is."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -49,6 +49,20 @@ def try_rows(session: Session, names: Sequence[str], rows: Rows) -> list[Answer]
     if failure is not None and not answers:
         raise failure
     return answers
+
+
+def fit_batches(session: Session, names: Sequence[str], rows: Rows) -> Rows:
+    """The same rows, one at a time where the model takes no two, such as by a state of fixed size.
+
+    A model that takes none at all says so where it is run next.
+    """
+    if rows.is_one_by_one or rows.fixed_rows:
+        return rows
+    try:
+        run_feed(session, names, rows.feed(0, TRIAL_ROWS[0]))
+    except RuleError:
+        return replace(rows, is_one_by_one=True)
+    return rows
 
 
 def find_batch_axis(answers: Sequence[Any], rows: Sequence[int]) -> int | None:
