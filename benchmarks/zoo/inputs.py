@@ -159,11 +159,12 @@ def _file_bytes(draw: Generator, rows: int) -> NDArray[np.int32]:
         suffix: sorted(path for path in root.rglob(f"*{suffix}") if path.stat().st_size > 64)[:400]
         for suffix in suffixes
     }
-    kinds = [paths for paths in by_suffix.values() if paths]
+    kinds = [list(draw.permutation(paths)) for paths in by_suffix.values() if paths]
     found = np.full((rows, 2048), 256, np.int32)
     for row in found:
-        paths = kinds[draw.integers(len(kinds))]
-        content = paths[draw.integers(len(paths))].read_bytes().strip()
+        # Each file once: sets must not share rows.
+        paths = max(kinds, key=lambda left: (len(left) > 0) * draw.random())
+        content = paths.pop().read_bytes().strip()
         head, tail = content[:1024], content[-1024:]
         row[: len(head)] = list(head)
         row[2048 - len(tail) :] = list(tail)

@@ -29,6 +29,14 @@ def read_member(package: str, member: str) -> bytes:
         return archive.read(member)
 
 
+def size_of(package: str, member: str) -> int:
+    """Bytes of the file."""
+    if package == "onnxruntime":
+        return len(read_member(package, member))
+    with zipfile.ZipFile(find_wheel(package)) as archive:
+        return archive.getinfo(member).file_size
+
+
 def version_of(package: str) -> str:
     if package == "onnxruntime":
         return metadata.version(package)
