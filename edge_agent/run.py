@@ -175,7 +175,7 @@ class Runner:
         last = ""
         for row in NpzSource(source, wait=stopping.wait):
             try:
-                serving.infer(row, model=source.model)
+                serving.infer_row(row, model=source.model)
                 last = ""
             except InferenceError as error:
                 # The record says it too; the log says it once, not at every row.

@@ -109,9 +109,16 @@ def draw_rows(
 def hash_rows(columns: list[NDArray]) -> list[bytes]:
     """A 16-byte digest of each row over all arrays, each [N, ...]."""
     return [
-        hashlib.blake2b(b"".join(c[row].tobytes() for c in columns), digest_size=16).digest()
+        hashlib.blake2b(b"".join(_bytes_of(c[row]) for c in columns), digest_size=16).digest()
         for row in range(len(columns[0]))
     ]
+
+
+def _bytes_of(values: NDArray) -> bytes:
+    """Of texts what they say, however wide the array is that holds them."""
+    if values.dtype.kind in "US":
+        return "\0".join(map(str, np.atleast_1d(values).reshape(-1).tolist())).encode()
+    return bytes(values.tobytes())
 
 
 def split_rows(

@@ -3,6 +3,7 @@
 import argparse
 import json
 import time
+from typing import Any
 
 from edge_agent.cli.choice import open_session, pick_model
 from edge_agent.config import Config
@@ -40,19 +41,29 @@ def status(config: Config, arguments: argparse.Namespace) -> int:
 
 
 def infer(config: Config, arguments: argparse.Namespace) -> int:
-    from edge_agent.cli.rows import read_rows
+    from edge_agent.inference.table import read_table
 
-    rows = read_rows(arguments.input)
+    rows = read_table(arguments.input)
     session = open_session(config, arguments.model)
     for index in range(min(len(rows), arguments.limit)):
-        row_inputs = rows[index : index + 1]
+        row_inputs = session.arrange(rows.take(index))
         session.check_inputs(row_inputs)
         result = session.infer(row_inputs)
         top = [
             {"class_id": i, "label": label, "confidence": round(p, 6)}
             for i, label, p in result.top_k
         ]
-        row = {"index": index, "top_k": top, "latency_ms": round(result.latency_ms, 4)}
+        row: dict[str, Any] = {"index": index, "latency_ms": round(result.latency_ms, 4)}
+        if session.has_classes:
+            row["top_k"] = top
+        if result.measures:
+            row["measures"] = {name: round(n, 6) for name, n in result.measures.items()}
+        if result.boxes:
+            row["boxes"] = [
+                {"class_id": box.class_id, "label": box.label, "score": round(box.score, 6),
+                 "corners": [round(number, 4) for number in box.corners]}
+                for box in result.boxes
+            ]  # fmt: skip
         print(json.dumps({**row, "error": result.error} if result.error else row))
     return 0
 
@@ -93,14 +104,14 @@ def bench(config: Config, arguments: argparse.Namespace) -> int:
 def wasm(config: Config, arguments: argparse.Namespace) -> int:
     import numpy as np
 
-    from edge_agent.cli.rows import read_rows
     from edge_agent.inference.bench import describe_latencies
+    from edge_agent.inference.table import read_table
     from edge_agent.sandbox.compiled import CompiledCache
     from edge_agent.sandbox.processor import describe_model
     from edge_agent.sandbox.sandbox import Sandbox
 
     session = open_session(config, arguments.model)
-    images = read_rows(arguments.images)
+    images = read_table(arguments.images).first
     cache = CompiledCache(Layout(config.home).optimised)
     try:
         module = arguments.module.read_bytes()

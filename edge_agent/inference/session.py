@@ -5,7 +5,9 @@ This module imports numpy and the runtime; the agent imports it when the first m
 
 import time
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
+
+import numpy as np
 
 from edge_agent.config import InferenceConfig
 from edge_agent.exceptions import InferenceError, InputError
@@ -49,6 +51,12 @@ class ImageProcessor(Protocol):
         ...
 
     def infer(self, image: Array) -> Result: ...
+
+
+def make_resting(dtype: str, shape: tuple[Any, ...]) -> Array:
+    """Zeros, or empty texts, of an input; 1 where it leaves a size free."""
+    sizes = [size if isinstance(size, int) and size > 0 else 1 for size in shape]
+    return np.full(sizes, "", object) if dtype == "str" else np.zeros(sizes, dtype)
 
 
 class ModelSession:
@@ -99,12 +107,41 @@ class ModelSession:
         self.processor: ImageProcessor | None = None
         """Takes raw images, where the release has one and a caller has opened it."""
         self._run = self.session.run
+        axes = contract.input_batch_axes
+        self.resting = {
+            name: make_resting(dtype, shape)
+            for name, (dtype, shape) in self.inputs.items()
+            if axes.get(name, 0) is None
+        }
+        """Inputs that belong to the call and may be left out: a state before anything happened."""
         self._has_texts = any(dtype == "str" for dtype, _ in self.inputs.values())
-        self._first = self.input_names[0] if self.input_names else ""
 
     def name_inputs(self, inputs: Inputs) -> dict[str, Array]:
-        """The tensors by name; a bare one is the first input's."""
-        return inputs if isinstance(inputs, dict) else {self._first: inputs}
+        """The tensors by name; a bare one is the described input's."""
+        named = inputs if isinstance(inputs, dict) else {self.described: inputs}
+        return {**self.resting, **named} if self.resting else named
+
+    def arrange(self, row: dict[str, Array]) -> Inputs:
+        """A row of a data set as the model takes it.
+
+        Args:
+            row: by input, or `x` for the one that has rows: the row on axis 0; an input without
+                rows has its own shape, or one more axis of 1.
+        """
+        if set(row) == {"x"} and "x" not in self.inputs:
+            return row["x"] if len(self.inputs) == 1 else {self.described: row["x"]}
+        axes = self.reader.contract.input_batch_axes
+        if not axes and len(row) == 1:
+            return next(iter(row.values()))
+        found = {}
+        for name, values in row.items():
+            axis = axes.get(name, 0)
+            if axis:
+                values = np.moveaxis(values, 0, axis)
+            elif axis is None and name in self.inputs and values.ndim > len(self.inputs[name][1]):
+                values = values[0]
+            found[name] = values
+        return found
 
     def run(self, inputs: dict[str, Array]) -> tuple[list[Array], int]:
         """Outputs and nanoseconds: the bare run, timed and nothing else."""
@@ -145,7 +182,7 @@ class ModelSession:
         """
         feed = self.name_inputs(inputs)
         if self.processor is not None and self.processor.takes(inputs):
-            self.processor.check(feed[self._first])
+            self.processor.check(feed[self.described])
             return feed
         if set(feed) != set(self.inputs):
             raise InputError(f"inputs: expected {self.input_names}, got {sorted(feed)}")

@@ -4,6 +4,7 @@
     GET  /v1/models                what runs, with inputs, labels and latency
     GET  /metrics                  numbers for Prometheus
     POST /v1/models/<slug>/infer   npy or JSON in; JSON, or npy of the scores, out
+    /v2/…                          the same by the Open Inference Protocol (`open_inference.py`)
 
 It answers this machine alone unless a token is set. Threads, waiting connections, bytes and time
 are bounded: a client that hangs or floods costs the others a 503, never the agent its memory.
@@ -119,6 +120,8 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             status, kind, headers = error.status, "application/json", {}
             body = encode_error(error.code, str(error))
+            if self.path.startswith("/v2/"):
+                body = json.dumps({"error": str(error)}).encode()
         self._send(status, kind, body, headers)
 
     def _get(self, path: str) -> tuple[int, str, bytes, dict[str, str]]:
@@ -136,7 +139,73 @@ class Handler(BaseHTTPRequestHandler):
             return 200, "application/json", json.dumps({"models": rows}).encode(), {}
         if path == "/metrics":
             return 200, prometheus.KIND, self._describe_numbers(running), {}
+        if path == "/v2" or path.startswith("/v2/"):
+            return self._get_open(path, bool(running))
         raise RefusedError(404, "not_found", f"no such path: {path[:200]}")
+
+    def _get_open(self, path: str, is_ready: bool) -> tuple[int, str, bytes, dict[str, str]]:
+        from edge_agent.serving import open_inference
+
+        row: Any = None
+        match path.strip("/").split("/")[1:]:
+            case []:
+                row = open_inference.describe_server()
+            case ["health", "live"]:
+                row = {"live": True}
+            case ["health", "ready"]:
+                if not is_ready:
+                    raise RefusedError(503, "no_model", "no model has a running release")
+                row = {"ready": True}
+            case ["models", name, *rest]:
+                words, is_asked = (rest[:-1], True) if rest[-1:] == ["ready"] else (rest, False)
+                session = self._find_open(name, words)
+                row = {"name": session.manifest.model, "ready": True}
+                if not is_asked:
+                    row = open_inference.describe_model(session)
+            case _:
+                raise RefusedError(404, "not_found", f"no such path: {path[:200]}")
+        return 200, "application/json", json.dumps(row).encode(), {}
+
+    def _find_open(self, name: str, words: list[str]) -> "ModelSession":
+        """The running session of a model; `words` are empty or `versions` and its version."""
+        slug = unquote(name)
+        self._check_known(slug)
+        try:
+            session = self.server.serving.find_session(slug)
+        except NoModelError as error:
+            raise RefusedError(503, error.code, str(error)) from error
+        version = session.manifest.version
+        if words and words != ["versions", version]:
+            raise RefusedError(404, "unknown_model", f"{slug[:100]} runs version {version}")
+        return session
+
+    def _post_open(self, parts: list[str]) -> tuple[int, str, bytes, dict[str, str]]:
+        from edge_agent.serving import open_inference
+
+        data = self._read_body()
+        session = self._find_open(parts[0], parts[1:-1])
+        try:
+            asked = open_inference.parse_request(
+                data, self.headers.get(open_inference.HEADER_LENGTH)
+            )
+            slug = unquote(parts[0])
+            answer = self.server.serving.infer(asked.inputs, model=slug, checks_inputs=True)
+            body, headers = open_inference.format_answer(answer, session.output_names, asked)
+        except InputError as error:
+            raise RefusedError(400, error.code, str(error)) from error
+        except NoModelError as error:
+            raise RefusedError(503, error.code, str(error)) from error
+        except InferenceError as error:
+            raise RefusedError(500, error.code, str(error)) from error
+        is_binary = open_inference.HEADER_LENGTH in headers
+        kind = open_inference.BINARY if is_binary else "application/json"
+        return 200, kind, body, headers
+
+    def _check_known(self, slug: str) -> None:
+        serving = self.server.serving
+        is_pair = serving.chooser is not None and slug == serving.pair.name
+        if slug not in serving.slots and slug not in serving.expected and not is_pair:
+            raise RefusedError(404, "unknown_model", f"no model {slug[:100]} on this device")
 
     def _describe_numbers(self, running: "list[ModelSession]") -> bytes:
         serving = self.server.serving
@@ -153,14 +222,15 @@ class Handler(BaseHTTPRequestHandler):
 
     def _post(self, path: str) -> tuple[int, str, bytes, dict[str, str]]:
         parts = path.split("/")
+        if parts[:3] == ["", "v2", "models"] and len(parts) in (5, 7) and parts[-1] == "infer":
+            return self._post_open(parts[3:])
         if parts[:3] != ["", "v1", "models"] or len(parts) != 5 or parts[4] != "infer":
             raise RefusedError(404, "not_found", f"no such path: {path[:200]}")
         slug = unquote(parts[3])
         data = self._read_body()
         serving = self.server.serving
-        is_pair = serving.chooser is not None and slug == serving.pair.name
-        if slug not in serving.slots and slug not in serving.expected and not is_pair:
-            raise RefusedError(404, "unknown_model", f"no model {slug[:100]} on this device")
+        self._check_known(slug)
+        from edge_agent.reading.golden import to_array
         from edge_agent.serving import wire
 
         try:
@@ -186,7 +256,9 @@ class Handler(BaseHTTPRequestHandler):
         digest = {"X-Manifest-Digest": answer.manifest.digest}
         if self.headers.get("Accept", "") == wire.NPY:
             row = wire.describe_answer(answer, None)
-            scores = answer.result.outputs[session.reader.index]
+            scores = to_array(answer.result.outputs[session.reader.index])
+            if scores is None:
+                raise RefusedError(406, "not_acceptable", "this output is no array")
             return 200, wire.NPY, wire.format_npy(scores), {**digest, "X-Answer": json.dumps(row)}
         is_bare = "outputs=none" in urlsplit(self.path).query.split("&")
         row = wire.describe_answer(answer, None if is_bare else session.output_names)

@@ -85,6 +85,15 @@ class Serving:
             return self._infer_adaptively(self.chooser, inputs, checks_inputs)
         return self._infer_on(self.find_session(model), inputs, checks_inputs)
 
+    def infer_row(self, row: "dict[str, Array]", *, model: str = "") -> Answer:
+        """As `infer` for a row of a data set: arrays by input, or `x`, the row on axis 0."""
+        return self.infer(self.find_session(model or self.pair_name).arrange(row), model=model)
+
+    @property
+    def pair_name(self) -> str:
+        """What requests that name no model mean: the adaptive pair; empty without one."""
+        return self.pair.name if self.chooser is not None else ""
+
     def find_session(self, model: str = "") -> "ModelSession":
         """The running session of `model`; empty takes the only one, a pair's name its large one."""
         if self.chooser is not None and model == self.pair.name:

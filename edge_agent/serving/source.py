@@ -7,15 +7,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_agent.config import SourceConfig
+from edge_agent.exceptions import InputError
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from edge_agent.inference.table import Table
 
 logger = logging.getLogger(__name__)
 
 
 class NpzSource:
-    """Rows of the array `x`, one at a time, at a steady rate; re-read when the file changes."""
+    """Rows of the arrays, one at a time, at a steady rate; re-read when the file changes.
+
+    There is an array for each input of the model, or `x` for the only one.
+    """
 
     def __init__(self, config: SourceConfig, *, wait: Callable[[float], bool]) -> None:
         """`wait(seconds)` sleeps and returns True when it is time to stop."""
@@ -23,15 +29,15 @@ class NpzSource:
         self.path = Path(config.path)
         self._wait = wait
         self._stamp: tuple[int, int, int] | None = None
-        self._rows: np.ndarray[Any, Any] | None = None
+        self._rows: Table | None = None
         self._next = 0
 
     def __iter__(self) -> "NpzSource":
         self._due = time.monotonic()
         return self
 
-    def __next__(self) -> "np.ndarray[Any, Any]":
-        """The next input with a batch axis of 1."""
+    def __next__(self) -> "dict[str, np.ndarray[Any, Any]]":
+        """The next row: by array, the row on axis 0."""
         while True:
             delay = max(0.0, self._due - time.monotonic())
             if self._wait(delay):
@@ -46,7 +52,7 @@ class NpzSource:
                 if not self.config.loop:
                     raise StopIteration
                 self._next = 0
-            row = self._rows[self._next : self._next + 1]
+            row = self._rows.take(self._next)
             self._next += 1
             return row
 
@@ -59,16 +65,13 @@ class NpzSource:
         if stamp == self._stamp:
             return
         # With the first inputs, as NumPy itself: a device that waits for its model stays small.
-        import zipfile
-
-        import numpy as np
+        from edge_agent.inference.table import read_table
 
         try:
-            with np.load(self.path, allow_pickle=False) as archive:
-                rows = np.ascontiguousarray(archive["x"])
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            rows = read_table(self.path)
+        except InputError as error:
             # Half-written: the rows at hand serve until the next look.
             logger.warning("source %s cannot be read: %s", self.path, error)
             return
-        logger.info("source %s: %d inputs of shape %s", self.path, len(rows), rows.shape[1:])
+        logger.info("source %s: %d rows of %s", self.path, len(rows), rows.describe())
         self._stamp, self._rows, self._next = stamp, rows, 0

@@ -72,13 +72,19 @@ def parse_json_inputs(data: bytes, session: "ModelSession") -> dict[str, Array]:
     inputs = document.get("inputs") if isinstance(document, dict) else None
     if isinstance(inputs, list):
         inputs = {session.input_names[0]: inputs}
-    if not isinstance(inputs, dict) or set(inputs) != set(session.inputs):
+    fitting = isinstance(inputs, dict) and (
+        set(session.inputs) - set(session.resting) <= set(inputs) <= set(session.inputs)
+    )
+    if not fitting:
         got = sorted(inputs) if isinstance(inputs, dict) else type(inputs).__name__
         raise InputError(f"inputs: expected {session.input_names}, got {got}")
     feed = {}
     for name, values in inputs.items():
         dtype, _ = session.inputs[name]
         try:
+            if dtype == "str":
+                feed[name] = read_texts(name, values)
+                continue
             loose = np.asarray(values)
             if loose.dtype.kind not in "biuf":
                 raise InputError(f"input {name}: expected numbers in a regular array")
@@ -90,6 +96,14 @@ def parse_json_inputs(data: bytes, session: "ModelSession") -> dict[str, Array]:
             raise InputError(f"input {name}: a value does not fit {dtype}")
         feed[name] = array
     return feed
+
+
+def read_texts(name: str, values: Any) -> Array:
+    """Texts in a regular array. Raises InputError."""
+    array: Array = np.asarray(values, dtype=object)
+    if not all(isinstance(text, str) for text in array.reshape(-1).tolist()):
+        raise InputError(f"input {name}: expected texts in a regular array")
+    return array
 
 
 def describe_answer(answer: "Answer", session_outputs: list[str] | None) -> dict[str, Any]:
@@ -128,13 +142,22 @@ def describe_answer(answer: "Answer", session_outputs: list[str] | None) -> dict
         row["outputs"] = {
             name: make_plain(output)
             for name, output in zip(session_outputs, result.outputs, strict=True)
-            if isinstance(output, np.ndarray) and output.size <= OUTPUTS_MAX_VALUES
+            if is_small(output)
         }
     return row
 
 
-def make_plain(array: Array) -> Any:
-    """Nested lists of `array`, with null where JSON has no number for it."""
+def is_small(output: Any) -> bool:
+    """True for what a JSON answer may hold."""
+    if isinstance(output, list):
+        return sum(map(len, output)) <= OUTPUTS_MAX_VALUES
+    return isinstance(output, np.ndarray) and output.size <= OUTPUTS_MAX_VALUES
+
+
+def make_plain(array: Any) -> Any:
+    """Nested lists of `array`, with null where JSON has no number for it; maps as objects."""
+    if isinstance(array, list):
+        return [{str(key): value for key, value in row.items()} for row in array]
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         loose = array.astype(object)
         loose[~np.isfinite(array)] = None

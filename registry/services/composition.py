@@ -64,7 +64,7 @@ def compose_dataset(
         job = {
             "task": "compose",
             "groups": [numbers[part.source] for part in parts],
-            "inputs": _inputs_of(model_slug),
+            **_inputs_of(model_slug),
             "rows": rows,
             "min_rows": min_rows,
             "seed": seed,
@@ -140,8 +140,8 @@ def split_dataset(
     return made[0], made[1]
 
 
-def _inputs_of(model_slug: str) -> list[dict[str, Any]]:
-    """The inputs of the model's newest version that can run."""
+def _inputs_of(model_slug: str) -> dict[str, Any]:
+    """The inputs of the model's newest version that can run, and the axes of their rows."""
     version = (
         Version.objects.filter(model__slug=model_slug, state__in=_RUNNABLE)
         .order_by("-sequence")
@@ -149,5 +149,7 @@ def _inputs_of(model_slug: str) -> list[dict[str, Any]]:
     )
     if version is None:
         raise InvalidFieldError(f"{model_slug} has no validated version to take the inputs from")
-    inputs: list[dict[str, Any]] = version.signature["inputs"]
-    return inputs
+    return {
+        "inputs": version.signature["inputs"],
+        "input_batch_axes": version.contract.get("input_batch_axes", {}),
+    }

@@ -50,8 +50,9 @@ def check_dataset(arrays: dict[str, NDArray[Any]], classes: int | None = None) -
     Args:
         classes: how many labels the model has, if it is a classifier with a label map.
 
-    A data set has `x`, or an array named after each input of a model with several, rows first; if
-    known, `y` of integer labels; from devices also `class_id` and `confidence`.
+    A data set has `x`, or an array named after each input of a model with several, rows first,
+    numbers or texts; an input that belongs to the call may be one value without rows. If known, `y`
+    holds integer labels; from devices come also `class_id` and `confidence`.
 
     Raises:
         RuleError: no input, no rows, NaN, labels that are no classes, or arrays that do not fit
@@ -62,13 +63,18 @@ def check_dataset(arrays: dict[str, NDArray[Any]], classes: int | None = None) -
         raise RuleError(
             f"Expected an array 'x', or one named after each input; got {sorted(arrays)}"
         )
-    rows = len(arrays[names[0]]) if arrays[names[0]].ndim else 0
+    rows = next((len(arrays[name]) for name in names if arrays[name].ndim), 0)
+    first = next((name for name in names if arrays[name].ndim), names[0])
     for name in names:
         array = arrays[name]
-        if array.ndim < 1 or len(array) < 1 or array.dtype.kind not in "fiub":
+        if array.dtype.kind not in "fiubU":
+            raise RuleError(f"{name!r} needs numbers or texts; got {array.dtype}")
+        if not array.ndim and first != name:
+            continue  # one value for every row, such as a rate
+        if array.ndim < 1 or len(array) < 1:
             raise RuleError(f"{name!r} needs rows of numbers; got {array.dtype} of {array.shape}")
         if len(array) != rows:
-            raise RuleError(f"{name!r} has {len(array)} rows; {names[0]!r} has {rows}")
+            raise RuleError(f"{name!r} has {len(array)} rows; {first!r} has {rows}")
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise RuleError(f"{name!r} has NaN or infinite values")
     for name in ("y", "class_id"):

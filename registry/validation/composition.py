@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from registry.stratification import draw_rows, hash_rows, make_strata, split_rows
 from registry.validation.arrays import check_dataset, input_names, read_npz
+from registry.validation.feeds import InputSpec, choose_specs, fit_dataset
 from registry.validation.rules import RuleError
 
 Arrays = dict[str, NDArray[Any]]
@@ -25,7 +26,7 @@ def compose_dataset(folder: Path, job: dict[str, Any]) -> dict[str, Any]:
         RuleError: too few usable rows are left.
     """
     excluded = _excluded_rows(folder, job)
-    pool = _Pool(job["inputs"])
+    pool = _Pool(choose_specs(job["inputs"], job.get("input_batch_axes") or {}))
     budget = int(job["max_array_bytes"])
     for number, group in enumerate(job["groups"]):
         try:
@@ -66,13 +67,14 @@ def split_dataset(folder: Path, job: dict[str, Any]) -> dict[str, Any]:
     """
     arrays = read_npz(folder / "dataset.npz", job["max_array_bytes"])
     check_dataset(arrays)
-    hashes = hash_rows([arrays[name] for name in input_names(arrays)])
+    inputs = [arrays[name] for name in input_names(arrays)]
+    hashes = hash_rows([array for array in inputs if array.ndim])
     is_first = split_rows(hashes, arrays.get("y"), job["share"], job["seed"])
     counts = {"first": int(is_first.sum()), "second": int((~is_first).sum())}
     if not all(counts.values()):
         raise RuleError(f"One part would be empty: {counts}")
     for name, mask in (("first", is_first), ("second", ~is_first)):
-        part = {key: value[mask] for key, value in arrays.items()}
+        part = {key: value[mask] if value.ndim else value for key, value in arrays.items()}
         np.savez(folder / f"{name}.npz", **part)  # type: ignore[arg-type]
     return counts
 
@@ -80,7 +82,7 @@ def split_dataset(folder: Path, job: dict[str, Any]) -> dict[str, Any]:
 class _Pool:
     """The usable, distinct rows of all parts."""
 
-    def __init__(self, inputs: list[dict[str, Any]]) -> None:
+    def __init__(self, inputs: list[InputSpec]) -> None:
         self.wanted = inputs
         self.inputs: dict[str, list[NDArray[Any]]] = {}
         self.hashes: set[bytes] = set()
@@ -116,28 +118,19 @@ class _Pool:
         return np.concatenate(classes), np.concatenate(confidence), np.concatenate(groups)
 
 
-def _fit_inputs(arrays: Arrays, wanted: list[dict[str, Any]]) -> Arrays:
-    """The arrays under the names a data set has, in the model's types."""
-    names = input_names(arrays)
-    if len(wanted) == 1 and len(names) == 1:
-        pairs = {("x", names[0]): wanted[0]}
-    else:
-        pairs = {(item["name"], item["name"]): item for item in wanted}
+def _fit_inputs(arrays: Arrays, specs: list[InputSpec]) -> Arrays:
+    """The arrays under the names a data set has, in the model's types, rows first.
+
+    An input without rows is kept where the file has a value of it for each row.
+    """
+    rows = fit_dataset(specs, arrays)
     found = {}
-    for (target, source), item in pairs.items():
-        if source not in arrays:
-            raise RuleError(f"Expected an array {source!r}; got {sorted(arrays)}")
-        values, shape = arrays[source], item["shape"]
-        is_fit = values.ndim == len(shape) and all(
-            isinstance(want, str) or want == have
-            for want, have in zip(shape[1:], values.shape[1:], strict=True)
-        )
-        if not is_fit:
-            raise RuleError(f"{source!r} has shape {list(values.shape)}; the input wants {shape}")
-        if not np.can_cast(values.dtype, item["dtype"], casting="same_kind"):
-            raise RuleError(f"{source!r} has type {values.dtype}; the input wants {item['dtype']}")
-        found[target] = values.astype(item["dtype"], copy=False)
-    return found
+    for spec in specs:
+        values = rows.arrays[spec.name]
+        if spec.batch_axis is None and values.ndim == len(spec.shape):
+            continue
+        found[spec.name] = values.astype(str) if values.dtype.kind == "O" else values
+    return {"x": next(iter(found.values()))} if len(specs) == 1 else found
 
 
 def _excluded_rows(folder: Path, job: dict[str, Any]) -> set[bytes]:
@@ -146,7 +139,8 @@ def _excluded_rows(folder: Path, job: dict[str, Any]) -> set[bytes]:
         return set()
     arrays = read_npz(path, job["max_array_bytes"])
     check_dataset(arrays)
-    return set(hash_rows(list(_fit_inputs(arrays, job["inputs"]).values())))
+    specs = choose_specs(job["inputs"], job.get("input_batch_axes") or {})
+    return set(hash_rows(list(_fit_inputs(arrays, specs).values())))
 
 
 def _counts(classes: NDArray[np.int64]) -> dict[str, int]:

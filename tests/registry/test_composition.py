@@ -13,7 +13,16 @@ from registry.exceptions import AviaryError, ConflictError, DataSetInvalidError
 from registry.models import AuditEvent, DataSet
 from registry.services.blobs import open_blob, store_blob
 from registry.services.composition import Part, compose_dataset, split_dataset
-from tests.factories.registry import FEATURES, make_dataset, make_model, make_npz, make_version
+from registry.services.versions import validate_version
+from tests.factories import exports
+from tests.factories.registry import (
+    FEATURES,
+    make_dataset,
+    make_model,
+    make_npz,
+    make_upload,
+    make_version,
+)
 
 pytestmark = pytest.mark.django_db
 
@@ -194,3 +203,29 @@ def test_a_split_by_the_admin_page(admin_client: Client) -> None:
     part = DataSet.objects.get(name="calib")
     made = admin_client.get(reverse("admin:registry_dataset_change", args=[part.pk]))
     assert dataset.blob_id in made.content.decode()
+
+
+def test_several_inputs_are_drawn_together_with_texts_and_states() -> None:
+    model = make_model(labels=[])
+    version = validate_version(version_id=make_upload(model, exports.categories()).pk)
+    assert version.state == "ready", version.question
+    data = io.BytesIO()
+    cities = np.array([["oslo"], ["riga"], ["oslo"]] * 8)
+    np.savez(data, city=cities, a=np.arange(24, dtype=np.float32)[:, None] // 2)
+    data.seek(0)
+    part = Part(store_blob(stream=data, max_bytes=1 << 20).pk, "edge-1")
+    found = read(compose(model, [part]))
+    assert set(found) == {"city", "a"} and found["city"].dtype.kind == "U"
+    # Of rows that are equal in every input one is kept.
+    assert len(found["a"]) == len({*zip(cities[:, 0], np.arange(24) // 2, strict=True)})
+    speech = make_model(labels=[])
+    validate_version(version_id=make_upload(speech, exports.voice_activity()).pk)
+    data = io.BytesIO()
+    sound = np.random.default_rng(1).normal(size=(12, 9)).astype(np.float32)
+    np.savez(data, input=sound, state=np.zeros((12, 2, 4), np.float32), sr=np.full(12, 16000))
+    data.seek(0)
+    part = Part(store_blob(stream=data, max_bytes=1 << 20).pk, "edge-1")
+    found = read(compose(speech, [part]))
+    assert {name: values.shape for name, values in found.items()} == {
+        "input": (12, 9), "state": (12, 2, 4), "sr": (12,),
+    }  # fmt: skip

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from edge_agent.cli import main
-from edge_agent.cli.rows import read_rows
 from edge_agent.exceptions import InputError
+from edge_agent.inference.table import read_table
 
 
 @pytest.fixture
@@ -34,11 +34,14 @@ UNREADABLE: dict[str, tuple[Callable[[Path], object], str]] = {
     "a folder": (Path.mkdir, "Is a directory"),
     "text": (lambda path: path.write_text("hello"), "expected an npy or npz file"),
     "nothing": (lambda path: path.write_bytes(b""), "expected an npy or npz file"),
-    "pickled objects": (pack(x=np.array([{}], dtype=object)), "'x' cannot be read"),
+    "pickled objects": (pack(x=np.array([{}], dtype=object)), "without pickle"),
     "an archive cut short": (cut_short, "expected an npy or npz file"),
-    "another name": (pack(images=np.zeros((2, 3))), r"expected an array 'x', found \['images'\]"),
-    "no rows": (pack(x=np.zeros((0, 3))), r"expected rows, found shape \[0, 3\]"),
-    "one number": (lambda path: np.save(path.open("wb"), np.float32(1)), r"found shape \[\]"),
+    "arrays that do not fit": (
+        pack(a=np.zeros((2, 3)), b=np.zeros(3)),
+        r"found shape a \[2, 3\], b",
+    ),
+    "no rows": (pack(x=np.zeros((0, 3))), r"expected rows.* found shape x \[0, 3\]"),
+    "one number": (lambda path: np.save(path.open("wb"), np.float32(1)), r"found shape x \[\]"),
 }
 
 
@@ -50,7 +53,7 @@ def test_a_file_that_holds_no_rows_is_named_with_expected_and_found(
     path = tmp_path / "input"
     write(path)
     with pytest.raises(InputError, match=message):
-        read_rows(path)
+        read_table(path)
 
 
 def test_rows_come_from_an_array_or_an_archive(tmp_path: Path) -> None:
@@ -58,7 +61,11 @@ def test_rows_come_from_an_array_or_an_archive(tmp_path: Path) -> None:
     np.save(tmp_path / "rows.npy", rows)
     np.savez(tmp_path / "rows.npz", x=rows, y=np.zeros(2))
     for name in ("rows.npy", "rows.npz"):
-        assert (read_rows(tmp_path / name) == rows).all()
+        table = read_table(tmp_path / name)
+        assert [table.take(row)["x"].tolist() for row in range(len(table))] == [
+            rows[:1].tolist(),
+            rows[1:].tolist(),
+        ]
 
 
 def test_without_a_model_a_person_is_told_to_sync(

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from edge_agent.config import DriftConfig
+from edge_agent.inference.table import Table
 from edge_agent.observation.drift import DriftMonitor
 from edge_agent.observation.sampling import take_first
 from tests.edge_agent.publisher import MODEL
@@ -117,3 +118,28 @@ def test_a_value_that_moves_is_found_on_the_device() -> None:
     assert feed(56, 64, 4000, 3000.0) <= {"feature_psi:value", "feature_shift:value"}
     assert monitor.metrics()["feature_psi:value"].severity > 1
     assert not {"prediction_psi", "confidence_psi"} & set(monitor.metrics())
+
+
+def test_rows_of_a_file_are_arranged_as_the_model_wants_them(station: Station) -> None:
+    contract = {
+        "task": "classification", "form": "binary", "outputs": {"scores": "output"},
+        "input_batch_axes": {"state": 1, "sr": None},
+    }  # fmt: skip
+    session = station.put(exports.voice_activity(), contract=contract)
+    table = Table(
+        {
+            "input": np.ones((3, 9), np.float32),
+            "state": np.zeros((3, 2, 4), np.float32),
+            "sr": np.array(16000),
+            "y": np.zeros(3, np.int64),
+        }
+    )
+    arranged = session.arrange(table.take(2))
+    assert isinstance(arranged, dict)
+    assert {name: array.shape for name, array in arranged.items()} == {
+        "input": (1, 9), "state": (2, 1, 4), "sr": (),
+    }  # fmt: skip
+    station.serving.infer_row(table.take(0))
+    del arranged["sr"]  # a rate belongs to the call, and may be left out
+    station.serving.infer(arranged, checks_inputs=True)
+    assert [row.get("error") for row in station.records()] == [None, None]
