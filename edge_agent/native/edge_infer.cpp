@@ -1,7 +1,11 @@
 // Classifies the rows of an npy file on a board without room for Python.
 //
-//   edge_infer MODEL --sha256 DIGEST [--input ROWS.npy] [--activation softmax|sigmoid|none]
-//              [--top K] [--threads N] [--repeat N] [--library FILE]
+//   edge_infer MODEL --sha256 DIGEST [--input ROWS.npy] [--form scores|binary|values]
+//              [--activation softmax|sigmoid|exp|none] [--top K] [--threads N] [--repeat N]
+//              [--library FILE]
+//
+// Form and activation are those of the release's output contract: one score a class, one score of
+// class 1, or numbers that are the answer themselves.
 //
 // The model's bytes are hashed before the runtime sees them, and those same bytes are loaded. It takes
 // one float32 input, one row at a time; without --input it is fed one row of zeros. Each row gives one
@@ -24,7 +28,7 @@ double MillisecondsSince(Clock::time_point start) {
 }
 
 struct Options {
-  std::string model, digest, input, library, activation = "softmax";
+  std::string model, digest, input, library, activation = "softmax", form = "scores";
   size_t top = 3;
   int threads = 1, repeat = 1;
 };
@@ -57,6 +61,7 @@ Options ParseArguments(int argc, char **argv) {
     else if (word == "--input") options.input = value;
     else if (word == "--library") options.library = value;
     else if (word == "--activation") options.activation = value;
+    else if (word == "--form") options.form = value;
     else if (word == "--top") options.top = static_cast<size_t>(ParseNumber(word, value, 65536));
     else if (word == "--threads") options.threads = ParseNumber(word, value, 64);
     else if (word == "--repeat") options.repeat = ParseNumber(word, value, 1000000);
@@ -64,8 +69,13 @@ Options ParseArguments(int argc, char **argv) {
   }
   if (options.model.empty()) throw Failure(Status::kUsage, "no model given");
   if (options.digest.size() != 64) throw Failure(Status::kUsage, "--sha256 needs 64 hexadecimal digits");
-  if (options.activation != "softmax" && options.activation != "sigmoid" && options.activation != "none")
-    throw Failure(Status::kUsage, "--activation: expected softmax, sigmoid or none");
+  if (options.activation != "softmax" && options.activation != "sigmoid" &&
+      options.activation != "exp" && options.activation != "none")
+    throw Failure(Status::kUsage, "--activation: expected softmax, sigmoid, exp or none");
+  if (options.form != "scores" && options.form != "binary" && options.form != "values")
+    throw Failure(Status::kUsage, "--form: expected scores, binary or values");
+  if (options.form == "binary" && options.activation == "softmax")
+    throw Failure(Status::kUsage, "--form binary: expected --activation sigmoid, exp or none");
   return options;
 }
 
@@ -103,10 +113,36 @@ void Activate(std::vector<float> &scores, const std::string &activation) {
     for (float &score : scores) score /= total;
   } else if (activation == "sigmoid") {
     for (float &score : scores) score = 1.0f / (1.0f + std::exp(-score));
+  } else if (activation == "exp") {
+    for (float &score : scores) score = std::exp(std::min(score, 0.0f));
   }
 }
 
+void PrintValues(size_t index, const std::vector<float> &values, double latency_us) {
+  for (float value : values)
+    if (!std::isfinite(value)) throw Failure(Status::kOutput, "the values are not finite");
+  std::printf("{\"index\": %zu, \"values\": [", index);
+  for (size_t i = 0; i < values.size(); i++)
+    std::printf("%s%.9g", i ? ", " : "", static_cast<double>(values[i]));
+  std::printf("], \"latency_us\": %.1f}\n", latency_us);
+}
+
+// The probabilities of both classes out of the score of class 1.
+std::vector<float> ReadBinary(std::vector<float> scores, const std::string &activation) {
+  if (scores.size() != 1)
+    throw Failure(Status::kModel, "--form binary: expected one score a row, the model has " +
+                                      std::to_string(scores.size()));
+  Activate(scores, activation);
+  return {1.0f - scores[0], scores[0]};
+}
+
 void PrintRow(size_t index, std::vector<float> scores, const Options &options, double latency_us) {
+  if (options.form == "values") return PrintValues(index, scores, latency_us);
+  bool is_binary = options.form == "binary";
+  if (is_binary) scores = ReadBinary(std::move(scores), options.activation);
+  if (scores.size() == 1)
+    throw Failure(Status::kModel,
+                  "one score a row is no score per class: say --form binary or --form values");
   // Ordered before the activation, which may round two scores to one confidence.
   std::vector<size_t> order(scores.size());
   std::iota(order.begin(), order.end(), size_t{0});
@@ -115,9 +151,10 @@ void PrintRow(size_t index, std::vector<float> scores, const Options &options, d
     if (!std::isfinite(score)) throw Failure(Status::kOutput, "the scores are not finite");
   std::partial_sort(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(shown), order.end(),
                     [&](size_t a, size_t b) {
-                      return scores[a] != scores[b] ? scores[a] > scores[b] : a < b;
+                      if (scores[a] != scores[b]) return scores[a] > scores[b];
+                      return is_binary ? a > b : a < b;  // a half is class 1
                     });
-  Activate(scores, options.activation);
+  if (!is_binary) Activate(scores, options.activation);
   std::printf("{\"index\": %zu, \"top_k\": [", index);
   for (size_t i = 0; i < shown; i++)
     std::printf("%s{\"class_id\": %zu, \"confidence\": %.6f}", i ? ", " : "", order[i],

@@ -17,6 +17,8 @@ from edge_agent.inference.session import ModelSession
 from edge_agent.releases.trust import parse_manifest
 from servers import kept
 from tests.edge_agent.publisher import make_manifest, make_model
+from tests.edge_agent.releases import make_session
+from tests.factories import exports
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT / "demo" / "data"
@@ -97,6 +99,41 @@ def test_the_scores_are_read_as_asked(
     np.save(rows, np.zeros((1, 4), np.float32))
     answer, _ = classify(program, model, "--input", rows, "--activation", activation)
     assert answer["top_k"][0]["confidence"] == pytest.approx(expected, abs=1e-5)
+
+
+FORMS = {
+    "binary": (exports.one_sigmoid(), ("--activation", "none")),
+    "a score of two": (exports.linear(width=1, out="logits"), ("--activation", "sigmoid")),
+    "values": (exports.linear(width=1, out="logits"), ()),
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_one_number_a_row_is_read_as_the_contract_says(
+    program: Path, tmp_path: Path, name: str
+) -> None:
+    data, activation = FORMS[name]
+    form = "values" if name == "values" else "binary"
+    model, rows = tmp_path / "model.onnx", tmp_path / "rows.npy"
+    model.write_bytes(data)
+    row = np.array([[0.5, -1.0, 2.0, 0.1]], np.float32)
+    np.save(rows, row)
+    answer, _ = classify(program, model, "--input", rows, "--form", form, *activation)
+    is_value = form == "values"
+    contract = {
+        "task": "regression" if is_value else "classification",
+        "form": form,
+        "outputs": {form if is_value else "scores": "score" if name == "binary" else "logits"},
+        "activation": activation[1] if activation else "none",
+    }
+    result = make_session(tmp_path, data, contract=contract, labels=["no", "yes"]).infer(row)
+    if is_value:
+        assert answer["values"] == pytest.approx([result.measures["value"]], abs=1e-5)
+    else:
+        assert [hit["class_id"] for hit in answer["top_k"]] == [hit[0] for hit in result.top_k]
+        assert answer["top_k"][0]["confidence"] == pytest.approx(result.confidence, abs=1e-5)
+    with pytest.raises(AssertionError, match="no score per class"):
+        classify(program, model, "--input", rows)
 
 
 def npy(header: bytes, data: bytes = bytes(16), version: int = 1) -> bytes:
