@@ -45,7 +45,8 @@ def state_types(source: Path, destination: Path) -> Path:
         if item.name in missing and item.type in _TENSOR_TYPES:
             kind = _TENSOR_TYPES[item.type]
             model.graph.value_info.append(
-                helper.make_tensor_value_info(item.name, kind, list(item.shape))
+                # An unknown shape comes as an empty one, and stated would be that of a scalar.
+                helper.make_tensor_value_info(item.name, kind, list(item.shape) or None)
             )
     onnx.save(model, str(destination))
     return destination
