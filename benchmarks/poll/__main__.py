@@ -17,10 +17,11 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import django
+import urllib3
 
 from benchmarks.agent.figures import Figure, print_table
 from benchmarks.poll import served
-from benchmarks.poll.wrk import Caller, Load, run, run_polls
+from benchmarks.poll.wrk import Caller, Load, WrkError, run, run_polls
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
@@ -76,7 +77,11 @@ def measure(folder: Path) -> list[Figure]:
     ]  # fmt: skip
     if served.has_mlflow():
         with served.mlflow(folder) as url:
+            for _ in range(4 * served.WORKERS):  # each of its processes loads what it needs
+                urllib3.request("GET", url, timeout=120, retries=False)
             peer = run(url, seconds=SECONDS)
+        if not peer.requests:
+            raise WrkError(f"MLflow answered nothing in {SECONDS:g} s")
         figures.append(
             Figure(
                 "poll_mlflow_ratio", warm.per_second / peer.per_second, "×",

@@ -26,7 +26,7 @@ def aviary(folder: Path, **changes: str) -> Iterator[str]:
     line = [sys.executable, "-m", "config.serve", "--port", str(port), "--workers", str(WORKERS)]
     environment = {**os.environ, "AVIARY_PUBLIC_URL": url, "LOG_LEVEL": "WARNING", **changes}
     with _running("web", line, folder, environment, port):
-        urllib3.request("GET", f"{url}/readyz")
+        urllib3.request("GET", f"{url}/readyz", timeout=60, retries=False)
         yield url
 
 
@@ -92,6 +92,6 @@ def _running(
 
 
 def _post(url: str, body: dict[str, str]) -> None:
-    answer = urllib3.request("POST", url, json=body)
+    answer = urllib3.request("POST", url, json=body, timeout=60, retries=False)
     if answer.status != 200:
         raise RuntimeError(f"{url} answered {answer.status}: {answer.data!r}")

@@ -254,7 +254,12 @@ def _decode(data: bytes, kind: type) -> Metadata:
     return found
 
 
+@transaction.atomic
 def _begin_embedded(now: datetime) -> TrustMetadata | None:
+    # Many devices may enrol at the same moment: one call makes keys and root, the others find them.
+    lock_trust()
+    if (found := latest("root")) is not None:
+        return found
     folder = Path(settings.AVIARY_KEYS_DIR) / "offline"
     keys = {}
     for name in tuf.OFFLINE_ROLES:
