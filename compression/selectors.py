@@ -135,4 +135,6 @@ def _why_not(job: Job) -> str:
         return f"made of {job.source_variant.name}, which cannot be promoted"
     if not has_judged_answers(parse_recipe(job.recipe).gates, report):
         return "nothing judged its answers: no labels, and no gate on agreement"
+    if not (report.get("advantage") or {}).get("is_better", True):
+        return "neither smaller nor faster than its source"
     return "calibrated on random data"

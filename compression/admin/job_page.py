@@ -11,6 +11,7 @@ from compression.admin.base import (
     write_share,
 )
 from compression.admin.forms import JobForm
+from compression.measure.gates import TITLES
 from compression.models import Job
 from compression.recipe.passes import PASSES
 from compression.recipe.provenance import digest_json
@@ -46,6 +47,7 @@ def describe_job(job: Job, progress: Progress) -> dict[str, Any]:
         "rerun": report.get("rerun"),
         "figures": list_figures(report) if report else [],
         "gates": [{**gate, "title": _name_gate(gate["gate"])} for gate in report.get("gates", [])],
+        "advantage": (report.get("advantage") or {}).get("sentence", ""),
         "warnings": report.get("warnings", []),
         "collapse_flags": report["variant"]["collapse_flags"] if report else [],
         "excluded": report.get("excluded", {}),
@@ -238,7 +240,9 @@ def _write_value(value: Any) -> str:
 
 def _name_gate(gate: str) -> str:
     field = JobForm.base_fields.get(gate)
-    return str(field.label) if field else PASSES[gate].title
+    if field is not None:
+        return str(field.label)
+    return PASSES[gate].title if gate in PASSES else TITLES.get(gate, gate)
 
 
 def _name_set(dataset: DataSet | None, sha256: str | None) -> str:

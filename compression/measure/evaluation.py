@@ -13,7 +13,7 @@ from compression.measure.latency import measure_latency
 from compression.measure.models import OpenModel
 from compression.measure.portability import measure_portability
 from compression.measure.samples import Samples
-from compression.measure.scoring import Scoring
+from compression.measure.scoring import Scoring, join_answers
 from compression.recipe.recipe import Target
 
 
@@ -35,8 +35,8 @@ def evaluate_variant(
         scoring: what of the answers is judged; None takes the first output's scores.
     """
     scoring = scoring or Scoring()
-    reference = scoring.score_model(original, samples)
-    scores = scoring.score_model(variant, samples)
+    expected, answers = scoring.answer(original, samples), scoring.answer(variant, samples)
+    reference, scores = join_answers(expected), join_answers(answers)
     speed = measure_latency(
         {"fp32": original, "variant": variant},
         samples.head(target.batch),
@@ -46,6 +46,11 @@ def evaluate_variant(
     left = describe_model(original.path, reference, samples) | {"latency": speed["fp32"]}
     right = describe_model(variant.path, scores, samples) | {"latency": speed["variant"]}
     right |= _compare(reference, scores, scoring)
+    right["collapsed_columns"] = [
+        f"{name}{place}"
+        for name, value in expected.items()
+        for place in statistics.collapsed_columns(value, answers[name])
+    ]
     report: dict[str, Any] = {
         **measure_portability(
             variant,

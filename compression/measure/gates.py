@@ -8,6 +8,14 @@ from compression.measure.portability import saturated_row
 from compression.recipe.recipe import Gates
 
 MAX_RELATIVE_ERROR = 1.0
+MAX_NAMED_COLUMNS = 5
+
+#: What the report's own gates are called; those of a recipe have the titles of the form.
+TITLES = {
+    "instruction_sets": "Accuracy where sums saturate",
+    "relative_error": "Distance of the answers",
+    "collapsed_columns": "Columns that became constant",
+}
 
 
 @dataclass(frozen=True)
@@ -70,6 +78,21 @@ def judge_distance(report: dict[str, Any]) -> Verdict | None:
         return None
     unit = "relative error of the answers"
     return _judge("relative_error", MAX_RELATIVE_ERROR, error, unit, is_minimum=False)
+
+
+def judge_columns(report: dict[str, Any]) -> Verdict | None:
+    """Fails outputs of which a column is constant that is not in the source; None where none is.
+
+    All rows can agree although one class never comes up any more, or every box has the same score.
+    """
+    columns = report["variant"].get("collapsed_columns") or []
+    if not columns:
+        return None
+    more = f" and {len(columns) - MAX_NAMED_COLUMNS} more" * (len(columns) > MAX_NAMED_COLUMNS)
+    sentence = (
+        f"{', '.join(columns[:MAX_NAMED_COLUMNS])}{more}: constant here and not in the source"
+    )
+    return Verdict("collapsed_columns", 0, len(columns), False, sentence)
 
 
 def has_judged_answers(gates: Gates, report: dict[str, Any]) -> bool:

@@ -1,5 +1,6 @@
 """What of a model's answers is judged: classes by their scores, anything else by its distance."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,18 +47,29 @@ class Scoring:
         INT8 sums have 32 bits, as on processors with VNNI and on ARM, whatever this machine has;
         with `is_saturating` 16 bits, as on x86 with AVX2 or AVX-512 and without VNNI.
         """
+        return join_answers(self.answer(model, samples, is_saturating=is_saturating))
+
+    def answer(
+        self, model: OpenModel, samples: Samples, *, is_saturating: bool = False
+    ) -> dict[str, NDArray]:
+        """The outputs that are judged, by name, each with the rows on its first axis."""
         session = model.kernels(is_saturating=is_saturating)
         names = [item.name for item in session.get_outputs()]
         if self.is_classifier:
             names = [self.output or names[0]]
-        values = run_samples(session, samples, names)
-        return np.concatenate([value.reshape(len(value), -1) for value in values], axis=1)
+        return dict(zip(names, run_samples(session, samples, names), strict=True))
 
     def compare(self, reference: NDArray, scores: NDArray) -> Proportion:
         """The share of samples whose answers agree."""
         if self.is_classifier:
             return agreement_of(reference, scores)
         return near_share(reference, scores, NEAR)
+
+
+def join_answers(answers: Mapping[str, NDArray]) -> NDArray:
+    """All outputs side by side, [N, C]."""
+    rows = [value.reshape(len(value), -1) for value in answers.values()]
+    return np.concatenate(rows, axis=1)
 
 
 def choose_scoring(

@@ -1,6 +1,7 @@
 """Figures about a model's answers: accuracy with its interval, agreement, divergence. Pure."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 from registry.intervals import wilson_interval
 
 _TINY = 1e-9
+MIN_COLUMN_MOVE = 0.02
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,52 @@ def relative_error(reference: NDArray, other: NDArray) -> float:
     return math.sqrt(float(np.mean(difference**2))) / scale
 
 
+def collapsed_columns(reference: NDArray, other: NDArray) -> list[str]:
+    """The columns that are constant in `other` and are not in the reference, as `[:, 4]`.
+
+    A column is an index of the second or the last axis, over all rows and all other axes: a class,
+    a coordinate of boxes. One that moves in the reference by less than 2 % of the largest, or of 1
+    where values are larger, is noise that no 8 bits can hold.
+
+    Args:
+        reference: answers [N, ...].
+        other: answers of the same shape.
+    """
+    return [
+        place
+        for place, _, after in _moving_columns(reference, other)
+        if float(np.ptp(after)) == 0.0
+    ]
+
+
+def worst_column(reference: NDArray, other: NDArray) -> float:
+    """The largest error of a column: its root mean square over the column's standard deviation.
+
+    0 where no column moves; about 1 for one that collapsed.
+    """
+    errors = [
+        math.sqrt(float(np.mean((after - before) ** 2))) / (float(before.std()) + _TINY)
+        for _, before, after in _moving_columns(reference, other)
+    ]
+    return max(errors, default=0.0)
+
+
+def _moving_columns(reference: NDArray, other: NDArray) -> Iterator[tuple[str, NDArray, NDArray]]:
+    if reference.ndim < 2 or reference.dtype.kind != "f" or reference.shape != other.shape:
+        return
+    for axis in sorted({1, reference.ndim - 1}):
+        before, after = (
+            np.moveaxis(value.astype(np.float64), axis, -1).reshape(-1, value.shape[axis])
+            for value in (reference, other)
+        )
+        moves = np.ptp(before, axis=0)
+        least = MIN_COLUMN_MOVE * min(1.0, float(moves.max(initial=0.0)))
+        for index in np.flatnonzero(moves > least):
+            place = [":"] * reference.ndim
+            place[axis] = str(index)
+            yield f"[{', '.join(place)}]", before[:, index], after[:, index]
+
+
 def collapse_flags(scores: NDArray) -> list[str]:
     """Signs that a model no longer computes anything: `non_finite`, `all_zero`, `constant`."""
     flags = []
@@ -96,3 +144,9 @@ def collapse_flags(scores: NDArray) -> list[str]:
     elif len(scores) > 1 and float(np.ptp(scores.astype(np.float64), axis=0).max()) == 0.0:
         flags.append("constant")
     return flags
+
+
+def list_collapses(reference: NDArray, scores: NDArray) -> list[str]:
+    """The collapse flags of scores [N, C], and `column` where a single one collapsed."""
+    columns = collapsed_columns(reference, scores)
+    return [*collapse_flags(scores), *(["column"] if columns else [])]

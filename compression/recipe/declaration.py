@@ -122,6 +122,7 @@ class Pass:
         computes_int8: its products are INT8, which want wider steps of channels.
         trains: it needs a library that trains.
         follows_branches: it may run where a branch or loop reads outer tensors.
+        reaches_branches: it works on the weights inside branches and loops too.
         formats: how `search.best` uses it.
         conflicts: what is wrong with its parameters, known from them alone.
         obstacles: what keeps it from working on a graph, besides missing targets; or where that is.
@@ -140,6 +141,7 @@ class Pass:
     computes_int8: bool = False
     trains: bool = False
     follows_branches: bool = True
+    reaches_branches: bool = False
     formats: tuple[SearchFormat, ...] = ()
     conflicts: Conflicts | None = None
     obstacles: Obstacles | str | None = None
@@ -180,7 +182,8 @@ class Pass:
 
     def list_obstacles(self, parameters: Mapping[str, Any], facts: GraphFacts) -> Iterator[str]:
         """What keeps it from working on a graph of these facts."""
-        if self.targets is not None:
+        is_inner = self.reaches_branches and facts.inner_weights > 0
+        if self.targets is not None and not is_inner:
             yield from find_no_target(self.name, self.targets, facts)
         if self.obstacles is not None:
             yield from load_function(self.obstacles)(parameters, facts)

@@ -15,7 +15,6 @@ from registry.validation.rules import ALLOWED_DOMAINS, default_opset
 CONTROL_FLOW = {"If", "Loop", "Scan", "SequenceMap"}
 _WEIGHT_INPUT = {"Gather": 0, "LSTM": 1, "GRU": 1, "RNN": 1}
 _WEIGHTED = {"Conv", "ConvTranspose", "Gemm", "MatMul", *_WEIGHT_INPUT}
-_MIN_WEIGHT_ELEMENTS = 64
 
 
 def read_facts(path: Path) -> GraphFacts:
@@ -56,7 +55,7 @@ def read_facts(path: Path) -> GraphFacts:
             lambda n: n.domain not in ALLOWED_DOMAINS and (n.domain, n.op_type) not in own,
         ),
         other_weight_types=tuple(sorted(other_types)),
-        weight_bytes=sum(_tensor_bytes(tensor) for tensor in graph.initializer),
+        weight_bytes=sum(_weight_bytes(item) for item in _iter_graphs(graph)),
         largest_activation_bytes=_largest_activation(model),
         file_bytes=path.stat().st_size,
         operators=_operators_of_data(graph, initialized),
@@ -131,12 +130,19 @@ def _weight_type(node: Any, constants: dict[str, Any]) -> int | None:
     if len(node.input) <= index or node.input[index] not in constants:
         return None
     kind, elements = constants[node.input[index]]
-    return kind if elements >= _MIN_WEIGHT_ELEMENTS else None
+    return kind if elements else None
 
 
 def _count_weighted(graph: Any) -> int:
     constants = _find_constants(graph)
     return sum(_weight_type(node, constants) == TensorProto.FLOAT for node in graph.node)
+
+
+def _weight_bytes(graph: Any) -> int:
+    held = sum(_tensor_bytes(tensor) for tensor in graph.initializer)
+    constants = (node for node in graph.node if node.op_type == "Constant")
+    values = [item.t for node in constants for item in node.attribute if item.name == "value"]
+    return held + sum(map(_tensor_bytes, values))
 
 
 def _tensor_bytes(tensor: Any) -> int:
@@ -179,5 +185,9 @@ def _describe(value: Any) -> TensorFacts:
     dtype = _dtype_name(tensor.elem_type)
     if not tensor.HasField("shape"):
         return TensorFacts(value.name, dtype, None)
-    dims = (d.dim_value if d.HasField("dim_value") else None for d in tensor.shape.dim)
+    # Paddle's exporter writes -1 for a free dimension.
+    dims = (
+        d.dim_value if d.HasField("dim_value") and d.dim_value != -1 else None
+        for d in tensor.shape.dim
+    )
     return TensorFacts(value.name, dtype, tuple(dims))

@@ -73,7 +73,7 @@ def inputs_of_signature(signature: dict[str, Any]) -> tuple[TensorFacts, ...]:
         TensorFacts(
             item["name"],
             item["dtype"],
-            tuple(dim if isinstance(dim, int) else None for dim in item["shape"]),
+            tuple(dim if isinstance(dim, int) and dim != -1 else None for dim in item["shape"]),
         )
         for item in signature.get("inputs", ())
     )
@@ -139,7 +139,8 @@ def _check_memory(facts: GraphFacts, recipe: Recipe) -> Iterator[str]:
 
 
 def _list_warnings(facts: GraphFacts, recipe: Recipe) -> Iterator[str]:
-    if facts.inner_weights:
+    is_reached = any(PASSES[step.name].reaches_branches for step in recipe.passes)
+    if facts.inner_weights and not is_reached:
         yield (
             f"{facts.inner_weights} weights inside {', '.join(facts.control_flow)} stay as they "
             "are."

@@ -25,7 +25,8 @@ def attach_result(*, job: Job, path: Path, report: dict[str, Any]) -> Variant:
     """The variant made of a job's result: signed, with its figures and where it came from.
 
     A taken name gets a number. A result of random calibration can never be promoted, nor can one
-    whose answers nothing judged, nor what is made of either.
+    whose answers nothing judged, nor one that is no better than its source, nor what is
+    made of any of them.
     """
     with path.open("rb") as stream:
         blob = store_blob(stream=stream, max_bytes=settings.AVIARY_MAX_UPLOAD_BYTES)
@@ -39,6 +40,7 @@ def attach_result(*, job: Job, path: Path, report: dict[str, Any]) -> Variant:
         job.source_variant.is_promotable
         and not is_random(job)
         and has_judged_answers(parse_recipe(job.recipe).gates, report)
+        and report["advantage"]["is_better"]
     )
     for number in range(1, MAX_NAMES + 1):
         name = job.variant_name if number == 1 else f"{job.variant_name}-{number}"

@@ -113,7 +113,7 @@ def test_a_rung_changes_its_node_alone_and_only_a_little(rung, tmp_path):
     model = onnx.load(str(source))
     node = next(node.name for node in model.graph.node if node.op_type == "Gemm")
     before = run_model(model, x)
-    assert apply_rung(model, node, rung, ranges)
+    assert apply_rung(model, node, rung, ranges.path)
     onnx.checker.check_model(model)
     assert 0 < np.abs(run_model(model, x) - before).max() < 0.02 * np.abs(before).max()
     kinds = [tensor.data_type for tensor in model.graph.initializer if len(tensor.dims) > 1]

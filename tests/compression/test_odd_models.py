@@ -32,9 +32,7 @@ EXPECTED = {
     ("contributed_operator", "pruned"): NOTHING_WIDE,
     ("detection", "pruned"): "the widest group has 16 channels",
     ("loop_behind_convolutions", "pruned"): "does not follow tensors into Loop",
-    ("loop_behind_convolutions", "half"): "does not follow tensors into Loop",
     ("loop_behind_convolutions", "qoperator"): "the format qdq does",
-    ("weights_in_constant_nodes", "w16"): "no weight worth storing",
 }
 REASONS = {
     "branch_with_weights": "inside branches and loops|into If",
@@ -109,6 +107,10 @@ def test_products_behind_a_contributed_operator_are_computed_in_int8(tmp_path):
 @pytest.mark.parametrize("recipe", ["dynamic", "static without prepare", "half", "w8"])
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_model_that_cannot_be_compressed_is_refused_before_any_pass_runs(name, recipe, tmp_path):
+    if (name, recipe) == ("branch_with_weights", "half"):
+        # FP16 reaches the weights of branches.
+        assert run(tmp_path, REFUSED[name](), RECIPES[recipe])["outcome"] == "passed"
+        return
     with pytest.raises(CompressionError, match=REASONS[name]):
         run(tmp_path, REFUSED[name](), RECIPES[recipe])
     assert not list(tmp_path.glob("step*"))

@@ -8,7 +8,7 @@ from onnxruntime.quantization.calibrate import load_tensors_data
 
 from compression.engine.passes.calibration import bound_chunk, calibrate
 from compression.engine.passes.prepare import prepare_file
-from compression.engine.passes.quantize import find_narrow_entries
+from compression.engine.passes.static import find_narrow_entries
 from compression.exceptions import DataSetUnusableError, ModelUnsupportedError
 from compression.measure.samples import Samples, check_disjoint
 from compression.recipe.recipe import ISA_NAMES, Target
@@ -97,12 +97,11 @@ def test_a_first_convolution_of_few_products_stays_fp32_on_x86(isa, is_wide, pre
 
 
 @pytest.mark.parametrize(("kernel", "is_narrow"), [(3, True), (7, False)])
-def test_a_first_layer_is_narrow_by_its_products_per_value(kernel, is_narrow, tmp_path):
+def test_a_first_layer_is_narrow_by_its_products_per_value(kernel, is_narrow):
     maker = GraphMaker()
     graph = maker.model(maker.head(maker.relu(maker.conv("x", 3, 8, kernel)), 8))
     graph.graph.node[0].name = "stem"
-    onnx.save(graph, str(tmp_path / "model.onnx"))
-    assert find_narrow_entries(tmp_path / "model.onnx") == (["stem"] if is_narrow else [])
+    assert find_narrow_entries(graph.graph) == (["stem"] if is_narrow else [])
 
 
 def test_fewer_rows_than_a_chunk_are_enough_to_calibrate(prepared, tmp_path):
@@ -204,14 +203,14 @@ def test_calibration_in_chunks_finds_what_it_finds_at_once(method, prepared, tmp
     ranges = []
     for chunk in (16, 128):
         parameters = {"method": method, "percentile": 99.9, "chunk": chunk}
-        path = calibrate(
+        found = calibrate(
             prepared / "prepared.onnx",
             Samples({"x": x}, None),
             tmp_path,
             parameters=parameters,
             is_symmetric=False,
         )
-        loaded = load_tensors_data(path)
+        loaded = load_tensors_data(found.path)
         ranges.append([np.ravel(loaded[name].range_value) for name in sorted(loaded.keys())])
     worst = max(np.abs(a - b).max() / np.ptp(b) for a, b in zip(*ranges, strict=True))
     assert worst < {"minmax": 1e-6, "percentile": 0.15, "entropy": 0.4}[method]

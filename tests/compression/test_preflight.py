@@ -64,7 +64,6 @@ CASES = {
     "nothing": ({"weighted": {}}, STATIC, "nothing to work on"),
     "recurrent, static": ({"weighted": {"LSTM": 1}}, STATIC, "nothing to work on"),
     "table, pruned": ({"weighted": {"Gather": 1}}, ("prune.structured",), "nothing to work on"),
-    "loop, half": ({"control_flow": ("Loop",)}, ("convert.fp16",), "into Loop"),
     "loop, pruned": ({"control_flow": ("Loop",)}, ("prune.structured",), "into Loop"),
     "weights": ({"weight_bytes": 2 * 1024**3}, STATIC, "bytes are needed"),
     "activation": ({"largest_activation_bytes": 3 * 1024**3}, STATIC, "bytes are needed"),

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 import onnx
 from onnx import helper
 
+from compression.engine.graph.order import inner_graphs
+
 
 def reserve_names(model: onnx.ModelProto) -> onnx.ModelProto:
     """The model with inner tensors, those of branches and bodies too, named anew, in place.
@@ -58,6 +60,19 @@ def all_names(graph: onnx.GraphProto) -> set[str]:
     return {name for item in _graphs_of(graph) for name in _tensor_names(item)}
 
 
+def rename_in_node(node: onnx.NodeProto, names: dict[str, str]) -> None:
+    """Gives tensors that a node reads or writes new names, inside its branches and bodies too."""
+    _rename_places(node, names)
+    for inner in inner_graphs(node):
+        rename_in_graph(inner, names)
+
+
+def rename_in_graph(graph: onnx.GraphProto, names: dict[str, str]) -> None:
+    """The same in a branch or body, and in those inside it."""
+    for item in _graphs_of(graph):
+        _rename(item, names)
+
+
 def _set_apart(graph: onnx.GraphProto) -> None:
     """Puts an Identity behind each input, and before each output, that another name begins with.
 
@@ -92,9 +107,8 @@ def _replace_inside(graph: onnx.GraphProto, name: str, taken: set[str]) -> str:
 def _graphs_of(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
     yield graph
     for node in graph.node:
-        for item in node.attribute:
-            for inner in [*([item.g] if item.HasField("g") else []), *item.graphs]:
-                yield from _graphs_of(inner)
+        for inner in inner_graphs(node):
+            yield from _graphs_of(inner)
 
 
 def _tensor_names(graph: onnx.GraphProto) -> Iterator[str]:
@@ -115,9 +129,7 @@ def _free_prefix(taken: set[str]) -> str:
 
 def _rename(graph: onnx.GraphProto, names: dict[str, str], *, is_outermost: bool = False) -> None:
     for node in graph.node:
-        for places in (node.input, node.output):
-            for index, name in enumerate(places):
-                places[index] = names.get(name, name)
+        _rename_places(node, names)
     items = [*graph.value_info, *graph.initializer]
     if not is_outermost:
         items += [*graph.input, *graph.output]
@@ -127,3 +139,9 @@ def _rename(graph: onnx.GraphProto, names: dict[str, str], *, is_outermost: bool
         tensor.values.name = names.get(tensor.values.name, tensor.values.name)
     for note in graph.quantization_annotation:
         note.tensor_name = names.get(note.tensor_name, note.tensor_name)
+
+
+def _rename_places(node: onnx.NodeProto, names: dict[str, str]) -> None:
+    for places in (node.input, node.output):
+        for index, name in enumerate(places):
+            places[index] = names.get(name, name)

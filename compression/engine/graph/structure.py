@@ -8,6 +8,8 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from compression.engine.graph.constants import list_weights
+
 _WEIGHTED = {"Conv", "ConvTranspose", "Gemm", "MatMul", "QLinearConv", "QLinearMatMul", "QGemm"} | {
     "ConvInteger",
     "MatMulInteger",
@@ -25,7 +27,8 @@ def describe_graph(path: Path) -> dict[str, Any]:
     """Parameters, MACs for one sample (None where shapes are unknown), operators and sparsity."""
     model = onnx.load(str(path))
     graph = model.graph
-    weights = {tensor.name: tensor for tensor in graph.initializer}
+    held = list(list_weights(graph))
+    weights = dict(held)
     source = _weight_sources(graph, weights)
     shapes = _known_shapes(model)
     operators: dict[str, int] = {}
@@ -42,7 +45,7 @@ def describe_graph(path: Path) -> dict[str, Any]:
         count = _count_macs(node, list(weights[weight].dims), shapes)
         macs = None if macs is None or count is None else macs + count
     return {
-        "parameters": sum(int(np.prod(tensor.dims)) for tensor in graph.initializer),
+        "parameters": sum(int(np.prod(tensor.dims)) for _, tensor in held),
         "macs": macs,
         "operators": dict(sorted(operators.items())),
         "sparsity": sparsity,

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,18 @@ METHODS = {
 }
 
 
+@dataclass(frozen=True)
+class Ranges:
+    """The range of every activation, in a file that the quantizer reads.
+
+    `method` is the one that was used: histograms of a tensor that hardly moves, or of one in FP16,
+    cannot be made, and then the least and largest values are taken.
+    """
+
+    path: Path
+    method: str
+
+
 class ChunkReader(CalibrationDataReader):
     """Feeds of a few rows each."""
 
@@ -41,14 +54,34 @@ def calibrate(
     parameters: dict[str, Any],
     is_symmetric: bool,
     report_progress: Progress = ignore_progress,
-) -> Path:
-    """The file in `folder` with the range of every activation, which `quantize_static` reads.
+) -> Ranges:
+    """The range of every activation.
 
-    A file that an earlier call made of the same model, rows and parameters is used again.
+    A file in `folder` that an earlier call made of the same model, rows and parameters is used
+    again.
 
     Args:
         parameters: those of `quantize.static`: method, percentile, chunk.
     """
+    try:
+        path = _calibrate(model_path, samples, folder, parameters, is_symmetric, report_progress)
+    except ValueError:
+        if parameters["method"] == "minmax":
+            raise
+        plain = {**parameters, "method": "minmax"}
+        path = _calibrate(model_path, samples, folder, plain, is_symmetric, report_progress)
+        return Ranges(path, "minmax")
+    return Ranges(path, parameters["method"])
+
+
+def _calibrate(
+    model_path: Path,
+    samples: Samples,
+    folder: Path,
+    parameters: dict[str, Any],
+    is_symmetric: bool,
+    report_progress: Progress,
+) -> Path:
     cache_path = folder / f"ranges-{_digest(model_path, samples, parameters, is_symmetric)}.json"
     if cache_path.exists():
         return cache_path

@@ -6,12 +6,14 @@ import onnx
 
 from compression.engine.graph.compaction import compact_model
 from compression.engine.graph.names import name_nodes
+from compression.engine.graph.order import sort_nodes
 from compression.engine.graph.structure import strip_metadata
 
 
 def finish_model(model: onnx.ModelProto, path: Path) -> None:
     """Writes a valid model without metadata, compact, each node with a name of its own."""
     name_nodes(model)
+    sort_nodes(model.graph)
     compact_model(strip_metadata(model))
     onnx.checker.check_model(model)
     onnx.save(model, str(path))

@@ -1,30 +1,39 @@
 """One pass, run so that it leaves a sound model or a reason."""
 
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
+from numpy.typing import NDArray
+
+from compression.engine.graph.header import keep_header
 from compression.engine.passes.context import PassContext, PassResult, restrict_context
 from compression.exceptions import CompressionError, ModelUnsupportedError
-from compression.measure.sessions import open_session
+from compression.measure.samples import Samples
+from compression.measure.smoke import MAX_ROWS, Signature, smoke_run
 from compression.recipe.declaration import Pass
 
-Signature = list[tuple[str, str, int]]
 
-
-def run_guarded(declared: Pass, context: PassContext, signature: Signature) -> PassResult:
-    """The pass's result; its file was loaded and has the inputs and outputs of the source.
+def run_guarded(
+    declared: Pass, context: PassContext, signature: Signature, samples: Samples | None
+) -> PassResult:
+    """The pass's result; its file loads, runs and has the inputs and outputs of the source.
 
     The pass sees what it declares to read and nothing else.
 
     Args:
         signature: of the source.
+        samples: what the file is run on; None: it is loaded only.
 
     Raises:
         ModelUnsupportedError: the tools gave up on this graph, or left something broken.
     """
     name = declared.name
+    probe = pick_probe(samples)
     try:
-        result: PassResult = declared.load()(restrict_context(context, declared.reads))
+        result: PassResult = declared.load()(
+            replace(restrict_context(context, declared.reads), probe=probe)
+        )
     except (CompressionError, MemoryError):
         raise
     # The tools raise whatever their authors had at hand; every class of ONNX Runtime's binding
@@ -33,24 +42,31 @@ def run_guarded(declared: Pass, context: PassContext, signature: Signature) -> P
         raise ModelUnsupportedError(
             f"{name} does not work on this graph: {type(error).__name__}: {str(error)[:500]}"
         ) from error
-    _check_result(name, context.destination, signature)
+    keep_header(context.original, context.destination)
+    _check_result(name, context, signature, probe)
     return result
 
 
-def signature_of(session: Any) -> Signature:
-    """Name, type and number of axes of each input, then of each output."""
-    items = [*session.get_inputs(), *session.get_outputs()]
-    return [(item.name, item.type, len(item.shape)) for item in items]
+def pick_probe(samples: Samples | None) -> dict[str, NDArray[Any]] | None:
+    """A few rows to try a file on."""
+    return None if samples is None else dict(samples.head(MAX_ROWS).inputs)
 
 
-def _check_result(name: str, destination: Path, expected: Signature) -> None:
-    try:
-        found = signature_of(open_session(destination, is_optimized=False))
-    except Exception as error:
+def _check_result(
+    name: str, context: PassContext, expected: Signature, probe: Mapping[str, NDArray[Any]] | None
+) -> None:
+    smoke = smoke_run(context.destination, probe, threads=context.threads)
+    if smoke.signature is None:
         raise ModelUnsupportedError(
-            f"{name} wrote a model that ONNX Runtime does not load: {str(error)[:500]}"
-        ) from error
-    if found != expected:
+            f"{name} wrote a model that ONNX Runtime does not load: {smoke.failure}"
+        )
+    if smoke.signature != expected:
         raise ModelUnsupportedError(
-            f"{name} changed inputs or outputs: expected {expected}, found {found}."
+            f"{name} changed inputs or outputs: expected {expected}, found {smoke.signature}."
+        )
+    # A graph that itself runs with some batches alone is no fault of the pass.
+    if smoke.failure and not smoke_run(context.original, probe, threads=context.threads).failure:
+        raise ModelUnsupportedError(
+            f"{name} wrote a model that ONNX Runtime loads but does not run; {smoke.failure} "
+            "Another format or `exclude` with the node that it names may help."
         )

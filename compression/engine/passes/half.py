@@ -5,21 +5,37 @@ is lost between two neighbours that are both kept. Here casts are placed only wh
 really changes, so a sensitive region stays whole.
 """
 
+import math
+
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from compression.engine.graph.names import all_names, free_name, reserve_names
+from compression.engine.graph.names import (
+    all_names,
+    free_name,
+    rename_in_graph,
+    rename_in_node,
+    reserve_names,
+)
+from compression.engine.graph.order import inner_graphs
 from compression.engine.passes.context import PassContext, PassResult
 from compression.engine.passes.excluded import list_excluded
 from compression.engine.passes.finish import finish_model
-from compression.engine.passes.half_rules import FP16_MAX, find_extreme_constants, node_types
+from compression.engine.passes.half_rules import (
+    FP16_MAX,
+    find_extreme_constants,
+    fits_half,
+    node_types,
+)
+from compression.engine.passes.known_types import add_types
 from compression.measure.samples import Samples
 from compression.measure.sessions import batch_rows, open_session
 from registry.validation.rules import default_opset
 
 _SAFE_PEAK = FP16_MAX * 0.5
 OVERFLOW_ROWS = 8
+MIN_INNER_ELEMENTS = 64
 
 
 def convert_fp16(context: PassContext) -> PassResult:
@@ -29,6 +45,7 @@ def convert_fp16(context: PassContext) -> PassResult:
     operator's schema knows in FP32 only.
     """
     model = reserve_names(onnx.load(str(context.source)))
+    add_types(model)
     excluded = find_extreme_constants(model.graph)
     excluded |= list_excluded(context)
     if context.calibration is not None:
@@ -108,11 +125,55 @@ class _Converter:
         ]
         del node.input[:]
         node.input.extend(inputs)
+        self._convert_bodies(node)
         self.nodes.append(node)
         self._guess_types(node)
         for name, is_half in zip(node.output, types.outputs, strict=True):
             if self.types.get(name) == TensorProto.FLOAT:
                 self.current[name] = TensorProto.FLOAT16 if is_half else TensorProto.FLOAT
+
+    def _convert_bodies(self, node: onnx.NodeProto) -> None:
+        """Branches and bodies compute in FP32: no sample shows their values. They read FP32 from
+        outside, and keep their weights in FP16 with a Cast, which is computed when loading."""
+        changed: dict[str, str] = {}
+        bodies = list(inner_graphs(node))
+        for body in bodies:
+            inner = all_names(body)
+            outer = [name for name in self.types if name in inner]
+            as_float = {name: self._as_float_for_body(name) for name in outer}
+            changed.update({old: new for old, new in as_float.items() if old != new})
+            self._halve_weights(body)
+        for body in bodies:
+            rename_in_graph(body, changed)
+
+    def _as_float_for_body(self, name: str) -> str:
+        weight = self.weights.get(name)
+        if weight is None or not _is_worth_halving(weight):
+            return self._as_type(name, TensorProto.FLOAT)
+        if (name, TensorProto.FLOAT) not in self.casts:
+            half, cast = self._as_type(name, TensorProto.FLOAT16), self._add_name(f"{name}_whole")
+            node = helper.make_node("Cast", [half], [cast], f"cast_{cast}", to=TensorProto.FLOAT)
+            self.nodes.append(node)
+            self.casts[name, TensorProto.FLOAT] = cast
+        return self.casts[name, TensorProto.FLOAT]
+
+    def _halve_weights(self, body: onnx.GraphProto) -> None:
+        public = {item.name for item in body.output}
+        casts = []
+        for tensor in body.initializer:
+            if tensor.name in public or not _is_worth_halving(tensor):
+                continue
+            half = numpy_helper.to_array(tensor).astype(np.float16)
+            name, stored = tensor.name, self._add_name(f"{tensor.name}_half")
+            tensor.CopyFrom(numpy_helper.from_array(half, stored))
+            cast = self._add_name(f"cast_{name}")
+            casts.append(helper.make_node("Cast", [stored], [name], cast, to=TensorProto.FLOAT))
+        nodes = [onnx.NodeProto.FromString(item.SerializeToString()) for item in body.node]
+        del body.node[:]
+        body.node.extend([*casts, *nodes])
+        for item in body.node:
+            for inner in inner_graphs(item):
+                self._halve_weights(inner)
 
     def _guess_types(self, node: onnx.NodeProto) -> None:
         """Behind an operator that ONNX does not know, a tensor is of its first input's type."""
@@ -150,10 +211,7 @@ class _Converter:
             return
         inner = self._add_name(f"{name}_inner")
         for node in self.nodes:
-            for names in (node.input, node.output):
-                for index, item in enumerate(names):
-                    if item == name:
-                        names[index] = inner
+            rename_in_node(node, {name: inner})
         self.nodes.append(
             helper.make_node("Cast", [inner], [name], f"cast_{name}", to=TensorProto.FLOAT)
         )
@@ -166,3 +224,9 @@ class _Converter:
                 self.graph.initializer.append(numpy_helper.from_array(half, self.halves[name]))
             if TensorProto.FLOAT not in wanted:
                 self.graph.initializer.remove(self.weights[name])
+
+
+def _is_worth_halving(weight: onnx.TensorProto) -> bool:
+    is_large = math.prod(weight.dims) >= MIN_INNER_ELEMENTS
+    is_float = weight.data_type == TensorProto.FLOAT
+    return is_large and is_float and fits_half(numpy_helper.to_array(weight))

@@ -9,6 +9,8 @@ import onnx.defs
 from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
+from compression.engine.graph.order import inner_graphs
+
 FP16_MAX = 65504.0
 _FLOAT, _HALF = "tensor(float)", "tensor(float16)"
 _FP32_OPERATORS = {"QuantizeLinear", "DequantizeLinear"}
@@ -72,7 +74,7 @@ def node_types(node: onnx.NodeProto, opset: int, *, is_kept: bool) -> NodeTypes:
 def _schema_of(node: onnx.NodeProto, opset: int) -> onnx.defs.OpSchema | None:
     if node.domain not in ("", "ai.onnx") or node.op_type in _FP32_OPERATORS:
         return None
-    if any(item.HasField("g") or item.graphs for item in node.attribute):
+    if any(True for _ in inner_graphs(node)):
         return None
     if not onnx.defs.has(node.op_type, opset, ""):
         return None
@@ -118,6 +120,11 @@ def find_extreme_constants(graph: onnx.GraphProto) -> dict[str, str]:
         if starts or node.op_type in _CARRIERS:
             carried |= {name: reasons[node.name] for name in node.output if name}
     return reasons
+
+
+def fits_half(values: NDArray) -> bool:
+    """Whether FP16 keeps what weights of sums are worth."""
+    return _reason(values, "MatMul") is None
 
 
 def _constants_of(graph: onnx.GraphProto) -> Iterator[tuple[str, NDArray]]:

@@ -17,7 +17,7 @@ from compression.engine.passes.mixed_plan import find_excluded, rank_nodes
 from compression.engine.passes.quantize import make_quantizable, run_static, static_settings
 from compression.exceptions import DataSetUnusableError, ModelUnsupportedError
 from compression.measure.samples import Samples
-from compression.measure.statistics import accuracy_of, collapse_flags, mean_divergence
+from compression.measure.statistics import accuracy_of, list_collapses, mean_divergence
 
 # These only hand on what others have quantized: alone they change nothing.
 _FOLLOWERS = {"Flatten", "MaxPool", "Reshape", "Slice", "Split", "Squeeze"} | {
@@ -97,7 +97,7 @@ class _Search:
         self.candidate = context.scratch / "candidate.onnx"
         self.judged: dict[tuple[tuple[str, str], ...], bool] = {}
         self.source = state_types(named, context.scratch / "typed.onnx")
-        self.cache = calibrate(
+        self.ranges = calibrate(
             self.source,
             self.samples,
             context.scratch,
@@ -108,7 +108,7 @@ class _Search:
 
     def rank(self) -> tuple[list[str], dict[str, float]]:
         """Quantizable nodes, most harmful per byte first, and each one's divergence."""
-        sizes = {tensor.name: len(tensor.raw_data) for tensor in self.model.graph.initializer}
+        sizes = {tensor.name: tensor.ByteSize() for tensor in self.model.graph.initializer}
         head = self.reference[: len(self.probe)]
         divergence = {}
         for index, node in enumerate(self.nodes):
@@ -148,7 +148,9 @@ class _Search:
         changed = []
         if lowered:
             model = onnx.load(str(path))
-            changed = [apply_rung(model, name, rung, self.cache) for name, rung in lowered.items()]
+            changed = [
+                apply_rung(model, name, rung, self.ranges.path) for name, rung in lowered.items()
+            ]
             onnx.save(model, str(path))
         if path != self.candidate:
             finish_file(path)
@@ -174,7 +176,7 @@ class _Search:
         run_static(
             self.source,
             path,
-            self.cache,
+            self.ranges,
             self.parameters,
             self.settings,
             excluded=excluded,
@@ -185,7 +187,7 @@ class _Search:
     def _is_file_good(self) -> bool:
         """Points of accuracy lost on calibration samples, or of agreement where unlabelled."""
         scores = self._scores(self.candidate, self.samples)
-        flags = collapse_flags(scores)
+        flags = list_collapses(self.reference, scores)
         for flag in flags:
             self.collapsed[flag] = self.collapsed.get(flag, 0) + 1
         if flags:

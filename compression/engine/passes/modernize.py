@@ -6,6 +6,8 @@ import onnx
 import onnx.inliner
 from onnx import version_converter
 
+from compression.engine.graph.constants import lift_constants
+from compression.engine.graph.dead import drop_dead_nodes
 from compression.exceptions import ModelUnsupportedError
 from registry.validation.rules import default_opset
 
@@ -44,9 +46,32 @@ def modernize_file(source: Path, destination: Path) -> list[str]:
     if opset < MIN_OPSET:
         model = raise_opset(model, MIN_OPSET)
         changes.append(f"The graph was raised from opset {opset} to {MIN_OPSET}.")
+    freed = _free_dimensions(model.graph)
+    if freed:
+        changes.append(f"Dimensions of -1 were written as free ones: {freed}.")
+    dropped = drop_dead_nodes(model.graph)
+    if dropped:
+        changes.append(f"Nodes that nothing reads were dropped: {dropped}.")
+    lifted = lift_constants(model.graph)
+    if lifted:
+        changes.append(f"Weights in {lifted} Constant nodes became initializers.")
     if changes:
         onnx.save(model, str(destination))
     return changes
+
+
+def _free_dimensions(graph: onnx.GraphProto) -> int:
+    """Gives dimensions of -1 a name, in place; returns how many. Tools take the number for a size.
+
+    The first one of each tensor, its rows, has the same name everywhere.
+    """
+    freed = 0
+    for item in [*graph.input, *graph.value_info, *graph.output]:
+        for place, dim in enumerate(item.type.tensor_type.shape.dim):
+            if dim.HasField("dim_value") and dim.dim_value == -1:
+                dim.dim_param = "rows" if place == 0 else f"{item.name}_{place}"
+                freed += 1
+    return freed
 
 
 def _is_external(tensor: onnx.TensorProto) -> bool:

@@ -1,22 +1,17 @@
-"""INT8 quantization: dynamic and static."""
+"""What the ways of INT8 share: number formats by instruction set, the call of the quantizer."""
 
-import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import onnx
-from onnxruntime.quantization import QuantFormat, QuantType, quantize_dynamic, quantize_static
+from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 
 from compression.engine.graph.biases import flatten_biases
 from compression.engine.graph.names import name_nodes, reserve_names
-from compression.engine.passes.calibration import METHODS, calibrate
-from compression.engine.passes.context import PassContext, PassResult
-from compression.engine.passes.excluded import list_excluded
+from compression.engine.passes.calibration import METHODS, Ranges
 from compression.engine.passes.finish import finish_file
-from compression.engine.passes.known_types import state_types
 from compression.engine.passes.paired_range import list_overrides
-from compression.exceptions import DataSetUnusableError, ModelUnsupportedError
 
 TYPES = {
     "quint8": QuantType.QUInt8,
@@ -24,9 +19,6 @@ TYPES = {
     "quint16": QuantType.QUInt16,
     "qint16": QuantType.QInt16,
 }
-# 3x3 of three channels gained by FP32, 7x7 of three lost by it.
-MAX_ENTRY_PRODUCTS = 32
-NARROW_ENTRY = "a first layer of few products per value is faster in FP32 (first_layer)"
 _FORMATS = {"qdq": QuantFormat.QDQ, "qoperator": QuantFormat.QOperator}
 
 
@@ -61,30 +53,6 @@ ISA_PRESETS = {
 }
 
 
-def quantize_dynamically(context: PassContext) -> PassResult:
-    """INT8 weights; activations are quantized while running. Needs no data."""
-    parameters, preset = context.parameters, ISA_PRESETS[context.target.isa]
-    excluded = list_excluded(context)
-    source = make_quantizable(context.source, context.scratch / "named.onnx")
-    graph = onnx.load(str(source), load_external_data=False).graph
-    # The quantizer first writes a Gemm as a MatMul of another name and an Add.
-    products = [f"{node.name}_MatMul" for node in graph.node if node.op_type == "Gemm"]
-    quantize_dynamic(
-        str(source),
-        str(context.destination),
-        weight_type=TYPES[parameters["weight"]],
-        per_channel=parameters["per_channel"],
-        # The activations are U8; with weights of U8 no kernel saturates, whatever their range.
-        reduce_range=parameters["weight"] == "qint8" and preset.reduce_range,
-        nodes_to_exclude=[
-            *excluded,
-            *(name for name in products if name.removesuffix("_MatMul") in excluded),
-        ],
-    )
-    finish_file(context.destination)
-    return PassResult(excluded)
-
-
 def make_quantizable(source: Path, destination: Path) -> Path:
     """A copy, at `destination`, with biases and names as ONNX Runtime's quantizer needs them."""
     model = onnx.load(str(source))
@@ -92,71 +60,6 @@ def make_quantizable(source: Path, destination: Path) -> Path:
     flatten_biases(model.graph)
     onnx.save(reserve_names(model), str(destination))
     return destination
-
-
-def quantize_statically(context: PassContext) -> PassResult:
-    """INT8 weights and activations, the latter's ranges from calibration samples."""
-    parameters = context.parameters
-    if context.calibration is None:
-        raise DataSetUnusableError("quantize.static needs calibration samples.")
-    samples = context.calibration.pick(parameters["samples"], context.seed)
-    settings = static_settings(parameters, context.target.isa)
-    named = make_quantizable(context.source, context.scratch / "named.onnx")
-    source = state_types(named, context.scratch / "typed.onnx")
-    cache = calibrate(
-        source,
-        samples,
-        context.scratch,
-        parameters=parameters,
-        is_symmetric=settings.is_symmetric,
-        report_progress=context.report_progress,
-    )
-    reasons = list_excluded(context)
-    if settings.first_layer == "fp32":
-        reasons = dict.fromkeys(find_narrow_entries(source), NARROW_ENTRY) | reasons
-    excluded = list(reasons)
-    try:
-        run_static(source, context.destination, cache, parameters, settings, excluded=excluded)
-    except (AttributeError, ValueError, KeyError) as error:
-        # The QOperator writer gives up where a weight or a type is not known; QDQ then works.
-        if settings.format != "qoperator":
-            raise
-        if parameters.get("format"):
-            raise ModelUnsupportedError(
-                "QOperator has no way to write this graph "
-                f"({type(error).__name__}: {str(error)[:200]}); the format qdq may have."
-            ) from error
-        settings = replace(settings, format="qdq")
-        run_static(source, context.destination, cache, parameters, settings, excluded=excluded)
-    facts = {
-        "samples": len(samples),
-        "method": parameters["method"],
-        "activation": settings.activation,
-        "weight": settings.weight,
-        "format": settings.format,
-        "symmetric": settings.is_symmetric,
-        "reduce_range": settings.reduce_range,
-        "first_layer": settings.first_layer,
-    }
-    return PassResult(reasons, facts)
-
-
-def find_narrow_entries(path: Path) -> list[str]:
-    """Convolutions of few products per value that read an input; none where there is no other."""
-    graph = onnx.load(str(path), load_external_data=False).graph
-    inputs = {item.name for item in graph.input}
-    weights = {tensor.name: tensor for tensor in graph.initializer}
-    products = [node for node in graph.node if node.op_type in ("Conv", "Gemm", "MatMul")]
-    found = [
-        node.name
-        for node in products
-        if node.op_type == "Conv"
-        and node.input[0] in inputs
-        and node.input[1] in weights
-        and math.prod(weights[node.input[1]].dims[1:]) <= MAX_ENTRY_PRODUCTS
-        and node.name
-    ]
-    return found if len(found) < len(products) else []
 
 
 def static_settings(parameters: dict[str, Any], isa: str) -> IsaPreset:
@@ -179,7 +82,7 @@ def static_settings(parameters: dict[str, Any], isa: str) -> IsaPreset:
 def run_static(
     source: Path,
     destination: Path,
-    cache: Path,
+    ranges: Ranges,
     parameters: dict[str, Any],
     settings: IsaPreset,
     *,
@@ -211,10 +114,10 @@ def run_static(
         weight_type=TYPES[settings.weight],
         per_channel=parameters.get("per_channel", True),
         reduce_range=reduce_range,
-        calibrate_method=METHODS[parameters["method"]],
+        calibrate_method=METHODS[ranges.method],
         nodes_to_exclude=excluded or [],
         nodes_to_quantize=only,
-        calibration_cache_path=str(cache),
+        calibration_cache_path=str(ranges.path),
         extra_options=extra,
     )
     if is_final:

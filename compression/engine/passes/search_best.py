@@ -141,7 +141,9 @@ def _write_sentence(
     figures = describe_figures(closest, finals.evaluation.labels is not None)
     chosen = choice.candidate
     if chosen is None:
-        broken = "; ".join(sentence for sentence, _ in list_violations(closest, context.gates))
+        broken = closest.reason or "; ".join(
+            sentence for sentence, _ in list_violations(closest, context.gates)
+        )
         return f"No candidate keeps every constraint. The closest is {closest.name}: {broken}."
     word = _SUPERLATIVES[context.search.objective]
     limits = ", ".join(f"{k} {v:g}" for k, v in list_constraints(context.gates).items())

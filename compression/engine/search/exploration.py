@@ -13,7 +13,7 @@ import onnx
 from numpy.typing import NDArray
 
 from compression.engine.passes.context import PassContext
-from compression.engine.passes.guard import run_guarded, signature_of
+from compression.engine.passes.guard import run_guarded
 from compression.engine.search.deadline import interrupt_after
 from compression.engine.search.judgement import Candidate, is_clearly_worse, list_violations
 from compression.engine.search.space import (
@@ -27,7 +27,8 @@ from compression.engine.search.space import (
 from compression.exceptions import BudgetSpentError, CompressionError
 from compression.measure.samples import Samples
 from compression.measure.sessions import open_session
-from compression.measure.statistics import collapse_flags
+from compression.measure.smoke import signature_of
+from compression.measure.statistics import list_collapses
 from compression.recipe.passes import PASSES
 from compression.recipe.recipe import Gates, Search
 
@@ -181,7 +182,7 @@ class Explorer:
 
     def _judge(self, name: str, made: Made, scores: NDArray) -> Candidate:
         candidate = Candidate(name, made.steps, made.path.stat().st_size)
-        candidate.collapse_flags = collapse_flags(scores)
+        candidate.collapse_flags = list_collapses(self._reference, scores)
         candidate.agreement = self.context.scoring.compare(self._reference, scores).value
         if self.selection.labels is not None:
             before = float(self._hits(self._reference).mean())
@@ -235,7 +236,7 @@ class Explorer:
                     search=self._inner_search(),
                     report_progress=lambda done, total: None,
                 )
-                result = run_guarded(declared, context, self._signature)
+                result = run_guarded(declared, context, self._signature, self.selection)
                 if declared.trains:
                     # As many as there was time for: a recipe of its own can ask for them.
                     complete["steps"] = result.facts["steps"]

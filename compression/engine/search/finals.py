@@ -17,10 +17,11 @@ from compression.engine.search.judgement import (
     rank_candidates,
 )
 from compression.exceptions import BudgetSpentError
+from compression.measure.advantage import is_better
 from compression.measure.latency import measure_latency
 from compression.measure.models import OpenModel
 from compression.measure.samples import Samples
-from compression.measure.statistics import accuracy_of, collapse_flags
+from compression.measure.statistics import accuracy_of, list_collapses
 from compression.recipe.recipe import Gates
 
 SOURCE_NAME = "fp32"
@@ -62,7 +63,7 @@ class Finals:
             if is_enough or (judged and not self._has_time_for_another()):
                 break
             scores = self._score(item.path)
-            item.candidate.collapse_flags = collapse_flags(scores)
+            item.candidate.collapse_flags = list_collapses(self._reference, scores)
             self._judge_quality(item.candidate, scores)
             item.candidate.reason = ""
             judged.append(item)
@@ -70,13 +71,20 @@ class Finals:
         self._time(judged, FINAL_RUNS, max(0.5 * (self.deadline - time.monotonic()), 0.0))
         candidates = [item.candidate for item in judged]
         for candidate in [self.source, *candidates]:
-            broken = list_violations(candidate, self.context.gates)
+            broken = [sentence for sentence, _ in list_violations(candidate, self.context.gates)]
+            if candidate is not self.source and not self._is_better(candidate):
+                broken.append("neither smaller nor faster than FP32")
             candidate.is_feasible = not broken
             if broken:
-                candidate.reason = "; ".join(sentence for sentence, _ in broken)
+                candidate.reason = "; ".join(broken)
         for candidate in find_front([self.source, *candidates]):
             candidate.is_on_front = True
         return judged
+
+    def _is_better(self, candidate: Candidate) -> bool:
+        mine, control = candidate.p50_ms, self.source.p50_ms
+        p50_ms = None if mine is None or control is None else (mine, control)
+        return is_better([(candidate.bytes, self.source.bytes)], p50_ms)
 
     def _score(self, path: Path) -> NDArray:
         return self.context.scoring.score(path, self.evaluation, self.context.threads)

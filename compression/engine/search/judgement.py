@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from compression.measure.advantage import LATENCY_TIE
 from compression.recipe.recipe import Gates
 
 Z_ONE_SIDED_95 = 1.6448536269514722
-# Two p50 nearer than this are one: interleaved medians of the same file differ by as much.
-LATENCY_TIE = 0.05
 
 
 @dataclass

@@ -6,6 +6,7 @@ from typing import Any
 from compression.engine.stages.measure import Measured
 from compression.measure.gates import (
     Verdict,
+    judge_columns,
     judge_distance,
     judge_gates,
     judge_saturation,
@@ -39,6 +40,9 @@ def judge(measured: Measured) -> Judged:
     is_trained = any(PASSES[step.name].trains for step in recipe.passes)
     if far is not None and search is None and not is_trained:
         verdicts.append(far)
+    constant = judge_columns(figures)
+    if constant is not None:
+        verdicts.append(constant)
     if search is not None:
         verdicts.append(judge_search(search))
     return Judged(measured, tuple(verdicts), outcome_of(figures, verdicts), search)

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from compression.engine.passes.context import PassContext
-from compression.engine.passes.guard import Signature, run_guarded, signature_of
+from compression.engine.passes.guard import run_guarded
 from compression.engine.stages.check import Checked
+from compression.measure.smoke import Signature, signature_of
 from compression.recipe.passes import PASSES
 from compression.recipe.recipe import Step
 
@@ -74,7 +75,7 @@ def _run_step(
         report_progress=_Throttle(emit, index, step.name),
     )
     started = time.monotonic()
-    result = run_guarded(PASSES[step.name], context, signature)
+    result = run_guarded(PASSES[step.name], context, signature, checked.evaluation)
     content = context.destination.read_bytes()
     return context.destination, {
         "pass": step.name,

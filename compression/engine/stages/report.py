@@ -5,6 +5,7 @@ from typing import Any
 
 from compression.engine.stages.judge import Judged
 from compression.engine.stages.load import Loaded
+from compression.measure.advantage import describe_advantage
 from compression.measure.gates import has_judged_answers, verdicts_to_json
 from compression.measure.portability import describe_saturation
 from compression.recipe.provenance import (
@@ -31,6 +32,7 @@ def write_report(judged: Judged) -> dict[str, Any]:
         "outcome": judged.outcome,
         "passes": list(compressed.notes),
         "search": judged.search,
+        "advantage": describe_advantage(measured.figures),
         "evaluation_seconds": round(measured.seconds, 3),
         "file": str(compressed.path.relative_to(loaded.scratch)),
         "warnings": [*checked.warnings, *_list_warnings(judged)],
@@ -65,8 +67,9 @@ def _list_warnings(judged: Judged) -> list[str]:
             warnings.append(
                 f"Calibrated on {len(calibration)} rows; {ADVISED_CALIBRATION} are advised."
             )
-    if figures["ratio"] < 1:
-        warnings.append("The variant is larger than its source: there is too little to store.")
+    advantage = describe_advantage(figures)
+    if figures["ratio"] < 1 or not advantage["is_better"]:
+        warnings.append(advantage["sentence"])
     saturation = describe_saturation(figures)
     if saturation:
         warnings.append(saturation)

@@ -10,6 +10,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
+from compression.engine.graph.order import names_read
 from compression.engine.graph.structure import attributes_of
 from compression.exceptions import ModelUnsupportedError
 from compression.measure.kernels.arithmetic import multiply, requantize, shift, unfold
@@ -165,7 +166,7 @@ class _Stretches:
         nodes = list(model.graph.node)
         self._last_use: dict[str, int] = {}
         for index, node in enumerate(nodes):
-            for name in _names_read(node):
+            for name in names_read(node):
                 self._last_use[name] = index
         for item in model.graph.output:
             self._last_use[item.name] = len(nodes)
@@ -184,7 +185,7 @@ class _Stretches:
         if not nodes:
             return
         made = {name for node in nodes for name in node.output if name}
-        read = {name for node in nodes for name in _names_read(node)}
+        read = {name for node in nodes for name in names_read(node)}
         outputs = sorted(name for name in made if self._last_use.get(name, -1) >= end)
         if not outputs:
             return
@@ -223,17 +224,6 @@ def quantize_dynamically(
     zero = np.uint8(np.clip(np.rint(-low / scale), 0, 255))
     stored = np.clip(np.rint(values / scale) + np.float32(zero), 0, 255).astype(np.uint8)
     return stored, np.asarray([scale]), np.asarray([zero])
-
-
-def _names_read(node: onnx.NodeProto) -> set[str]:
-    """The tensors of the main graph that a node or its branches read; may name inner ones too."""
-    names = {name for name in node.input if name}
-    for attribute in node.attribute:
-        for graph in (attribute.g, *attribute.graphs):
-            for inner in graph.node:
-                names |= _names_read(inner)
-            names |= {item.name for item in graph.output}
-    return names
 
 
 def _per_channel(zero: Any, count: int) -> NDArray[np.int64]:

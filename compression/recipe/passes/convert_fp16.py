@@ -24,7 +24,7 @@ PASS = Pass(
     is_calibration_optional=True,
     usual_seconds=1.0,
     is_last=True,
-    follows_branches=False,
+    reaches_branches=True,
     formats=(SearchFormat("fp16", 6, 2),),
     obstacles=_obstacles,
 )

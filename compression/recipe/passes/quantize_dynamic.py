@@ -6,7 +6,7 @@ from compression.recipe.shared_parameters import EXCLUDED
 PASS = Pass(
     name="quantize.dynamic",
     title="INT8 weights, activations quantized while running",
-    run="compression.engine.passes.quantize:quantize_dynamically",
+    run="compression.engine.passes.dynamic:quantize_dynamically",
     parameters={
         "weight": choice("quint8", "quint8", "qint8"),
         "per_channel": Parameter("bool", default=False),

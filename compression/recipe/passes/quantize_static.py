@@ -23,7 +23,7 @@ def _obstacles(parameters: Mapping[str, Any], facts: GraphFacts) -> Iterator[str
 PASS = Pass(
     name="quantize.static",
     title="INT8 weights and activations from calibration",
-    run="compression.engine.passes.quantize:quantize_statically",
+    run="compression.engine.passes.static:quantize_statically",
     parameters={
         **CALIBRATED,
         "activation": choice(None, "quint8", "qint8", "quint16", "qint16"),
