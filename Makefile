@@ -53,6 +53,11 @@ agent-wheel: $(SERVER_STAMP) ## build the edge agent's wheel into dist/, byte fo
 	rm -f dist/aviary_edge_agent-*.whl
 	$(BIN)/python edge_agent/packaging/build_wheel.py dist
 
+.PHONY: client-wheel
+client-wheel: $(SERVER_STAMP) ## build the wheel of the client and the command `aviary` into dist/
+	rm -f dist/aviary_client-*.whl
+	$(BIN)/python edge_agent/packaging/build_wheel.py dist aviary_client
+
 # One worker per file: a live server is started once and never shared.
 test: $(STAMP) .venv-s3 .venv-openvino ## run all tests against real servers
 	$(SERVERS) $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile $(if $(ARGS),$(ARGS),--record-suite=var/suite.json)

@@ -6,7 +6,7 @@ from django.urls import include, path, re_path
 from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularAPIView
 
-from config import api, health
+from config import api, api_index, health
 from config.retention.page import storage_view
 
 handler400 = api.bad_request
@@ -23,6 +23,7 @@ urlpatterns = [
     path("api/", include("fleet.polling.urls")),
     path("api/", include("ingest.device_urls")),
     path("api/trust/", include("registry.trust_urls")),
+    path("api/v1/", api_index.Index.as_view(), name="api-index"),
     path("api/v1/", include("registry.api.urls")),
     path("api/v1/", include("fleet.api.urls")),
     path("api/v1/", include("ingest.api.urls")),

@@ -33,6 +33,7 @@ REDIS_DATABASES = {
     "pages": 53,
     "compression": 52,
     "contract": 63,
+    "client": 51,
 }
 
 

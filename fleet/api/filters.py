@@ -23,6 +23,9 @@ class DeviceFilter(django_filters.FilterSet):
     firing = django_filters.ChoiceFilter(
         choices=DeviceIncident.Kind.choices, method="filter_firing"
     )
+    agent_version = django_filters.CharFilter()
+    seen_since = django_filters.IsoDateTimeFilter(field_name="last_seen_at", lookup_expr="gte")
+    unseen_since = django_filters.IsoDateTimeFilter(field_name="last_seen_at", lookup_expr="lt")
 
     class Meta:
         model = Device

@@ -153,8 +153,9 @@ class PartDetail(_UploadView):
     def put(self, request: Request, pk: Any, number: int) -> Response:
         """The bytes of a part; a part that was sent before is replaced."""
         upload = self.find(request, pk)
-        stream = request.data if hasattr(request.data, "read") else request.stream
-        blob_uploads.take_part(upload, number, stream or _Nothing())
+        # Without a body the parser is not asked, and there is nothing to read.
+        stream: Any = request.data if hasattr(request.data, "read") else _Nothing()
+        blob_uploads.take_part(upload, number, stream)
         return Response(status=status.HTTP_204_NO_CONTENT)
 
 

@@ -217,7 +217,7 @@ class VariantFileList(generics.GenericAPIView[Variant]):
     """The files of a variant, with addresses that give their bytes for a while."""
 
     queryset = Variant.objects.none()
-    serializer_class = VariantDownloadSerializer
+    serializer_class = VariantDownloadSerializer  # type: ignore[assignment]
     permission_classes = [ModelPermissions]
 
     @extend_schema(responses=VariantDownloadSerializer(many=True))

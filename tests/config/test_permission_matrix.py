@@ -19,7 +19,7 @@ from tests.factories.registry import make_version
 pytestmark = pytest.mark.django_db
 METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
 #: Addresses that say the same to everybody who is logged in: they name no row.
-PLAIN = {"compression/passes/", "compression/presets/"}
+PLAIN = {"", "compression/passes/", "compression/presets/"}
 #: POSTs below a row that make another; every other one below a row changes that row.
 MAKES_MORE = {
     "models/{slug}/datasets/", "models/{slug}/datasets/{pk}/split/", "models/{slug}/versions/",
