@@ -15,7 +15,9 @@ AFTER = [("ingest", "0006_incident_memory_moved")]
 def test_open_incidents_that_began_together_become_one_and_none_is_lost():
     executor = MigrationExecutor(connection)
     executor.migrate(BEFORE)
-    apps = executor.loader.project_state(BEFORE).apps
+    # The other apps' tables stay as they are today.
+    today = executor.loader.graph.leaf_nodes("registry")
+    apps = executor.loader.project_state([*BEFORE, *today]).apps
     model = apps.get_model("registry", "Model").objects.create(slug="digits")
     version = apps.get_model("registry", "Version").objects.create(
         model=model, version="1.0.0", sequence=1, state="ready"
