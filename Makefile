@@ -116,6 +116,10 @@ bench-fleet: $(STAMP) .venv-s3 ## judge, list and search 1,000,000 devices; JSON
 bench-decisions: $(STAMP) ## simulate gates, failure rules and alarms beside peers' rules, into docs/ (PARTS="gates" for some, and not into docs/)
 	$(BIN)/python -m benchmarks.decisions $(or $(PARTS),--write)
 
+.PHONY: bench-drift
+bench-drift: $(STAMP) .venv-s3 ## judge a model in fleets of three sizes, and weigh their tables; JSON last
+	$(BIN)/python -m servers --durable --with-parent -- $(BIN)/python -m benchmarks.drift
+
 .PHONY: bench-ingest
 bench-ingest: $(STAMP) .venv-s3 ## take and count records over HTTP beside PostgreSQL's COPY; JSON last
 	$(BIN)/python -m servers --durable --with-parent -- $(BIN)/python -m benchmarks.ingest

@@ -1,0 +1,145 @@
+"""`make bench-drift`: a table, then one last line of JSON with every figure by its key."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import sys
+import time
+from typing import Any
+
+SIZES = (100, 1_000, 10_000)
+ROWS = 1_000_000
+
+
+def main() -> int:
+    """Judges a model of ten slices in an empty database that the environment names."""
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+    os.environ["LOG_LEVEL"] = "ERROR"
+    import django
+
+    django.setup()
+    from django.core.management import call_command
+
+    from benchmarks.agent.figures import Figure, print_table
+    from benchmarks.ingest.fleet import make_devices, make_release
+
+    call_command("migrate", verbosity=0)
+    variant = make_release()
+    figures, before = [], 0
+    for size in SIZES:
+        make_devices(variant, size - before, before)
+        make_windows(variant, size)
+        before = size
+        seconds, rows = judge(variant)
+        figures.append(
+            Figure(
+                f"judge_ms_{size}", 1_000 * seconds, "ms",
+                f"{rows} judgements, each device with one window of the last hour", 50.0,
+            )
+        )  # fmt: skip
+    figures.append(
+        Figure(
+            "scipy_ks_ms_1m_rows", 1_000 * compare_rows(), "ms",
+            f"scipy's two-sample Kolmogorov-Smirnov on {ROWS:,} raw rows a side, one feature",
+        )
+    )  # fmt: skip
+    weight, words = weigh(SIZES[-1])
+    figures.append(Figure("db_mb_per_1000_devices_plateau", weight, "MB", words))
+    print_table(figures)
+    print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
+    print(json.dumps({figure.key: round(figure.value, 4) for figure in figures}))
+    return 0
+
+
+def make_windows(variant: Any, size: int) -> None:
+    """One window of the last complete hour for each device."""
+    from datetime import UTC, datetime
+
+    from django.conf import settings
+    from django.utils import timezone
+
+    from fleet.models import Device
+    from ingest.models import DriftEvaluation, Window
+
+    DriftEvaluation.objects.all().delete()
+    Window.objects.all().delete()
+    seconds = settings.AVIARY_WINDOW_SECONDS
+    start = datetime.fromtimestamp((timezone.now().timestamp() // seconds - 1) * seconds, UTC)
+    draw = random.Random(1)
+    shapes = [_counts(draw) for _ in range(64)]
+    Window.objects.bulk_create(
+        (
+            Window(
+                device_id=device, version=variant.version, variant=variant,
+                variant_key=variant.pk, start=start, seconds=seconds,
+                n=shapes[number % 64]["n"], counts=shapes[number % 64],
+            )
+            for number, device in enumerate(Device.objects.values_list("pk", flat=True)[:size])
+        ),
+        batch_size=1_000,
+    )  # fmt: skip
+
+
+def _counts(draw: random.Random) -> dict[str, Any]:
+    n = 3_600
+
+    def spread(width: int) -> list[int]:
+        row = [0] * width
+        for _ in range(n // 10):
+            row[min(width - 1, int(draw.betavariate(3, 3) * width))] += 10
+        return row
+
+    return {
+        "n": n, "latency_n": n, "latency_sum": 3.0 * n, "latency_sum_squares": 9.5 * n,
+        "latency": {str(20 + at): count for at, count in enumerate(spread(30))},
+        "confidence_n": n, "confidence_sum": 0.5 * n, "confidence_sum_squares": 0.3 * n,
+        "confidence": spread(64), "classes": [n // 10] * 10 + [0],
+        "features": {f"{name}@{'a' * 12}": spread(64) for name in ("input_mean", "input_std")},
+    }  # fmt: skip
+
+
+def judge(variant: Any) -> tuple[float, int]:
+    """Seconds that one evaluation of the model took, and judgements that it made."""
+    from datetime import timedelta
+
+    from django.utils import timezone
+
+    from ingest.services.evaluation import evaluate_model, settle_delay
+
+    # The last hour is judged once what comes late has had its time.
+    now = timezone.now() + settle_delay() + timedelta(seconds=1)
+    started = time.perf_counter()
+    rows = evaluate_model(model_id=variant.version.model_id, now=now)
+    return time.perf_counter() - started, rows
+
+
+def compare_rows() -> float:
+    """Seconds of a comparison that reads every record."""
+    import numpy as np
+    from scipy.stats import ks_2samp
+
+    draw = np.random.default_rng(1)
+    before, after = draw.normal(size=ROWS), draw.normal(size=ROWS)
+    started = time.perf_counter()
+    ks_2samp(before, after)
+    return time.perf_counter() - started
+
+
+def weigh(devices: int) -> tuple[float, str]:
+    """Megabytes of windows a thousand devices end at, by the rows just written."""
+    from django.conf import settings
+    from django.db import connection
+
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_total_relation_size('ingest_window')")
+        per_row = cursor.fetchone()[0] / devices
+    days = settings.AVIARY_KEEP_DAYS["windows"]
+    rows = days * 86_400 // settings.AVIARY_WINDOW_SECONDS
+    words = f"windows alone: {per_row:,.0f} bytes a row, {rows} rows a device in {days} days"
+    return per_row * rows * 1_000 / 1e6, words
+
+
+if __name__ == "__main__":
+    sys.exit(main())
