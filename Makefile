@@ -113,6 +113,14 @@ bench-poll: $(STAMP) .venv-s3 .venv-mlflow ## polls a second beside a bare funct
 bench-fleet: $(STAMP) .venv-s3 ## judge, list and search 1,000,000 devices; JSON last (DEVICES=n)
 	$(BIN)/python -m servers --durable --with-parent -- $(BIN)/python -m benchmarks.fleet
 
+.PHONY: soak-schema
+soak-schema: $(STAMP) .venv-s3 ## many examples of every API operation, for three kinds of callers (EXAMPLES=100)
+	AVIARY_SCHEMA_EXAMPLES=$(or $(EXAMPLES),100) $(SERVERS) $(BIN)/python -m pytest -q tests/config/test_whole_schema.py
+
+.PHONY: bench-attacks
+bench-attacks: $(STAMP) .venv-s3 ## try every attack on real servers, into docs/attacks.md; JSON last
+	$(SERVERS) $(BIN)/python -m benchmarks.attacks --write docs/attacks.md
+
 bench-decisions: $(STAMP) ## simulate gates, failure rules and alarms beside peers' rules, into docs/ (PARTS="gates" for some, and not into docs/)
 	$(BIN)/python -m benchmarks.decisions $(or $(PARTS),--write)
 

@@ -21,6 +21,7 @@ from ingest.models import DriftEvaluation, DriftPolicy, Incident, Window
 from ingest.selectors.summaries import latency_summaries, window_summaries
 from ingest.services import incidents, references
 from ingest.services.policies import change_policy
+from registry.api.filters import TimeFilter
 from registry.api.permissions import ChangePermissions, ModelPermissions
 from registry.models import Model, Version
 
@@ -32,8 +33,8 @@ class DriftFilter(django_filters.FilterSet):
 
     model = django_filters.CharFilter(field_name="model__slug")
     version = django_filters.CharFilter(field_name="version__version")
-    since = django_filters.IsoDateTimeFilter(field_name="period_end", lookup_expr="gte")
-    until = django_filters.IsoDateTimeFilter(field_name="period_end", lookup_expr="lt")
+    since = TimeFilter(field_name="period_end", lookup_expr="gte")
+    until = TimeFilter(field_name="period_end", lookup_expr="lt")
 
     class Meta:
         model = DriftEvaluation

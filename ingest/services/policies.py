@@ -14,12 +14,18 @@ from registry.services.audit import record_event
 
 @transaction.atomic
 def change_policy(*, model: Model, actor: str, **values: Any) -> DriftPolicy:
-    """The model's policy with these fields changed and no other; made where there is none."""
+    """The model's policy with these fields changed and no other; made where there is none.
+
+    Raises:
+        ValidationError: the policy as a whole would break a rule, such as a warning past its limit.
+    """
     row, _ = DriftPolicy.objects.get_or_create(model=model)
     row = DriftPolicy.objects.select_for_update().get(pk=row.pk)
     before = model_to_dict(row, fields=list(values))
     for name, value in values.items():
         setattr(row, name, value)
+    # Field by field each may be right, and the row with what it had before wrong.
+    row.full_clean()
     row.save()
     record_event(
         actor=actor,

@@ -16,6 +16,7 @@ from notifications import tasks
 from notifications.api import serializers as shapes
 from notifications.models import Channel, Delivery, OutboxEvent, Rule
 from notifications.services import channels
+from registry.api.filters import TimeFilter
 from registry.api.permissions import ModelPermissions
 from registry.enqueue import enqueue_after_commit
 from registry.events import known_kinds
@@ -148,8 +149,8 @@ class EventFilter(django_filters.FilterSet):
 
     model = django_filters.CharFilter(field_name="model_slug")
     device = django_filters.CharFilter(field_name="device_id")
-    since = django_filters.IsoDateTimeFilter(field_name="at", lookup_expr="gte")
-    until = django_filters.IsoDateTimeFilter(field_name="at", lookup_expr="lt")
+    since = TimeFilter(field_name="at", lookup_expr="gte")
+    until = TimeFilter(field_name="at", lookup_expr="lt")
 
     class Meta:
         model = OutboxEvent
