@@ -205,8 +205,7 @@ def contract_of(document: Mapping[str, Any], output_names: Sequence[str]) -> Con
     if document.get("contract") is not None:
         return parse_contract(document["contract"])
     post = document.get("postprocessing") or {}
-    scores = post.get("scores_output")
-    if scores not in output_names:
-        scores = output_names[0]
+    named = post.get("scores_output")
+    scores = str(named) if named in output_names else output_names[0]
     activation = str(post.get("activation", "softmax"))
     return Contract("classification", "scores", {"scores": scores}, activation)

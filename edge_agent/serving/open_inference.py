@@ -193,7 +193,8 @@ def _from_bytes(name: str, data: bytes, dtype: str, count: int) -> Array:
 
 def _texts_of(name: str, data: bytes, count: int) -> Array:
     """Each text behind its length in four bytes, the least first."""
-    texts, at = [], 0
+    texts: list[bytes] = []
+    at = 0
     while at + 4 <= len(data) and len(texts) <= count:
         length = int.from_bytes(data[at : at + 4], "little")
         texts.append(data[at + 4 : at + 4 + length])

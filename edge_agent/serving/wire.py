@@ -75,7 +75,7 @@ def parse_json_inputs(data: bytes, session: "ModelSession") -> dict[str, Array]:
     fitting = isinstance(inputs, dict) and (
         set(session.inputs) - set(session.resting) <= set(inputs) <= set(session.inputs)
     )
-    if not fitting:
+    if not fitting or not isinstance(inputs, dict):
         got = sorted(inputs) if isinstance(inputs, dict) else type(inputs).__name__
         raise InputError(f"inputs: expected {session.input_names}, got {got}")
     feed = {}

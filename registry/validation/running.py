@@ -3,13 +3,13 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import onnxruntime
 
 from registry.validation.rules import RuleError
 
-Session = onnxruntime.InferenceSession
+Session: TypeAlias = onnxruntime.InferenceSession
 
 # What ONNX Runtime says, and what a person can do about it; the first that is found counts.
 _ADVICE: tuple[tuple[str, str], ...] = (
