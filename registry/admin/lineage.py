@@ -46,7 +46,7 @@ def draw_lineage(nodes: Sequence[Node]) -> SafeString:
     )
     boxes = format_html_join("", "{}", ((_box(node, *place[node.key]),) for node in nodes))
     return format_html(
-        '<svg role="img" aria-label="Lineage" width="{0}" height="{1}" viewBox="0 0 {0} {1}" '
+        '<svg role="group" aria-label="Lineage" width="{0}" height="{1}" viewBox="0 0 {0} {1}" '
         'font-size="12" font-family="inherit">{2}{3}</svg>',
         width,
         height,
@@ -78,12 +78,12 @@ def _box(node: Node, x: int, y: int) -> SafeString:
         '<title>{7} · {8}</title><rect x="{0}" y="{1}" width="{2}" height="{3}" rx="6" '
         'fill="{4}" fill-opacity=".12" stroke="{4}"/>'
         '<text x="{5}" y="{6}" fill="currentColor" font-weight="600">{9}</text>'
-        '<text x="{5}" y="{10}" fill="currentColor" opacity=".7" font-size="11">{11}</text>',
+        '<text x="{5}" y="{10}" fill="currentColor" opacity=".9" font-size="11">{11}</text>',
         x,
         y,
         NODE_WIDTH,
         NODE_HEIGHT,
-        "#0d9488" if node.is_current else "#888888",
+        "#0f766e" if node.is_current else "#888888",
         x + 10,
         y + 17,
         node.label,

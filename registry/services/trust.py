@@ -194,6 +194,8 @@ def begin_trust(
     Raises:
         ConflictError: there is a root.
     """
+    # Before the look: two devices that enrol at once would both find none.
+    lock_trust()
     if latest("root") is not None:
         raise ConflictError("There is a root of trust already; `trust prepare` makes the next one")
     root = tuf.make_root(

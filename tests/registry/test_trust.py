@@ -2,12 +2,14 @@
 
 import base64
 import json
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import connection
 from django.utils import timezone
 from tuf.api.exceptions import RepositoryError
 from tuf.ngclient import Updater
@@ -217,3 +219,16 @@ def test_offline_keys_are_not_written_over(tmp_path: Path) -> None:
     with pytest.raises(CommandError, match="empty folder"):
         call_command("trust", "init", str(tmp_path / "offline"))
     assert (tmp_path / "offline" / "root-1.key").read_text() == "precious"
+
+
+def test_devices_that_enrol_at_once_are_given_one_root() -> None:
+    def enrol(_: int) -> Any:
+        try:
+            return trust.newest_root(now=timezone.now())
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(4) as pool:
+        first, *others = pool.map(enrol, range(4))
+    assert first is not None
+    assert others == [first] * 3
