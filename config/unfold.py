@@ -40,7 +40,11 @@ UNFOLD: dict[str, Any] = {
             "href": lambda request: static("config/favicon.svg"),
         }
     ],
-    "SCRIPTS": [lambda request: static("config/acts.js")],
+    "STYLES": [lambda request: static("config/aviary.css")],
+    "SCRIPTS": [
+        lambda request: static("config/acts.js"),
+        lambda request: static("config/landmarks.js"),
+    ],
     "SHOW_HISTORY": False,
     "SHOW_VIEW_ON_SITE": False,
     "DASHBOARD_CALLBACK": "config.overview.add_overview",
@@ -52,9 +56,9 @@ UNFOLD: dict[str, Any] = {
             "300": "94 234 212",
             "400": "45 212 191",
             "500": "20 184 166",
-            "600": "13 148 136",
-            "700": "15 118 110",
-            "800": "17 94 89",
+            "600": "15 118 110",
+            "700": "17 94 89",
+            "800": "19 78 74",
             "900": "19 78 74",
             "950": "4 47 46",
         }

@@ -278,7 +278,16 @@ class VariantRolloutForm(forms.Form):
         return lines or ["No active deployment has this model."]
 
 
-class StageForm(forms.ModelForm):
+class RowForm(forms.ModelForm):
+    """A row of a table, whose fields are named by the column's head for the eye alone."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for field in self.fields.values():
+            field.widget.attrs.setdefault("aria-label", field.label)
+
+
+class StageForm(RowForm):
     """One stage; a row without percentage and selector is left out."""
 
     canary_selector = SelectorField(required=False)
@@ -307,7 +316,7 @@ class MetricInput(UnfoldAdminTextInputWidget):
         return format_html('{}<datalist id="{}-metrics">{}</datalist>', field, name, options)
 
 
-class GateForm(forms.ModelForm):
+class GateForm(RowForm):
     """One gate; a row without a threshold is left out."""
 
     class Meta:

@@ -1,8 +1,11 @@
 """Every page of the sidebar opens in a real browser, without an error or a request elsewhere."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 from urllib.parse import urlsplit
 
+import pytest
+from axe_playwright_python.sync_playwright import Axe
 from django.conf import settings
 from django.urls import Resolver404, resolve, reverse
 from playwright.sync_api import ConsoleMessage, Page, Request, expect
@@ -137,3 +140,69 @@ def test_pictures_of_the_newest_rollout_and_its_drift(
         assert answer is not None and answer.status == 200
         page.wait_for_load_state("networkidle")
         take_picture(f"rollout-{row['target_version']}")
+
+
+#: Made by others: Swagger's page, and the two lists that Django makes of a choice of many.
+NOT_OURS = {"/api/docs/"}
+NOT_OUR_PARTS = [".help-tooltip", ".selector"]
+SMALL = {"width": 390, "height": 844}
+
+
+@pytest.fixture
+def sized(page: Page) -> Iterator[Page]:
+    before = page.viewport_size
+    yield page
+    assert before is not None
+    page.set_viewport_size(before)
+
+
+def pages_of_each_kind(page: Page, live: LiveServer) -> list[str]:
+    """The sidebar's pages, and from each list its form and its first row."""
+    found = []
+    for _, path in sidebar_pages():
+        found.append(path)
+        page.goto(live.stack.url + path)
+        for link in ("#result_list tbody th a, #result_list tbody td a", "a[href$='/add/']"):
+            first = page.locator(link).first
+            if first.count():
+                found.append(str(first.get_attribute("href")))
+    return [path for path in dict.fromkeys(found) if path.startswith("/")]
+
+
+def test_pages_can_be_used_by_all_and_on_small_screens(sized: Page, live: LiveServer) -> None:
+    """axe-core finds nothing serious in either theme, and nothing scrolls sideways."""
+    axe, problems = Axe(), []
+    for path in pages_of_each_kind(sized, live):
+        sized.goto(live.stack.url + path)
+        for theme in ("light", "dark"):
+            if path in NOT_OURS:
+                continue
+            sized.evaluate(
+                "dark => document.documentElement.classList.toggle('dark', dark)", theme == "dark"
+            )
+            options: dict[str, Any] = {"resultTypes": ["violations"]}
+            if theme == "dark":
+                options["runOnly"] = ["color-contrast"]
+            context = {"exclude": [[part] for part in NOT_OUR_PARTS]}
+            found = axe.run(sized, context=context, options=options)
+            problems += [
+                f"{path} {theme}: {row['id']} {node['html'][:160]}"
+                for row in found.response["violations"]
+                if row["impact"] in ("serious", "critical")
+                for node in row["nodes"]
+            ]
+        sized.set_viewport_size(SMALL)
+        width = sized.evaluate("document.documentElement.scrollWidth")
+        if path not in NOT_OURS and width > SMALL["width"]:
+            problems.append(f"{path} is {width} pixels wide on a screen of {SMALL['width']}")
+        sized.set_viewport_size({"width": 1440, "height": 1000})
+    assert problems == []
+
+
+def test_the_keyboard_reaches_the_content_at_once(page: Page, live: LiveServer) -> None:
+    page.goto(f"{live.stack.url}/admin/")
+    page.keyboard.press("Tab")
+    skip = page.locator(":focus")
+    assert skip.inner_text() == "Skip to the content"
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.getAttribute('role')") == "main"
