@@ -127,7 +127,7 @@ def find_problem(
         return f"confidence has {sum(counts.confidence)} in bins; not {counts.confidence_n}"
     if len(counts.classes) > release.labels + 1 or sum(counts.classes) > counts.latency_n:
         return f"classes: at most {release.labels + 1}, of {counts.latency_n} records"
-    if not release.has_classes and (sum(counts.classes) or counts.confidence_n):
+    if not release.has_classes and (any(counts.classes) or counts.confidence_n):
         return "classes or confidences are given; the outputs of this release are no classes"
     if any(sum(row) > counts.latency_n for row in counts.features.values()):
         return f"a feature has more than {counts.latency_n} values"

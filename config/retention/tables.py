@@ -27,7 +27,7 @@ from fleet.models import (
 )
 from ingest.models import DriftEvaluation, InboxBatch, Incident, RejectedRecord, Summary, Window
 from notifications.models import Delivery, OutboxEvent
-from registry.models import AuditEvent, Blob, Version
+from registry.models import AuditEvent, Blob, BlobUpload, Version
 
 
 @dataclass(frozen=True)
@@ -88,6 +88,9 @@ TABLES: tuple[GrowingTable, ...] = (
     GrowingTable("outbox_events", OutboxEvent, "at", keeper="the task prune-events"),
     GrowingTable("deliveries", Delivery, "created_at", keeper="the task prune-events"),
     GrowingTable("blobs", Blob, "stored_at", keeper="the task collect-garbage, once unused"),
+    GrowingTable(
+        "uploads", BlobUpload, "touched_at", keeper="the task drop-abandoned-uploads, after a day"
+    ),
     GrowingTable("devices", Device, "created_at", keeper="a person, by decommissioning"),
     GrowingTable("installations", Installation, "updated_at", keeper=_FOREVER),
     GrowingTable("self_tests", SelfTest, "measured_at", keeper=_FOREVER),

@@ -84,6 +84,7 @@ def seen(table: str, *names: str) -> Needs:
     return [{f"{app}.{verb}_{model}", *names} for verb in ("view", "change")]
 
 
+ONLY_READ = {"fleet_rollout_live", "fleet_rollout_power"}
 #: Pages with a rule of their own: (URL name, word in the address) to what opens them.
 OWN_PAGES: dict[tuple[str, str], Needs] = {
     ("auth_user_add", ""): [{"auth.add_user", "auth.change_user"}],
@@ -101,6 +102,7 @@ OWN_PAGES: dict[tuple[str, str], Needs] = {
     ("fleet_rollout_step", ""): one("fleet.change_rollout"),
     ("fleet_rollout_step", "approve"): seen("fleet_rollout", "fleet.approve_rollout"),
     ("fleet_rollout_variant", ""): one("fleet.add_rollout"),
+    ("fleet_rollout_power", ""): one("fleet.add_rollout"),
     ("fleet_rollout_page", ""): seen("fleet_rollout"),
     ("ingest_incident_acknowledge_one", ""): one("ingest.change_incident"),
     ("ingest_incident_open_evaluation", ""): seen("ingest_incident"),
@@ -317,7 +319,7 @@ def methods_of(name: str) -> list[str]:
         return ["POST"]
     posts = name.endswith(("_add", "_change", "_delete", "_password_change", "_split"))
     posts = posts or name in {key for key, _ in OWN_PAGES} - {"ingest_incident_open_evaluation"}
-    return ["GET", "POST"] if posts and name != "fleet_rollout_live" else ["GET"]
+    return ["GET", "POST"] if posts and name not in ONLY_READ else ["GET"]
 
 
 def test_every_page_opens_for_each_set_that_it_needs_and_for_nothing_less(

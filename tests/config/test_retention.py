@@ -27,6 +27,7 @@ pytestmark = pytest.mark.django_db
 #: Tables with times that do not grow with the fleet or with time: people make their rows.
 SMALL = {
     "fleet.AgentWheel", "fleet.CalibrationBuild", "fleet.Deployment", "fleet.DeviceCredential",
+    "fleet.DeviceGroup",
     "fleet.JoinToken", "fleet.ModelCounter", "fleet.RolloutStage", "fleet.ServerPresence",
     "ingest.IncidentEvent", "ingest.IncidentFinding", "notifications.Channel",
     "notifications.Rule", "registry.AliasMove", "registry.Baseline", "registry.DataSet",

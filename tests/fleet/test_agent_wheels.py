@@ -14,6 +14,7 @@ from django.core.management import CommandError, call_command
 from django.test import Client
 
 from edge_agent.packaging.build_wheel import build_wheel
+from edge_agent.version import __version__
 from fleet.exceptions import InvalidFleetInputError, PayloadTooLargeError
 from fleet.models import AgentWheel
 from fleet.services import agent_wheels
@@ -26,11 +27,12 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_wheel(tmp_path_factory.mktemp("wheel"))
 
 
-def pack(name: str, version: str) -> bytes:
+def pack(name: str, version: str, folder: str = "") -> bytes:
+    folder = folder or f"aviary_edge_agent-{version}.dist-info"
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as archive:
         metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
-        archive.writestr("aviary_edge_agent-0.1.0.dist-info/METADATA", metadata)
+        archive.writestr(f"{folder}/METADATA", metadata)
     return stream.getvalue()
 
 
@@ -93,7 +95,7 @@ def test_publishing_the_newest_again_changes_nothing(wheel: Path) -> None:
 def test_other_bytes_under_a_published_name_take_its_place_and_the_audit_log_says_so(
     wheel: Path,
 ) -> None:
-    name, other = wheel.name, pack("aviary-edge-agent", "0.1.0")
+    name, other = wheel.name, pack("aviary-edge-agent", __version__)
     first, _ = publish(name, wheel.read_bytes())
     second, is_new = publish(name, other)
     assert is_new
@@ -120,7 +122,7 @@ REFUSED: dict[str, tuple[str, bytes]] = {
     "another version inside": (GOOD_NAME, pack("aviary-edge-agent", "0.2.0")),
     "no metadata": (
         "aviary_edge_agent-9.9-py3-none-any.whl",
-        pack("aviary-edge-agent", "9.9"),
+        pack("aviary-edge-agent", "9.9", folder="somewhere"),
     ),
 }
 

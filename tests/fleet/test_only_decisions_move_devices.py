@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import inspect
 import io
 import pkgutil
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +25,15 @@ from fleet.models import Deployment, Device, ModelCounter
 from fleet.selectors import desired_assignments
 from fleet.services.plans import refresh_all_plans
 from fleet.services.reconcile import tick_rollouts
-from registry.models import Version
+from registry.models import BlobUpload, Version
 from registry.services import (
     aliases,
+    audit_anchors,
     baselines,
+    blob_uploads,
     blobs,
     composition,
+    contracts,
     datasets,
     deltas,
     garbage,
@@ -51,13 +56,24 @@ pytestmark = pytest.mark.django_db
 #: Functions that write nothing that a plan is made of, or nothing at all.
 READS = {
     "registry.services.audit": {"verify_chain", "event_digest"},
+    "registry.services.audit_anchors": {
+        "anchor_names", "read_anchors", "expected_ends", "restorations",
+    },
+    "registry.services.blob_uploads": {
+        "find_upload", "received_parts", "part_addresses", "take_part", "complete_upload",
+    },
+    "registry.services.contracts": {
+        "given_contract", "check_given", "find_conflict", "contract_of_variants",
+        "manifest_contract",
+    },
+    "registry.services.parts": {"part_store"},
     "registry.services.blobs": {
-        "open_blob", "copy_blob", "private_folder", "blob_url", "is_url_valid", "is_referenced",
-        "referring_fields",
+        "open_blob", "copy_blob", "publish_bytes", "staging_folder", "private_folder", "blob_url",
+        "is_url_valid", "is_referenced", "referring_fields",
     },
     "registry.services.deltas": {"find_delta"},
     "registry.services.garbage": {"find_garbage"},
-    "registry.services.inspection": {"inspect_files", "inspect_dataset"},
+    "registry.services.inspection": {"inspect_files", "inspect_dataset", "is_task_open"},
     "registry.services.trust": {
         "introduce_root", "online_delegations", "read_file", "read_manifest", "sign_with",
         "trust_hint",
@@ -75,6 +91,7 @@ READS = {
 INNER = {
     "registry.services.variants": {"finish_variant"},
     "registry.services.baselines": {"activate_baseline"},
+    "registry.services.contracts": {"take_contract"},
     "registry.services.trust": {"begin_trust"},
     "registry.services.trust_renewal": {"store_metadata", "lock_trust"},
     "compression.services.results": {"attach_result"},
@@ -100,6 +117,21 @@ def upload_next(version: Version) -> Version:
             actor="tester",
         )
     return versions.validate_version(version_id=uploaded.pk)
+
+
+def correct(version: Version) -> Any:
+    return contracts.correct_contract(
+        version_id=upload_next(version).pk, given={"activation": "softmax"}, actor="tester"
+    )
+
+
+def begin(_: Version, data: bytes = b"bytes") -> BlobUpload:
+    digest = hashlib.sha256(data).hexdigest()
+    _, upload = blob_uploads.begin_upload(
+        sha256=digest, size_bytes=len(data), actor="tester", may_reuse=False
+    )
+    assert upload is not None
+    return upload
 
 
 def pin(version: Version) -> Any:
@@ -193,6 +225,15 @@ WRITES: dict[str, Callable[[Version], Any]] = {
     "registry.services.versions.edit_version": lambda v: versions.edit_version(
         version_id=v.pk, actor="tester", notes="new", tags=["x"]
     ),
+    "registry.services.audit_anchors.anchor_chain": lambda v: audit_anchors.anchor_chain(
+        now=timezone.now()
+    ),
+    "registry.services.blob_uploads.begin_upload": begin,
+    "registry.services.blob_uploads.drop_upload": lambda v: blob_uploads.drop_upload(begin(v)),
+    "registry.services.blob_uploads.drop_abandoned": lambda v: blob_uploads.drop_abandoned(
+        now=timezone.now() + timedelta(days=2)
+    ),
+    "registry.services.contracts.correct_contract": correct,
     "registry.services.aliases.move_alias": make_alias,
     "registry.services.aliases.protect_alias": lambda v: aliases.protect_alias(
         alias_id=make_alias(v).pk, is_protected=True, actor="tester", reason="holds"
@@ -213,6 +254,9 @@ WRITES: dict[str, Callable[[Version], Any]] = {
         now=timezone.now()
     ),
     "registry.services.deltas.prune_deltas": lambda v: deltas.prune_deltas(now=timezone.now()),
+    "registry.services.garbage.sweep_garbage": lambda v: garbage.sweep_garbage(
+        now=timezone.now(), seconds=5
+    ),
     "registry.services.garbage.collect_garbage": lambda v: list(
         garbage.collect_garbage(now=timezone.now())
     ),
