@@ -270,7 +270,7 @@ def _describe_measurement(name: str, measured: dict[str, Any]) -> str:
 def _describe_gate(gate: dict[str, Any]) -> str:
     """The last verdict, and how much it rests on: that grows while a gate waits."""
     latest = gate["latest"] or {}
-    basis = f" on {latest['samples']} of {latest['devices']} devices" if latest else ""
+    basis = f" from {latest['samples']} records of {latest['devices']} devices" if latest else ""
     return f"{gate['metric']} {latest.get('verdict', 'no_data')}{basis}"
 
 
