@@ -31,6 +31,7 @@ REDIS_DATABASES = {
     "deltas": 61,
     "browser": 62,
     "pages": 53,
+    "starvation": 50,
     "compression": 52,
     "contract": 63,
     "client": 51,
