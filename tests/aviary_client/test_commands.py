@@ -188,8 +188,13 @@ def test_a_variant_is_made_and_waited_for(run: Any, home: Path, versions: Client
     run("compress parts 1.0.0 --evaluation held-out", expect=Exit.USAGE)
     run(f"{order}x --preset magic --evaluation held-out", expect=Exit.REFUSED)
     run(f"{order} --evaluation no", expect=Exit.NOT_FOUND)
-    lamp = "compress shapes 1.0.0 --preset dynamic-int8 --evaluation eval --wait --interval 0.3"
-    assert "nothing to work on" in run(lamp, expect=Exit.FAILED)["message"]
+    tiny = {
+        "schema": "compress/1", "passes": [{"pass": "prepare"}], "gates": {"max_bytes": 1},
+    }  # fmt: skip
+    (home / "tiny.json").write_text(json.dumps(tiny))
+    order = f"compress shapes 1.0.0 --recipe {home}/tiny.json --evaluation eval"
+    refused = run(f"{order} --wait --interval 0.3", expect=Exit.FAILED)
+    assert refused["message"].endswith("ended as failed_gate")
 
 
 @pytest.fixture

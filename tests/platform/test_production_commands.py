@@ -11,6 +11,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 
@@ -18,7 +19,7 @@ from edge_agent.packaging.build_wheel import build_wheel
 from servers.kept import Kept, run
 from servers.patience import QUIET_SECONDS, Patience
 from servers.processes import free_port
-from tests.databases import make_empty_database
+from tests.databases import address_of, make_empty_database
 from tests.platform.test_compose import ROOT, SERVICES
 
 pytestmark = pytest.mark.skipif(
@@ -37,6 +38,10 @@ def environment_of(service: str, folder: Path) -> dict[str, str]:
         value = _SECRET_VALUES.get(plain, os.environ.get(plain, ""))
         if plain == "DATABASE_URL":
             value = make_empty_database(os.environ["DATABASE_URL"], "aviary_production")
+        elif plain == "AVIARY_APP_DATABASE_URL":
+            owner = urlsplit(address_of(os.environ["DATABASE_URL"], "aviary_production"))
+            host = owner.netloc.rpartition("@")[2]
+            value = urlunsplit(owner._replace(netloc=f"aviary_serves:only-for-this-test@{host}"))
         elif plain == "AVIARY_S3_BUCKET":
             value = "aviary-production"
         elif plain == "AVIARY_SIGNER":
@@ -81,7 +86,8 @@ def environment(folder: Path, signer: None) -> dict[str, str]:
     ]
     done = run(command, cwd=ROOT, env=found)
     assert done.returncode == 0, done.stderr[-2000:]
-    return found
+    # What serves from here on is the role that owns no table.
+    return {**found, "DATABASE_URL_FILE": found["AVIARY_APP_DATABASE_URL_FILE"]}
 
 
 @pytest.fixture
@@ -126,10 +132,10 @@ def test_the_image_s_web_command_serves_and_reports_its_stores_ready(started, fo
             return json.load(answer)
 
     body = wait_for(read, process)
-    assert body == {
-        "status": "ok",
-        "checks": {"database": True, "cache": True, "objects": True},
-    }
+    assert body["status"] == "ok"
+    assert body["checks"] == {
+        "database": True, "database_writable": True, "cache": True, "objects": True,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ["worker", "compression"])
