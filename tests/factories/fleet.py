@@ -111,13 +111,22 @@ def server_was_there(*, since: datetime) -> None:
     ServerPresence.objects.update_or_create(id=1, defaults={"seen_at": now, "counted_from": since})
 
 
+#: Which devices a stage reaches follows from the salt: a fixed one makes it the same in each run.
+SALT = "0123456789abcdef"
+
+
 def make_rollout(**over: Any) -> Rollout:
     """A draft that goes to every device in one stage without a bake."""
     deployment = over.pop("deployment", None) or make_deployment()
     target = over.pop("target_version", None) or make_release(deployment.model)
     stage = {"percent": 100, "bake_seconds": 0, "min_devices": 1}
     fields: dict[str, Any] = {"stages": [stage], "actor": "tester"}
-    return create_rollout(deployment_id=deployment.pk, target_version=target, **{**fields, **over})
+    rollout = create_rollout(
+        deployment_id=deployment.pk, target_version=target, **{**fields, **over}
+    )
+    rollout.salt = SALT
+    rollout.save(update_fields=["salt"])
+    return rollout
 
 
 def manifest_of(version: Version) -> str:
