@@ -58,9 +58,9 @@ def test_every_make_target_and_command_exists(document: Path) -> None:
 
 
 def test_every_variable_is_described() -> None:
-    source = "".join(
-        (REPOSITORY / "config" / name).read_text("utf-8") for name in ("settings.py", "env.py")
-    )
+    config = REPOSITORY / "config"
+    readers = [config / "env.py", *sorted((config / "settings").glob("*.py"))]
+    source = "".join(path.read_text("utf-8") for path in readers)
     read = set(re.findall(r'(?:env_\w+|secret_or_generated)\(\s*"([A-Z_0-9]+)"', source))
     described = (REPOSITORY / "docs" / "operations.md").read_text("utf-8")
     assert "AVIARY_HOME" in read
