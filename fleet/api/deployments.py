@@ -11,8 +11,9 @@ from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from fleet.api import serializers as shapes
 from fleet.api.bodies import body_fields
+from fleet.api.serializers import deployments as shapes
+from fleet.api.serializers.rollouts import RolloutDetailSerializer
 from fleet.models import (
     Deployment,
 )
@@ -98,7 +99,7 @@ class DeploymentViewSet(mixins.CreateModelMixin, viewsets.ReadOnlyModelViewSet[D
         return Response(shape.data)
 
     @extend_schema(
-        request=shapes.VariantRolloutSerializer, responses={201: shapes.RolloutDetailSerializer}
+        request=shapes.VariantRolloutSerializer, responses={201: RolloutDetailSerializer}
     )
     @action(detail=True, methods=["post"], url_path="roll-out-variant")
     def roll_out_variant(self, request: Request, pk: str) -> Response:
@@ -122,7 +123,7 @@ class DeploymentViewSet(mixins.CreateModelMixin, viewsets.ReadOnlyModelViewSet[D
             reason=given["reason"],
             created_by=request.user,
         )
-        shape = shapes.RolloutDetailSerializer(rollout, context=self.get_serializer_context())
+        shape = RolloutDetailSerializer(rollout, context=self.get_serializer_context())
         return Response(shape.data, status=status.HTTP_201_CREATED)
 
     def _serializer(self, request: Request, deployment: Deployment | None = None) -> Any:

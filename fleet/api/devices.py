@@ -12,9 +12,9 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from fleet.api import batches
-from fleet.api import serializers as shapes
 from fleet.api.bodies import ReasonSerializer, body_fields
 from fleet.api.filters import DeviceFilter, DeviceIncidentFilter
+from fleet.api.serializers import devices as shapes
 from fleet.models import (
     Device,
     DeviceIncident,

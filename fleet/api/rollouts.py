@@ -12,8 +12,9 @@ from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from fleet.api import serializers as shapes
 from fleet.api.bodies import ReasonSerializer, body_fields
+from fleet.api.serializers import rollouts as shapes
+from fleet.api.serializers.devices import InstallationSerializer
 from fleet.models import (
     Deployment,
     Installation,
@@ -149,6 +150,6 @@ class InstallationViewSet(viewsets.ReadOnlyModelViewSet[Installation]):
     queryset = Installation.objects.select_related(
         "device", "model", "version", "variant", "self_test"
     )
-    serializer_class = shapes.InstallationSerializer
+    serializer_class = InstallationSerializer
     permission_classes = [ModelPermissions]
     filterset_fields = ["state", "rollout", "deployment", "device__device_id", "model__slug"]

@@ -9,7 +9,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from fleet import tasks
-from fleet.api import serializers as shapes
+from fleet.api.serializers import samples as shapes
 from fleet.models import (
     CalibrationBuild,
 )

@@ -1,0 +1,1 @@
+"""How the fleet looks in the management API; one module a subject."""
