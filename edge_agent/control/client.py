@@ -5,7 +5,7 @@ import json
 import os
 import platform
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -21,6 +21,8 @@ from edge_agent.version import __version__
 
 TOKEN = re.compile(r"[\x21-\x7e]{1,1024}")
 NONCE = re.compile(r"[0-9a-f]{64}")
+MAX_RUNNING = 64
+"""Models whose running release a poll names; the server takes no more."""
 
 
 @dataclass(frozen=True)
@@ -121,8 +123,13 @@ class DeviceClient:
         query = urlencode({"device_id": self.config.device_id, "model": model})
         return self._call("GET", f"/api/models/latest?{query}", headers=headers)
 
-    def get_desired(self) -> Answer:
-        return self._call("GET", "/api/models/desired", headers={"X-Agent-Version": __version__})
+    def get_desired(self, running: Mapping[str, str] | None = None) -> Answer:
+        """One assignment per model; `running`: the manifest digest of each model that runs."""
+        headers = {"X-Agent-Version": __version__}
+        if running:
+            pairs = list(running.items())[:MAX_RUNNING]
+            headers["X-Running-Digests"] = ", ".join(f"{slug}={digest}" for slug, digest in pairs)
+        return self._call("GET", "/api/models/desired", headers=headers)
 
     def post_events(self, assignment_id: str, events: list[dict[str, Any]]) -> Answer:
         path = f"/api/deployments/{quote(assignment_id, safe='')}/events"

@@ -41,7 +41,10 @@ class Poller:
             TransferError: the server could not be asked.
         """
         if not self.models:
-            answer = self.client.get_desired()
+            current = {slug: model.current for slug, model in state.models.items()}
+            answer = self.client.get_desired(
+                {slug: release.manifest_sha256 for slug, release in current.items() if release}
+            )
             rows = read_assignments(answer.body)
             self._note_poll(answer.body.get("poll_after_s"))
             self._note_time(answer.headers.get("Date", ""))

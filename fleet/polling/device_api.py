@@ -25,6 +25,7 @@ from fleet.polling.decisions import matches_etag
 from fleet.polling.poll_notes import is_local_flush_due
 from fleet.polling.poll_notes import note_poll as keep_note
 from fleet.rules.assignment import Assignment, assign, etag_of, issue_period
+from fleet.rules.facts import read_running
 from fleet.selectors import desired_assignments, device_facts, read_plans
 from fleet.services import enrolment, telemetry
 from fleet.services.installations import (
@@ -156,14 +157,17 @@ class DesiredView(DeviceView):
     def get(self, request: Request) -> Response:
         device, now = self.device(), timezone.now()
         agent_version = request.headers.get("X-Agent-Version", "")[:64]
+        said = read_running(request.headers.get("X-Running-Digests", ""))
         answers = []
         for assignment in desired_assignments(device):
-            running = device.running.get(assignment.model, "")
+            said_here = said.get(assignment.model, "")
+            # An agent that does not say it is taken to run what it reported last.
+            running = said_here or device.running.get(assignment.model, "")
             is_offer = running != assignment.manifest_sha256
             if is_offer:
                 offer_release(device=device, assignment=assignment, at=now)
             offered = assignment.manifest_sha256 if is_offer else ""
-            note_poll(device, assignment.model, "", agent_version, offered=offered)
+            note_poll(device, assignment.model, said_here, agent_version, offered=offered)
             answers.append(
                 make_answer(
                     assignment,

@@ -76,6 +76,20 @@ def check_running(value: Any) -> dict[str, str]:
     return dict(value)
 
 
+def read_running(header: str) -> dict[str, str]:
+    """The digest a device runs of each model: `"digits=ab…, faces=cd…"`, at most `MAX_MODELS`.
+
+    What is malformed is left out, as in the header of one digest: the poll is answered all the
+    same.
+    """
+    said = {}
+    for part in header.split(",", MAX_MODELS)[:MAX_MODELS]:
+        model, _, digest = part.strip().partition("=")
+        if 0 < len(model) <= MAX_NAME and is_sha256(digest):
+            said[model] = digest
+    return said
+
+
 def merge_running(known: Mapping[str, str], said: Mapping[str, str]) -> dict[str, str]:
     """What a device runs once it has said `said`; beyond the most, the oldest names go."""
     merged = {model: digest for model, digest in known.items() if model not in said} | dict(said)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from django.utils import timezone
 
+from fleet.models import Device
 from fleet.polling.answers import reused
 from fleet.services.poll_notes import flush_polls
 from fleet.services.rollouts import start_rollout
@@ -121,3 +122,16 @@ def test_every_assignment_at_once_offers_the_delta_from_what_was_last_reported()
     )
     (answer,) = device.client.get("/api/models/desired").json()["assignments"]
     assert answer["delta"] is not None
+
+
+def test_every_assignment_at_once_offers_the_delta_from_what_the_poll_says_is_running() -> None:
+    device, slug, deployment, target = make_step()
+    set_at_once(deployment, target)
+    make_next_delta(now=timezone.now())
+    # No report of what it runs has arrived yet.
+    Device.objects.update(running={})
+    said = {"X-Running-Digests": f"other={'0' * 64}, {slug}={device.running}, {slug}=nonsense"}
+    (answer,) = device.client.get("/api/models/desired", headers=said).json()["assignments"]
+    assert answer["delta"] is not None
+    flush_polls()
+    assert Device.objects.get(pk=device.device.pk).running == {slug: device.running}
