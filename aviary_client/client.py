@@ -24,7 +24,7 @@ from aviary_client.rows import (
 )
 from aviary_client.telling import tell_variants, write_proposal
 from aviary_client.transport import Transport
-from aviary_client.uploads import Progress, upload_file
+from aviary_client.uploads import Progress, upload_files
 from aviary_client.waiting import (
     FINAL_JOBS,
     check_rollout,
@@ -93,20 +93,7 @@ class Client:
             dataset: id of an evaluation set, for baseline and accuracy.
             progress: called with bytes that are there and bytes in all.
         """
-        if not files:
-            raise UsageError("There is no file to push")
-        for path in files.values():
-            if not path.is_file():
-                raise UsageError(f"There is no file {path}")
-        whole = sum(path.stat().st_size for path in files.values())
-        before, blobs = 0, {}
-        for name, path in files.items():
-
-            def tell(done: int, _: int, at: int = before) -> None:
-                progress(at + done, whole)
-
-            blobs[name] = upload_file(self.transport, path, tell)
-            before += path.stat().st_size
+        blobs = upload_files(self.transport, files, progress)
         fields = {"version": version, "blobs": json.dumps(blobs)}
         if metadata:
             fields["metadata"] = json.dumps(dict(metadata))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -54,6 +54,32 @@ def upload_file(
         transport.post(f"uploads/{upload['id']}/complete/")
     progress(size, size)
     return sha256
+
+
+def upload_files(
+    transport: Transport, files: Mapping[str, Path], progress: Progress
+) -> dict[str, str]:
+    """The SHA-256 of each file by its name, once the server's store has all their bytes.
+
+    Raises:
+        UsageError: there are no files, or one is missing or empty.
+        TransferError: a part could not be sent. ApiError: the server refused.
+    """
+    if not files:
+        raise UsageError("There is no file to push")
+    for path in files.values():
+        if not path.is_file():
+            raise UsageError(f"There is no file {path}")
+    whole = sum(path.stat().st_size for path in files.values())
+    before, digests = 0, {}
+    for name, path in files.items():
+
+        def tell(done: int, _: int, at: int = before) -> None:
+            progress(at + done, whole)
+
+        digests[name] = upload_file(transport, path, tell)
+        before += path.stat().st_size
+    return digests
 
 
 def _send_parts(

@@ -193,7 +193,7 @@ class Agent:
             fetch_file=FileSource(self.client, self.downloader, server_url=self.config.server_url),
             self_test=self._self_test,
             check_requirements=self._check_requirements,
-            events=self.spool,
+            events=self.spool.events,
         )
         enrolled = credentials.trust_keys if credentials else ()
         now = estimate_time(installer.journal.witnesses())

@@ -18,6 +18,7 @@ from typing import Any
 from edge_agent.clock import Clock, read_system_clock
 from edge_agent.config import SpoolConfig
 from edge_agent.observation.dead_letters import MAX_REPLACED, DeadLetters
+from edge_agent.observation.event_log import EventLog
 from edge_agent.observation.spool_file import (
     IDLE_LOG_BYTES,
     MEMORY,
@@ -103,6 +104,7 @@ class Spool:
         self.lock = threading.RLock()
         self.file = SpoolFile(path, config.max_bytes, is_owner=is_owner)
         self.dead_letters = DeadLetters(self.file, self.lock, config.dead_letters_max_rows)
+        self.events = EventLog(self.file, self.lock, self.clock)
         self._note_boot()
 
     @property
@@ -292,64 +294,6 @@ class Spool:
         self._db.execute("DELETE FROM batch WHERE batch_id = ?", (batch_id,))
 
     @mending
-    def add_event(
-        self,
-        assignment_id: str,
-        state: str,
-        code: str,
-        detail: str,
-        self_test: dict[str, Any] | None = None,
-    ) -> None:
-        """Notes an installation event with the next `seq`; one already noted is not noted again."""
-        with self.lock, self.file.transaction():
-            (last,) = self._db.execute(
-                "SELECT COALESCE(MAX(seq), 0) FROM event WHERE assignment_id = ?", (assignment_id,)
-            ).fetchone()
-            self._db.execute(
-                "INSERT OR IGNORE INTO event "
-                "(assignment_id, seq, state, code, detail, at_monotonic_s, self_test) "
-                "VALUES (?,?,?,?,?,?,?)",
-                (
-                    assignment_id,
-                    last + 1,
-                    state,
-                    code,
-                    detail,
-                    round(self.clock.since_boot(), 3),
-                    json.dumps(self_test) if self_test else None,
-                ),
-            )
-            # Sent events stay to keep `seq` rising, but not without end.
-            self._db.execute(
-                "DELETE FROM event WHERE is_sent AND id < (SELECT MAX(id) FROM event) - 1000"
-            )
-
-    @mending
-    def pending_events(self) -> dict[str, list[dict[str, Any]]]:
-        """Unsent events per assignment, oldest assignment first."""
-        with self.lock:
-            rows = self._db.execute(
-                "SELECT assignment_id, self_test, seq, state, code, detail, at_monotonic_s "
-                "FROM event WHERE NOT is_sent ORDER BY id LIMIT 200"
-            ).fetchall()
-        grouped: dict[str, list[dict[str, Any]]] = {}
-        names = ("seq", "state", "code", "detail", "at_monotonic_s")
-        for assignment_id, self_test, *values in rows:
-            event = dict(zip(names, values, strict=True))
-            if self_test:
-                event["self_test"] = json.loads(self_test)
-            grouped.setdefault(assignment_id, []).append(event)
-        return grouped
-
-    @mending
-    def mark_events_sent(self, assignment_id: str, last_seq: int) -> None:
-        with self.lock, self.file.transaction():
-            self._db.execute(
-                "UPDATE event SET is_sent = 1 WHERE assignment_id = ? AND seq <= ?",
-                (assignment_id, last_seq),
-            )
-
-    @mending
     def stat(self) -> dict[str, int]:
         """Rows and bytes waiting, and what became of the others since the spool was made.
 
@@ -360,9 +304,12 @@ class Spool:
         """
         with self.lock:
             rows = self.file.count_rows()
-            (events,) = self._db.execute("SELECT COUNT(*) FROM event WHERE NOT is_sent").fetchone()
             counters = dict(self._db.execute("SELECT name, value FROM counter").fetchall())
-            found = {"records": rows, "events": events, "bytes": self.file.disk_bytes()}
+            found = {
+                "records": rows,
+                "events": self.events.count(),
+                "bytes": self.file.disk_bytes(),
+            }
             found["aside"] = self.dead_letters.count()
         names = ("uploaded", "rejected", "refused", "dropped_full", "dropped_busy", "aside_dropped")
         if counters.get("damaged_pages"):

@@ -166,7 +166,7 @@ class Uploader:
         """Sends pending events; returns the assignments that the server says are aborted."""
         aborted = set()
         failed: TransferError | None = None
-        for assignment_id, events in self.spool.pending_events().items():
+        for assignment_id, events in self.spool.events.pending().items():
             try:
                 self.client.post_events(assignment_id, events)
             except AnswerError as error:
@@ -180,7 +180,7 @@ class Uploader:
                     continue
                 # Superseded, unknown or refused: sending it again brings the same answer.
                 logger.warning("events of %s refused: %s", assignment_id, error)
-            self.spool.mark_events_sent(assignment_id, events[-1]["seq"])
+            self.spool.events.mark_sent(assignment_id, events[-1]["seq"])
         if failed is not None:
             raise failed
         return aborted

@@ -286,7 +286,7 @@ def test_refused_events_are_not_sent_again(agent: Agent, server: Server, status:
     server.publish(MODEL_BYTES)
     server.hooks.append(("/events", answer(status, b"{}", Content_Type="application/json")))
     agent.sync()
-    assert agent.spool.pending_events() == {}
+    assert agent.spool.events.pending() == {}
 
 
 def put_records(agent: Agent, number: int) -> None:

@@ -246,10 +246,10 @@ def test_a_failed_self_test_tells_how_many_rows_agree(agent: Agent, server: Serv
 def test_an_agent_of_before_the_figures_keeps_its_events(tmp_path: Path) -> None:
     path = tmp_path / "spool.db"
     spool = Spool(path, SpoolConfig())
-    spool.add_event("a.1", "trial", "", "")
+    spool.events.add_event("a.1", "trial", "", "")
     spool.file.db.execute("ALTER TABLE event DROP COLUMN self_test")
     spool.close()
     spool = Spool(path, SpoolConfig())
-    spool.add_event("a.1", "committed", "", "", {"rows": 5})
-    first, second = spool.pending_events()["a.1"]
+    spool.events.add_event("a.1", "committed", "", "", {"rows": 5})
+    first, second = spool.events.pending()["a.1"]
     assert "self_test" not in first and second["self_test"] == {"rows": 5}

@@ -61,11 +61,11 @@ def test_a_spool_whose_disk_turns_read_only_goes_on_in_memory(tmp_path: Path) ->
     spool.add_records([Row(0, '{"n": 1}')])
     spool.file.db.execute("PRAGMA query_only = ON")
     spool.add_records([Row(0, '{"n": 2}')])
-    spool.add_event("a.1", "committed", "", "")
+    spool.events.add_event("a.1", "committed", "", "")
     assert "kept in memory until the next start" in spool.file.trouble
     batch = spool.next_batch(10)
     assert batch is not None and [record["n"] for record in batch.records] == [2]
-    assert list(spool.pending_events()) == ["a.1"]
+    assert list(spool.events.pending()) == ["a.1"]
     spool.close()
     again = Spool(path, SpoolConfig())
     assert [record["n"] for record in again.export()] == [1], "what the disk held is still there"

@@ -46,8 +46,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     spool.next_batch(100)
     spool.add_records([Row(0, json.dumps({"n": ROWS, "padding": "y" * 30_000}), 1.0)])
     for state in ("downloading", "verified"):
-        spool.add_event("a.1", state, "", "")
-    spool.add_event("a.1", "committed", "", "", {"rows": 5, "agreed": 5})
+        spool.events.add_event("a.1", state, "", "")
+    spool.events.add_event("a.1", "committed", "", "", {"rows": 5, "agreed": 5})
     spool.file.db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     spool.close()
     return path.read_bytes()
@@ -119,7 +119,7 @@ def test_whatever_pages_are_damaged_the_spool_goes_on(
     assert set(seen) <= known, "and nothing that was delivered comes again"
     assert len(known - set(seen)) <= 4 * 17
     assert 9999 in seen
-    spool.add_event("a.1", "rolled_back", "x", "")
+    spool.events.add_event("a.1", "rolled_back", "x", "")
     assert spool.stat()["records"] == 0
     spool.close()
 

@@ -327,7 +327,7 @@ def test_events_of_one_assignment_that_fail_do_not_hold_up_the_others(
     agent: Agent, server: Server
 ) -> None:
     for assignment in ("bad.1", "good.1"):
-        agent.spool.add_event(assignment, "downloading", "", "")
+        agent.spool.events.add_event(assignment, "downloading", "", "")
 
     def hook(request: Any) -> bool:
         if "bad.1" not in request.path:
@@ -338,4 +338,4 @@ def test_events_of_one_assignment_that_fail_do_not_hold_up_the_others(
     server.hooks.append(("/events", hook))
     with pytest.raises(AnswerError):
         agent.uploader.upload_events()
-    assert list(agent.spool.pending_events()) == ["bad.1"]
+    assert list(agent.spool.events.pending()) == ["bad.1"]

@@ -108,14 +108,14 @@ def test_a_corrupt_spool_is_set_aside_and_a_new_one_works(tmp_path: Path) -> Non
 def test_an_event_is_noted_once_and_numbered_per_assignment(tmp_path: Path) -> None:
     spool = make_spool(tmp_path / "spool.db")
     for state in ("downloading", "verified", "verified"):
-        spool.add_event("a.1", state, "", "")
-    spool.add_event("b.1", "downloading", "", "")
-    pending = spool.pending_events()
+        spool.events.add_event("a.1", state, "", "")
+    spool.events.add_event("b.1", "downloading", "", "")
+    pending = spool.events.pending()
     assert [event["seq"] for event in pending["a.1"]] == [1, 2]
     assert [event["seq"] for event in pending["b.1"]] == [1]
-    spool.mark_events_sent("a.1", 2)
-    spool.add_event("a.1", "trial", "", "")
-    assert [event["seq"] for event in spool.pending_events()["a.1"]] == [3]
+    spool.events.mark_sent("a.1", 2)
+    spool.events.add_event("a.1", "trial", "", "")
+    assert [event["seq"] for event in spool.events.pending()["a.1"]] == [3]
 
 
 def test_the_writer_never_blocks_and_counts_what_it_drops(tmp_path: Path) -> None:
