@@ -8,11 +8,10 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from benchmarks.zoo.product import Made
+from benchmarks.zoo.product import PEER_SECONDS, Made
 from registry.limited_process.parent import MemoryWatch, end_group, start_process
 
 MEMORY_BYTES = 6 * 1024**3
-PEER_SECONDS = 60
 TRIAL_SECONDS = 120
 
 

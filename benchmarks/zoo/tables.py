@@ -15,15 +15,22 @@ REASON_CHARACTERS = 230
 
 
 def is_task_right(entry: Entry, taken: Upload) -> bool:
-    """Whether the product read the outputs rightly, by itself or by what it asked.
+    """Whether the product read the outputs rightly, by itself or by the answer to what it asked.
 
-    What it inferred wrongly counts as wrong although a person could correct it.
+    Task, form, the output that is read and its activation are held against what the catalogue
+    says. What it inferred wrongly counts as wrong although a person could correct it.
     """
     if not taken.is_taken:
         return False
     read = taken.first or taken.contract
     assert read is not None
-    return (read["task"], read["form"]) == (entry.task, entry.form)
+    found = (
+        read["task"],
+        read["form"],
+        next(iter(read["outputs"].values()), ""),
+        read.get("activation", "none"),
+    )
+    return found == (entry.task, entry.form, entry.output, entry.activation)
 
 
 def describe_model(entry: Entry, taken: Upload, cells: Iterable[Cell], seconds: float) -> str:
@@ -51,9 +58,13 @@ def write_page(
         "## What became of them",
         _table(
             ("model", "upload", *_columns(cells)),
-            (_matrix_row(entry, uploads[entry.name], cells) for entry in tried),
+            (_matrix_row(entry, uploads[entry.name], cells, beaten) for entry in tried),
         ),
-        "A cell has agreement (a) or relative error (e), times smaller, times faster.",
+        "A cell has agreement (a) or relative error (e), times smaller, times faster. `refused` is "
+        "a refusal that no peer of the kind shows to be needless; `refused wrongly` is one that a "
+        "peer does. Of the uploads, "
+        f"{sum(bool(uploads[entry.name].question) for entry in tried)} of {len(tried)} asked what "
+        "the outputs mean, and were told what the model's documentation says.",
         "## What the product did not do, and why",
         _table(
             ("model", "kind", "state", "a peer does it", "reason"),
@@ -116,13 +127,15 @@ def _column(cell: Cell) -> str:
     return f"{cell.tool} {cell.kind}" if cell.tool == OURS else cell.tool
 
 
-def _matrix_row(entry: Entry, taken: Upload, cells: Sequence[Cell]) -> tuple[str, ...]:
+def _matrix_row(
+    entry: Entry, taken: Upload, cells: Sequence[Cell], beaten: Sequence[Cell]
+) -> tuple[str, ...]:
     own = {_column(cell): cell for cell in cells if cell.model == entry.name}
     shown = []
     for column in _columns(cells):
         cell = own[column]
         if cell.state != DONE:
-            shown.append(cell.state)
+            shown.append(f"{cell.state} wrongly" if cell in beaten else cell.state)
             continue
         measured = (
             f"a {cell.agreement:.2f}" if cell.agreement is not None else f"e {cell.error or 0:.2f}"

@@ -77,6 +77,7 @@ PIXELS = np.random.default_rng(0).random((1, 3, 16, 16)).astype(np.float32)
 LOGITS = X.astype(np.float64) @ np.random.default_rng(exports.SEED).normal(size=(4, 3))
 SOFTMAX = np.exp(LOGITS - LOGITS.max()) / np.exp(LOGITS - LOGITS.max()).sum()
 ONE = float(1 / (1 + np.exp(-(X @ np.random.default_rng(exports.SEED).normal(size=(4, 1)))))[0, 0])
+STEPS = float((1 / (1 + np.exp(-LOGITS))).mean())
 
 
 def classified(number: int, confidence: float) -> Callable[[Any], None]:
@@ -134,6 +135,20 @@ TABLE: dict[str, tuple[bytes, dict[str, Any], dict[str, Any], Any, Callable[[Any
     "one probability": (
         exports.one_sigmoid(), {"labels": ("no", "alexa")}, {"form": "binary"}, X,
         classified(int(ONE >= 0.5), max(ONE, 1 - ONE)),
+    ),
+    "a probability out of either branch": (
+        exports.branches(), {}, {"form": "binary"}, X,
+        classified(int(ONE >= 0.5), max(ONE, 1 - ONE)),
+    ),
+    "the mean of steps' probabilities": (
+        exports.mean_of_steps(), {}, {"form": "binary"}, X,
+        classified(int(STEPS >= 0.5), max(STEPS, 1 - STEPS)),
+    ),
+    "as many classes as an input has numbers": (
+        exports.as_many_classes_as_numbers(), {}, {"form": "scores"},
+        {"colour": np.array([["dark"]], dtype=object),
+         "numbers": np.log(np.array([[0.1, 0.7, 0.2]], np.float32))},
+        classified(1, 0.7),
     ),
     "one score of two labels": (
         exports.linear(width=1, out="logits"), {"labels": ("no", "yes")},
@@ -228,6 +243,7 @@ def test_an_export_is_read_for_what_it_is(name: str, tmp_path: Path) -> None:
 
 UNCLEAR: dict[str, tuple[bytes, dict[str, Any], str]] = {
     "one number": (exports.linear(width=1, out="logits"), {}, "regression"),
+    "branches that do not agree": (exports.branches("Sigmoid", "Tanh"), {}, "made by If"),
     "numbers that no label map counts": (exports.linear(out="logits"), {}, "embedding"),
     "a tanh": (
         exports.linear(make_node("Tanh", ["logits"], ["y"])), {"labels": LABELS}, "Tanh",

@@ -60,6 +60,65 @@ def one_sigmoid() -> bytes:
     )
 
 
+def branches(first: str = "Sigmoid", second: str = "Sigmoid") -> bytes:
+    """A wake-word model whose second network runs where the first is sure: an If at the end."""
+    weights = np.random.default_rng(SEED).normal(size=(4, 1))
+    out = [value("score", FLOAT, ["batch", 1])]
+    graphs = {
+        f"{name}_branch": helper.make_graph(
+            [
+                helper.make_node(kind, ["logits"], [f"{name}_out"]),
+                helper.make_node("Identity", [f"{name}_out"], ["score"]),
+            ],
+            name, [], out,
+        )
+        for name, kind in (("then", first), ("else", second))
+    }  # fmt: skip
+    nodes = [
+        helper.make_node("MatMul", ["x", "W"], ["logits"]),
+        helper.make_node("ReduceMax", ["logits"], ["highest"], keepdims=0),
+        helper.make_node("Greater", ["highest", "zero"], ["is_sure"]),
+        helper.make_node("If", ["is_sure"], ["y"], **graphs),
+    ]
+    return model_of(
+        nodes,
+        [value("x", FLOAT, ["batch", 4])],
+        [value("y", FLOAT, ["batch", 1])],
+        [tensor("W", weights), tensor("zero", 0.0)],
+    )
+
+
+def mean_of_steps() -> bytes:
+    """A speech model: a probability for each step, of which a row's is the mean."""
+    return linear(
+        helper.make_node("Sigmoid", ["logits"], ["steps"]),
+        helper.make_node("ReduceMean", ["steps"], ["mean"], axes=[1], keepdims=0),
+        helper.make_node("Unsqueeze", ["mean", "last"], ["y"]),
+        helper.make_node("Constant", [], ["last"], value=tensor("l", [1], np.int64)),
+        shape=["batch", 1],
+    )
+
+
+def as_many_classes_as_numbers() -> bytes:
+    """A text and three numbers a row, and three classes: an input's shape is the scores' too."""
+    nodes = [
+        helper.make_node(
+            "LabelEncoder", ["colour"], ["code"], domain="ai.onnx.ml",
+            keys_strings=["pale", "dark"], values_floats=[-1.0, 1.0],
+        ),
+        helper.make_node("Mul", ["numbers", "code"], ["mixed"]),
+        helper.make_node(
+            "LinearClassifier", ["mixed"], ["label", "raw"], domain="ai.onnx.ml",
+            coefficients=np.eye(3).ravel().tolist(), intercepts=[0.0, 0.0, 0.0],
+            classlabels_ints=[0, 1, 2], post_transform="SOFTMAX",
+        ),
+        helper.make_node("Normalizer", ["raw"], ["probabilities"], domain="ai.onnx.ml", norm="L1"),
+    ]  # fmt: skip
+    inputs = [value("colour", STRING, [None, 1]), value("numbers", FLOAT, [None, 3])]
+    outputs = [value("label", INT64, [None]), value("probabilities", FLOAT, [None, 3])]
+    return model_of(nodes, inputs, outputs, [])
+
+
 def softmax_by_hand() -> bytes:
     return linear(
         helper.make_node("ReduceMax", ["logits"], ["top"], axes=[1], keepdims=1),

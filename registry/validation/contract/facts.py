@@ -26,6 +26,13 @@ _CLASS_ATTRIBUTES = (
     "classlabels_ints",
     "classlabels_strings",
 )
+_WITHIN = frozenset(
+    {"ReduceMean", "ReduceMax", "ReduceMin", "GlobalAveragePool", "GlobalMaxPool", "AveragePool"}
+    | {"MaxPool"}
+)
+"""Of numbers from 0 to 1 these make numbers from 0 to 1."""
+_MAX_NESTED = 4
+"""Branches inside branches that are looked into."""
 _WORD_ATTRIBUTES = ("cats_strings", "keys_strings", "pool_strings", "string_vocabulary")
 MAX_WORDS = 64
 _DEEP = 64
@@ -129,46 +136,87 @@ def words_of(graph: onnx.GraphProto, name: str) -> tuple[str, ...]:
     return ()
 
 
-class _Walk:
-    """Goes from outputs backwards."""
+@dataclass(frozen=True)
+class _End:
+    """What a value ends in."""
 
-    def __init__(self, graph: onnx.GraphProto) -> None:
-        self._makers = {name: node for node in graph.node for name in node.output if name}
-        self._tensors = {tensor.name: tensor for tensor in graph.initializer}
+    producer: str = ""
+    activation: str = ""
+    is_unit_vector: bool = False
+
+
+class _Walk:
+    """Goes from outputs backwards, in a branch on into the graph around it."""
+
+    def __init__(self, graph: onnx.GraphProto, around: "_Walk | None" = None) -> None:
+        self._makers: dict[str, onnx.NodeProto] = dict(around._makers) if around else {}
+        self._tensors: dict[str, onnx.TensorProto] = dict(around._tensors) if around else {}
+        self._nested: int = around._nested + 1 if around else 0
+        self._makers.update((name, node) for node in graph.node for name in node.output if name)
+        self._tensors.update((tensor.name, tensor) for tensor in graph.initializer)
 
     def look_at(self, item: Mapping[str, Any]) -> OutputFacts:
         name = item["name"]
-        node = self._maker(name)
+        end = self._end(name)
         return OutputFacts(
             name=name,
             dtype=item["dtype"],
             shape=tuple(item["shape"]),
-            producer=node.op_type if node is not None else "",
-            activation=self._activation(node),
+            producer=end.producer,
+            activation=end.activation,
             classes=self._classes(name),
-            is_unit_vector=self._is_unit_vector(node),
+            is_unit_vector=end.is_unit_vector,
         )
 
-    def _maker(self, name: str) -> onnx.NodeProto | None:
-        """The node behind `name`, those that pass values on left out."""
+    def _end(self, name: str, left: int = _DEEP) -> _End:
+        """What `name` ends in, after at most `left` operators that keep an activation."""
+        name = self._source(name)
+        node = self._makers.get(name)
+        if node is None:
+            return _End()
+        if node.op_type == "If" and not node.domain:
+            return self._end_of_branches(node, list(node.output).index(name), left)
+        return _End(node.op_type, self._activation(node, left), self._is_unit_vector(node))
+
+    def _end_of_branches(self, node: onnx.NodeProto, place: int, left: int) -> _End:
+        """What all branches agree on: which one runs is not known before."""
+        branches = [item.g for item in node.attribute if item.name.endswith("_branch")]
+        if self._nested == _MAX_NESTED or any(place >= len(graph.output) for graph in branches):
+            return _End(node.op_type)
+        ends = {_Walk(graph, self)._end(graph.output[place].name, left) for graph in branches}
+        producers = {end.producer for end in ends}
+        activations = {end.activation for end in ends}
+        return _End(
+            producers.pop() if len(producers) == 1 else node.op_type,
+            activations.pop() if len(activations) == 1 else "",
+            all(end.is_unit_vector for end in ends) and bool(ends),
+        )
+
+    def _source(self, name: str) -> str:
+        """Where the values of `name` come from, nodes that pass values on left out."""
         for _ in range(_DEEP):
             node = self._makers.get(name)
             if node is None or node.op_type not in _TRANSPARENT or not node.input:
-                return node
+                return name
             name = node.input[0]
-        return None
+        return ""
 
-    def _activation(self, node: onnx.NodeProto | None) -> str:
-        if node is None:
-            return ""
+    def _maker(self, name: str) -> onnx.NodeProto | None:
+        """The node behind `name`, those that pass values on left out."""
+        return self._makers.get(self._source(name))
+
+    def _activation(self, node: onnx.NodeProto, left: int) -> str:
         found = {"Softmax": "softmax", "LogSoftmax": "log_softmax", "Sigmoid": "sigmoid"}
         kind = node.op_type
         if kind in found:
             return found[kind]
         if kind == "HardSigmoid":
             return "sigmoid"
-        if kind == "Log" and self._activation(self._maker(node.input[0])) == "softmax":
-            return "log_softmax"
+        if kind in ("Log", *_WITHIN) and node.input and left:
+            before = self._end(node.input[0], left - 1).activation
+            if kind == "Log":
+                return "log_softmax" if before == "softmax" else ""
+            return "sigmoid" if before == "sigmoid" else ""
         if kind == "Div" and self._is_softmax_by_hand(node):
             return "softmax"
         if kind == "Div" and self._is_sigmoid_by_hand(node):
@@ -199,9 +247,7 @@ class _Walk:
         parts = [self._maker(name) for name in below.input]
         return any(part is not None and part.op_type == "Exp" for part in parts)
 
-    def _is_unit_vector(self, node: onnx.NodeProto | None) -> bool:
-        if node is None:
-            return False
+    def _is_unit_vector(self, node: onnx.NodeProto) -> bool:
         if node.op_type == "LpNormalization":
             return _attribute(node, "p") in (None, 2)
         if node.op_type == "Normalizer":

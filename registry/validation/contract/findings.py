@@ -48,6 +48,10 @@ def candidates(facts: GraphFacts) -> list[OutputFacts]:
     states = [(tuple(item["shape"]), item["dtype"]) for item in facts.inputs[1:] if item["shape"]]
     found = []
     for output in facts.outputs:
+        if output.activation or output.classes:
+            # Probabilities are no state, although there may be as many as numbers of an input.
+            found.append(output)
+            continue
         if (output.shape, output.dtype) in states and len(facts.outputs) > 1:
             states.remove((output.shape, output.dtype))
             continue
