@@ -62,6 +62,10 @@ client-wheel: $(SERVER_STAMP) ## build the wheel of the client and the command `
 test: $(STAMP) .venv-s3 .venv-openvino ## run all tests against real servers
 	$(SERVERS) $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile $(if $(ARGS),$(ARGS),--record-suite=var/suite.json)
 
+.PHONY: test-as
+test-as: $(STAMP) .venv-s3 .venv-openvino ## run all tests as a lesser processor (PROCESSOR=avx2 or avx512; Intel, root)
+	$(BIN)/python -m tests.processors $(PROCESSOR) $(MAKE) test
+
 .PHONY: where-run
 where-run: $(STAMP) ## add the last whole run of the tests to docs/where-run.md
 	$(BIN)/python -m tests.where_run

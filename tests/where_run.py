@@ -5,6 +5,7 @@
 """
 
 import json
+import os
 import platform
 import re
 import subprocess
@@ -25,6 +26,8 @@ BEGIN, END = "<!-- where-run -->", "<!-- /where-run -->"
 HEADINGS = (
     "Processor", "Instruction sets", "Architecture", "Cores", "Python", "Commit", "Suite", "Date",
 )  # fmt: skip
+#: What `tests.processors` sets: the lesser processor that this one is shown as.
+SHOWN_AS = "AVIARY_SHOWN_AS"
 #: The kernel's names of what the INT8 kernels use, and the names of this project.
 _INSTRUCTION_SETS = {
     "avx2": "avx2",
@@ -75,8 +78,9 @@ def record_suite(
         exit_status: pytest's own.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    shown_as = os.environ.get(SHOWN_AS)
     run = Run(
-        processor=cpu_model(),
+        processor=cpu_model() + (f" (shown as {shown_as})" if shown_as else ""),
         instruction_sets=", ".join(name_instruction_sets(cpu_flags())) or "none of these",
         architecture=platform.machine(),
         cores=str(cores),
