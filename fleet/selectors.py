@@ -17,7 +17,7 @@ from fleet.models import (
     DeviceIncident,
     Installation,
     InstallationEvent,
-    ModelCounter,
+    Plan,
     Rollout,
 )
 from fleet.polling.plans import build_release, cohort_terms, offered_variants, rollout_plan
@@ -71,12 +71,12 @@ def prefetch_firing() -> Prefetch[Any]:
 
 def read_plans(models: Collection[str] | None = None) -> list[tuple[str, dict[str, Any], int]]:
     """Model slug, plan and counter of these models or of all that have a plan; one query."""
-    rows = ModelCounter.objects.exclude(value=0)
+    rows = Plan.objects.exclude(counter=0)
     if models is not None:
         rows = rows.filter(model__slug__in=models)
     return [
-        (row.plan["model"], row.plan, row.value)
-        for row in rows.only("plan", "value").order_by("model__slug")
+        (row.content["model"], row.content, row.counter)
+        for row in rows.only("content", "counter").order_by("model__slug")
     ]
 
 

@@ -1,7 +1,7 @@
 """The fleet's facts: devices, deployments, rollouts and installations."""
 
 from fleet.models.agent_wheels import AgentWheel
-from fleet.models.deployments import Deployment, ModelCounter
+from fleet.models.deployments import Deployment, Plan
 from fleet.models.devices import Device, DeviceCredential, JoinToken, Quarantine, Telemetry
 from fleet.models.groups import DeviceGroup
 from fleet.models.incidents import DeviceIncident
@@ -24,7 +24,7 @@ __all__ = [
     "Installation",
     "InstallationEvent",
     "JoinToken",
-    "ModelCounter",
+    "Plan",
     "Quarantine",
     "Rollout",
     "RolloutEvent",

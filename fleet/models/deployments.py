@@ -56,20 +56,18 @@ class Deployment(models.Model):
         return reverse("admin:fleet_deployment_change", args=[self.pk])
 
 
-class ModelCounter(models.Model):
-    """The rising counter of one model and the plan its assignments are computed from.
+class Plan(models.Model):
+    """What the devices of one model are to run now, and how often that changed.
 
-    The plan and the counter are written together, so a reader of this one row can never pair
-    a new plan with an old counter.
+    Content and counter are written together, so a reader of this one row can never pair a new
+    content with an old counter.
     """
 
-    model = models.OneToOneField(
-        "registry.Model", on_delete=models.CASCADE, related_name="assignment_counter"
-    )
-    value = models.PositiveBigIntegerField(default=0)
-    plan = models.JSONField(default=dict)
-    plan_digest = models.CharField(max_length=64, blank=True)
+    model = models.OneToOneField("registry.Model", on_delete=models.CASCADE, related_name="plan")
+    counter = models.PositiveBigIntegerField(default=0)
+    content = models.JSONField(default=dict)
+    digest = models.CharField(max_length=64, blank=True)
     updated_at = models.DateTimeField(auto_now=True)
 
     def __str__(self) -> str:
-        return f"{self.model_id}: {self.value}"
+        return f"Plan {self.counter} of model {self.model_id}"

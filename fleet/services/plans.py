@@ -8,7 +8,7 @@ import logging
 from django.core.cache import cache
 from django.db import transaction
 
-from fleet.models import Deployment, ModelCounter
+from fleet.models import Deployment, Plan
 from fleet.polling.changes import announce_change
 from fleet.polling.plans import build_plan
 from registry.manifest import canonical_bytes
@@ -20,24 +20,24 @@ _SWEPT = "fleet:plans:swept"
 
 
 @transaction.atomic
-def refresh_plan(*, model_id: int) -> ModelCounter:
-    """The model's counter, raised when its plan is no longer what it was.
+def refresh_plan(*, model_id: int) -> Plan:
+    """The model's plan, whose counter rises when the content is no longer what it was.
 
     Called in the transaction of everything that can change an assignment; a sweep calls it for
     changes made in the registry, such as a new variant or a withdrawn version.
     """
-    ModelCounter.objects.get_or_create(model_id=model_id)
-    row = ModelCounter.objects.select_for_update().get(model_id=model_id)
-    plan = build_plan(model_id=model_id)
-    digest = hashlib.sha256(canonical_bytes(plan)).hexdigest()
-    if digest != row.plan_digest:
-        row.value += 1
-        row.plan = plan
-        row.plan_digest = digest
+    Plan.objects.get_or_create(model_id=model_id)
+    row = Plan.objects.select_for_update().get(model_id=model_id)
+    content = build_plan(model_id=model_id)
+    digest = hashlib.sha256(canonical_bytes(content)).hexdigest()
+    if digest != row.digest:
+        row.counter += 1
+        row.content = content
+        row.digest = digest
         row.save()
-        slug = plan["model"]
+        slug = content["model"]
         transaction.on_commit(lambda: announce_change(f"plan:{slug}"))
-        logger.info("Plan of model %s is now number %s", slug, row.value)
+        logger.info("Plan of model %s is now number %s", slug, row.counter)
     return row
 
 

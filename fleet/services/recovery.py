@@ -8,7 +8,7 @@ from functools import partial
 from django.db import transaction
 
 from fleet.exceptions import InvalidFleetInputError
-from fleet.models import Device, ModelCounter
+from fleet.models import Device, Plan
 from fleet.polling.changes import announce_change
 from registry.services.audit import record_event
 
@@ -33,10 +33,10 @@ def raise_counters(*, actor: str, reason: str, by: int = JUMP) -> dict[str, int]
     if not 1 <= by <= MAX_JUMP:
         raise InvalidFleetInputError(f"by: expected 1 to {MAX_JUMP}; got {by}", {"by": by})
     raised = {}
-    for row in ModelCounter.objects.select_for_update().select_related("model").order_by("pk"):
-        row.value += by
-        row.save(update_fields=["value", "updated_at"])
-        raised[row.model.slug] = row.value
+    for row in Plan.objects.select_for_update().select_related("model").order_by("pk"):
+        row.counter += by
+        row.save(update_fields=["counter", "updated_at"])
+        raised[row.model.slug] = row.counter
     for slug in raised:
         transaction.on_commit(partial(announce_change, f"plan:{slug}"))
     record_event(

@@ -8,7 +8,7 @@ from django.db.models import QuerySet
 
 from fleet.exceptions import InvalidFleetInputError
 from fleet.foresight import foresee
-from fleet.models import Deployment, ModelCounter, Rollout
+from fleet.models import Deployment, Plan, Rollout
 from fleet.notices import overlap_lines
 from fleet.permissions import ADD_ROLLOUT
 from fleet.selectors import count_running
@@ -56,7 +56,7 @@ def follow_version(version: Version, before: str, change: Change) -> None:
                 actor=change.actor,
                 reason=f"{version} was {version.state}: {change.reason}"[:500],
             )
-    if ModelCounter.objects.filter(model_id=version.model_id).exists():
+    if Plan.objects.filter(model_id=version.model_id).exists():
         refresh_plan(model_id=version.model_id)
 
 

@@ -30,7 +30,7 @@ PIECE_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True)
-class Plan:
+class Simulation:
     """What all devices of a run have in common.
 
     Attributes:
@@ -60,12 +60,16 @@ class SimulatedDevice:
     """Enrols, polls, installs and reports, as `docs/protocol.md` says."""
 
     def __init__(
-        self, device_id: str, plan: Plan, session: aiohttp.ClientSession, counts: Counter[str]
+        self,
+        device_id: str,
+        simulation: Simulation,
+        session: aiohttp.ClientSession,
+        counts: Counter[str],
     ) -> None:
         self.device_id = device_id
-        self.profile = PROFILES[profile_of(device_id, plan.mix, plan.seed)]
-        self._chance = chance_of(device_id, plan.seed)
-        self._plan = plan
+        self.profile = PROFILES[profile_of(device_id, simulation.mix, simulation.seed)]
+        self._chance = chance_of(device_id, simulation.seed)
+        self._simulation = simulation
         self._session = session
         self._counts = counts
         self._token = ""
@@ -80,9 +84,13 @@ class SimulatedDevice:
         await self._enrol()
         # Who was told to come in five minutes comes at some moment of them.
         await self._wait(self._chance.random() * self._poll_after)
-        until = None if self._plan.seconds is None else time.monotonic() + self._plan.seconds
+        until = (
+            None
+            if self._simulation.seconds is None
+            else time.monotonic() + self._simulation.seconds
+        )
         polls = absent = 0
-        while self._plan.rounds is None or polls < self._plan.rounds:
+        while self._simulation.rounds is None or polls < self._simulation.rounds:
             if until is not None and time.monotonic() >= until:
                 return
             polls += 1
@@ -104,14 +112,14 @@ class SimulatedDevice:
             "/api/devices/enroll",
             {
                 "device_id": self.device_id,
-                "join_token": self._plan.join_token,
-                "attributes": {**self._plan.attributes},
+                "join_token": self._simulation.join_token,
+                "attributes": {**self._simulation.attributes},
                 "capabilities": {
                     "arch": "x86_64", "isa": ["avx2"], "providers": ["cpu"], "memory_mb": 4096,
                     "agent_version": AGENT_VERSION, "features": [],
                 },
                 "enrolment_nonce": hashlib.sha256(
-                    f"{self._plan.seed}:{self.device_id}".encode()
+                    f"{self._simulation.seed}:{self.device_id}".encode()
                 ).hexdigest(),
             },
         )  # fmt: skip
@@ -127,7 +135,7 @@ class SimulatedDevice:
             headers["If-None-Match"] = self._etag
         if self._running:
             headers["X-Running-Digest"] = self._running
-        path = f"/api/models/latest?device_id={self.device_id}&model={self._plan.model}"
+        path = f"/api/models/latest?device_id={self.device_id}&model={self._simulation.model}"
         answer = await self._call("GET", path, headers=headers)
         self._counts[f"poll_{answer.status}"] += 1
         if answer.status == 200:
@@ -148,7 +156,7 @@ class SimulatedDevice:
         assignment = offer["assignment_id"]
         for state, code in installation_states(self.profile, self._chance):
             await self._wait(self.profile.step_seconds * self._chance.uniform(0.5, 1.5))
-            if state == "verified" and self._plan.is_downloading:
+            if state == "verified" and self._simulation.is_downloading:
                 for entry in offer["files"]:
                     await self._fetch(entry)
             if not await self._report(assignment, state, code):
@@ -201,7 +209,7 @@ class SimulatedDevice:
         while True:
             try:
                 async with self._session.request(
-                    method, self._plan.url + path, json=body, headers=sent
+                    method, self._simulation.url + path, json=body, headers=sent
                 ) as response:
                     answer = await _read(response)
                 if answer.status not in (429, 503):
@@ -214,8 +222,8 @@ class SimulatedDevice:
             pause = min(pause * 2, MOST_BACK_OFF_SECONDS)
 
     async def _wait(self, seconds: float) -> None:
-        if self._plan.speed:
-            await asyncio.sleep(seconds / self._plan.speed)
+        if self._simulation.speed:
+            await asyncio.sleep(seconds / self._simulation.speed)
 
 
 @dataclass(frozen=True)
@@ -241,13 +249,13 @@ async def _read(response: aiohttp.ClientResponse) -> _Answer:
     )
 
 
-async def simulate(plan: Plan, device_ids: list[str]) -> tuple[Counter[str], list[str]]:
+async def simulate(simulation: Simulation, device_ids: list[str]) -> tuple[Counter[str], list[str]]:
     """What happened to all devices, counted, and why some could not go on, which stops no other."""
     counts: Counter[str] = Counter()
-    connector = aiohttp.TCPConnector(limit=plan.connections)
+    connector = aiohttp.TCPConnector(limit=simulation.connections)
     timeout = aiohttp.ClientTimeout(total=None, sock_read=CALL_SECONDS, sock_connect=CALL_SECONDS)
     async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
-        devices = [SimulatedDevice(name, plan, session, counts) for name in device_ids]
+        devices = [SimulatedDevice(name, simulation, session, counts) for name in device_ids]
         ends = await asyncio.gather(*(one.live() for one in devices), return_exceptions=True)
     problems = []
     for end in ends:

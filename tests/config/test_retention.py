@@ -28,7 +28,7 @@ pytestmark = pytest.mark.django_db
 SMALL = {
     "fleet.AgentWheel", "fleet.CalibrationBuild", "fleet.Deployment", "fleet.DeviceCredential",
     "fleet.DeviceGroup",
-    "fleet.JoinToken", "fleet.ModelCounter", "fleet.RolloutStage", "fleet.ServerPresence",
+    "fleet.JoinToken", "fleet.Plan", "fleet.RolloutStage", "fleet.ServerPresence",
     "ingest.IncidentEvent", "ingest.IncidentFinding", "notifications.Channel",
     "notifications.Rule", "registry.AliasMove", "registry.Baseline", "registry.DataSet",
     "registry.Delta", "registry.Model", "registry.TrustMetadata", "registry.Variant",

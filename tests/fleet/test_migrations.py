@@ -61,3 +61,27 @@ def test_deployments_name_what_they_offered_before() -> None:
         assert named(moved.variants) == [("1.2.0", "fp32"), ("1.2.0", "int8")]
     finally:
         MigrationExecutor(connection).migrate(everything)
+
+
+def test_a_model_s_plan_keeps_its_counter_under_its_new_name() -> None:
+    executor = MigrationExecutor(connection)
+    everything = executor.loader.graph.leaf_nodes()
+    before = [("fleet", "0018_device_groups")]
+    executor.migrate(before)
+    try:
+        today = executor.loader.graph.leaf_nodes("registry")
+        old: Any = executor.loader.project_state([*before, *today]).apps
+        model = old.get_model("registry", "Model").objects.create(slug="digits", title="x")
+        old.get_model("fleet", "ModelCounter").objects.create(
+            model=model, value=7, plan={"model": "digits"}, plan_digest="a" * 64
+        )
+        after = [("fleet", "0019_plans")]
+        executor = MigrationExecutor(connection)
+        executor.migrate(after)
+        new: Any = executor.loader.project_state([*after, *today]).apps
+        (row,) = new.get_model("fleet", "Plan").objects.values_list(
+            "model_id", "counter", "content", "digest"
+        )
+        assert row == (model.pk, 7, {"model": "digits"}, "a" * 64)
+    finally:
+        MigrationExecutor(connection).migrate(everything)

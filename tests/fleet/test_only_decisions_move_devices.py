@@ -21,7 +21,7 @@ import compression.services
 import registry.services
 from compression.services import jobs, queue
 from compression.services.running import run_job
-from fleet.models import Deployment, Device, ModelCounter
+from fleet.models import Deployment, Device, Plan
 from fleet.selectors import desired_assignments
 from fleet.services.plans import refresh_all_plans
 from fleet.services.reconcile import tick_rollouts
@@ -331,14 +331,14 @@ def test_nothing_that_the_registry_or_compression_writes_moves_a_device(
     deployed: Version, name: str
 ) -> None:
     before = assignments()
-    counter = ModelCounter.objects.get(model=deployed.model).value
+    counter = Plan.objects.get(model=deployed.model).counter
     assert all(before.values())
     WRITES[name](deployed)
     assert assignments() == before
     refresh_all_plans()
     tick_rollouts()
     assert assignments() == before
-    assert ModelCounter.objects.get(model=deployed.model).value == counter
+    assert Plan.objects.get(model=deployed.model).counter == counter
 
 
 def test_a_new_upload_beside_the_deployed_version_moves_nobody(deployed: Version) -> None:

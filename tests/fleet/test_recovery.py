@@ -9,7 +9,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from rest_framework.test import APIClient
 
-from fleet.models import Device, ModelCounter
+from fleet.models import Device, Plan
 from fleet.services.recovery import MAX_JUMP, count_ahead, raise_counters
 from registry.models import AuditEvent
 from registry.services.audit import verify_chain
@@ -49,10 +49,10 @@ def test_the_command_raises_every_counter_and_is_on_record() -> None:
 @pytest.mark.parametrize("by", [0, -1, MAX_JUMP + 1])
 def test_a_counter_is_never_lowered(by: int) -> None:
     make_deployment()
-    before = ModelCounter.objects.get().value
+    before = Plan.objects.get().counter
     with pytest.raises(CommandError):
         call_command("raise_counters", "--by", str(by))
-    assert ModelCounter.objects.get().value == before
+    assert Plan.objects.get().counter == before
 
 
 def test_a_raise_reaches_devices_whose_304_is_remembered(
@@ -62,7 +62,7 @@ def test_a_raise_reaches_devices_whose_304_is_remembered(
     with django_capture_on_commit_callbacks() as callbacks:
         raise_counters(actor="tester", reason="x")
     assert len(callbacks) == 1
-    assert ModelCounter.objects.get(model__slug=slug).value > 1_000_000
+    assert Plan.objects.get(model__slug=slug).counter > 1_000_000
 
 
 def test_what_stands_in_a_devices_way_is_shown_and_goes(api: APIClient, ada_page: Any) -> None:

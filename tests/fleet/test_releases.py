@@ -12,7 +12,7 @@ from fleet.exceptions import (
     InvalidFleetInputError,
     ReasonRequiredError,
 )
-from fleet.models import Deployment, ModelCounter, Rollout
+from fleet.models import Deployment, Plan, Rollout
 from fleet.notices import deployment_notices, rollout_notices
 from fleet.selectors import preview_stages
 from fleet.services import releases, rollouts
@@ -335,11 +335,11 @@ def test_a_yank_takes_effect_in_its_own_transaction(
     assert offered(device, slug)[0] == target.version
     foreseen = " ".join(foresee_version(target, "yanked"))
     assert f"Rollout {rollout.pk} of" in foreseen and "1 device from" in foreseen
-    counter = ModelCounter.objects.get(model=deployment.model).value
+    counter = Plan.objects.get(model=deployment.model).counter
     transition_version(version_id=target.pk, to="yanked", actor="eve", reason="leaks")
     assert deployment.stable_version is not None
     assert offered(device, slug)[0] == deployment.stable_version.version
-    assert ModelCounter.objects.get(model=deployment.model).value > counter
+    assert Plan.objects.get(model=deployment.model).counter > counter
     rollout.refresh_from_db()
     draft.refresh_from_db()
     assert (rollout.state, draft.state) == ("aborting", "aborted")

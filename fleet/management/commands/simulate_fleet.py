@@ -49,7 +49,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            from fleet.simulation.devices import Plan, simulate
+            from fleet.simulation.devices import Simulation, simulate
         except ImportError as error:
             raise CommandError(f"requirements-demo.txt is not installed: {error}") from error
         count = options["devices"]
@@ -64,7 +64,7 @@ class Command(BaseCommand):
             mix = parse_mix(options["mix"])
         except MixError as error:
             raise CommandError(f"--mix: {error}") from error
-        plan = Plan(
+        simulation = Simulation(
             url=options["url"].rstrip("/"),
             model=options["model"],
             join_token=options["join_token"],
@@ -78,7 +78,7 @@ class Command(BaseCommand):
             is_downloading=not options["no_download"],
         )
         ids = [f"{options['prefix']}-{number:05d}" for number in range(1, count + 1)]
-        counts, problems = asyncio.run(simulate(plan, ids))
+        counts, problems = asyncio.run(simulate(simulation, ids))
         self.stdout.write(json.dumps(dict(sorted(counts.items()))))
         if problems:
             shown = "; ".join(problems[:5])
