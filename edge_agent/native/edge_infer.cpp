@@ -1,34 +1,43 @@
-// Classifies the rows of an npy file on a board without room for Python.
+// Runs a model over the rows of npy files on a board without room for Python.
 //
-//   edge_infer MODEL --sha256 DIGEST [--input ROWS.npy] [--form scores|binary|values]
-//              [--activation softmax|sigmoid|exp|none] [--top K] [--threads N] [--repeat N]
-//              [--library FILE]
-//
-// Form and activation are those of the release's output contract: one score a class, one score of
-// class 1, or numbers that are the answer themselves.
-//
-// The model's bytes are hashed before the runtime sees them, and those same bytes are loaded. It takes
-// one float32 input, one row at a time; without --input it is fed one row of zeros. Each row gives one
-// line of JSON, and a last line says what it cost. The exit statuses are in failure.h.
+// kHelp below says how; the forms and activations are those of the release's output contract. The
+// model's bytes are hashed before the runtime sees them, and those same bytes are loaded. Each row
+// gives one line of JSON, and a last line says what it cost. The exit statuses are in failure.h.
 #include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <numeric>
 
-#include "runtime.h"
+#include "feeds.h"
 #include "sha256.h"
 
 namespace {
 
 using Clock = std::chrono::steady_clock;
 constexpr uint64_t kMaxModelBytes = 2ull << 30;
+constexpr const char *kHelp =
+    "edge_infer MODEL --sha256 DIGEST [--input ROWS.npy | --input NAME=ROWS.npy ...]\n"
+    "           [--output NAME] [--form scores|binary|label|values]\n"
+    "           [--activation softmax|sigmoid|exp|none] [--top K] [--threads N] [--repeat N]\n"
+    "           [--library FILE]\n"
+    "\n"
+    "Inputs: any number of them, of bool, whole numbers, float16, float32 or float64, a file each\n"
+    "  (--input NAME=FILE) of the very type. One row a call: an input whose first dimension is open\n"
+    "  or 1 has rows; any other, a rate or a state, belongs to the call. A state that is left out is\n"
+    "  zeros, and without any --input one row of zeros is run.\n"
+    "Outputs: one is read, --output names it where the model has several. Forms: scores (one a\n"
+    "  class), binary (one score, of class 1), label (the class itself), values (numbers as they are).\n"
+    "Not here, but in the agent: texts, maps (scikit-learn's ZipMap), several labels, boxes, masks\n"
+    "  and letters read for what they mean (--form values prints their numbers), states that go back\n"
+    "  into the next call, weights in files beside the model, batches of a fixed size above 1.\n";
 
 double MillisecondsSince(Clock::time_point start) {
   return std::chrono::duration<double, std::milli>(Clock::now() - start).count();
 }
 
 struct Options {
-  std::string model, digest, input, library, activation = "softmax", form = "scores";
+  std::string model, digest, output, library, activation = "softmax", form = "scores";
+  std::vector<std::string> inputs;
   size_t top = 3;
   int threads = 1, repeat = 1;
 };
@@ -58,7 +67,8 @@ Options ParseArguments(int argc, char **argv) {
     if (i + 1 == argc) throw Failure(Status::kUsage, word + " needs a value");
     std::string value = argv[++i];
     if (word == "--sha256") options.digest = value;
-    else if (word == "--input") options.input = value;
+    else if (word == "--input") options.inputs.push_back(value);
+    else if (word == "--output") options.output = value;
     else if (word == "--library") options.library = value;
     else if (word == "--activation") options.activation = value;
     else if (word == "--form") options.form = value;
@@ -72,72 +82,77 @@ Options ParseArguments(int argc, char **argv) {
   if (options.activation != "softmax" && options.activation != "sigmoid" &&
       options.activation != "exp" && options.activation != "none")
     throw Failure(Status::kUsage, "--activation: expected softmax, sigmoid, exp or none");
-  if (options.form != "scores" && options.form != "binary" && options.form != "values")
-    throw Failure(Status::kUsage, "--form: expected scores, binary or values");
+  if (options.form != "scores" && options.form != "binary" && options.form != "label" &&
+      options.form != "values")
+    throw Failure(Status::kUsage, "--form: expected scores, binary, label or values");
   if (options.form == "binary" && options.activation == "softmax")
     throw Failure(Status::kUsage, "--form binary: expected --activation sigmoid, exp or none");
   return options;
 }
 
-std::string DescribeShape(const std::vector<int64_t> &shape) {
-  std::string text = "[";
-  for (size_t i = 0; i < shape.size(); i++) text += (i ? ", " : "") + std::to_string(shape[i]);
-  return text + "]";
-}
-
-// The rows to classify, as one array whose first dimension counts them.
-Array ReadRows(const std::string &path, const std::vector<int64_t> &one) {
-  Array rows;
-  if (path.empty()) {
-    rows.shape = one;
-    size_t size = 1;
-    for (int64_t length : one) size *= static_cast<size_t>(length);
-    rows.values.assign(size, 0.0f);
-    return rows;
+// The files by input: `NAME=FILE`, or a file alone where the model has one input.
+std::map<std::string, std::string> NameFiles(const std::vector<std::string> &words,
+                                             const std::vector<Input> &inputs) {
+  std::map<std::string, std::string> files;
+  for (const std::string &word : words) {
+    std::string name, known;
+    for (const Input &input : inputs) {
+      known += (known.empty() ? "" : ", ") + input.name;
+      if (word.rfind(input.name + "=", 0) == 0 && input.name.size() >= name.size()) name = input.name;
+    }
+    bool is_alone = name.empty() && inputs.size() == 1;
+    if (name.empty() && !is_alone)
+      throw Failure(Status::kUsage, "--input: expected NAME=FILE of " + known + ", got '" + word + "'");
+    std::string file = is_alone ? word : word.substr(name.size() + 1);
+    if (!files.emplace(is_alone ? inputs[0].name : name, file).second)
+      throw Failure(Status::kUsage, "--input: two files for '" + (is_alone ? inputs[0].name : name) + "'");
   }
-  rows = npy::Read(path);
-  bool fits = rows.shape.size() == one.size() && one[0] == 1 && rows.shape[0] > 0;
-  for (size_t i = 1; fits && i < one.size(); i++) fits = rows.shape[i] == one[i];
-  if (!fits)
-    throw Failure(Status::kInput, path + ": one row of the model is " + DescribeShape(one) +
-                                      ", the file has " + DescribeShape(rows.shape));
-  return rows;
+  return files;
 }
 
-void Activate(std::vector<float> &scores, const std::string &activation) {
-  for (float score : scores)
+void Activate(std::vector<double> &scores, const std::string &activation) {
+  for (double score : scores)
     if (!std::isfinite(score)) throw Failure(Status::kOutput, "the scores are not finite");
   if (activation == "softmax") {
-    float highest = *std::max_element(scores.begin(), scores.end()), total = 0;
-    for (float &score : scores) total += score = std::exp(score - highest);
-    for (float &score : scores) score /= total;
+    double highest = *std::max_element(scores.begin(), scores.end()), total = 0;
+    for (double &score : scores) total += score = std::exp(score - highest);
+    for (double &score : scores) score /= total;
   } else if (activation == "sigmoid") {
-    for (float &score : scores) score = 1.0f / (1.0f + std::exp(-score));
+    for (double &score : scores) score = 1.0 / (1.0 + std::exp(-score));
   } else if (activation == "exp") {
-    for (float &score : scores) score = std::exp(std::min(score, 0.0f));
+    for (double &score : scores) score = std::exp(std::min(score, 0.0));
   }
 }
 
-void PrintValues(size_t index, const std::vector<float> &values, double latency_us) {
-  for (float value : values)
+void PrintValues(size_t index, const std::vector<double> &values, double latency_us) {
+  for (double value : values)
     if (!std::isfinite(value)) throw Failure(Status::kOutput, "the values are not finite");
   std::printf("{\"index\": %zu, \"values\": [", index);
   for (size_t i = 0; i < values.size(); i++)
-    std::printf("%s%.9g", i ? ", " : "", static_cast<double>(values[i]));
+    std::printf("%s%.9g", i ? ", " : "", values[i]);
   std::printf("], \"latency_us\": %.1f}\n", latency_us);
 }
 
+void PrintLabel(size_t index, const std::vector<double> &labels, double latency_us) {
+  if (labels.size() != 1 || labels[0] != std::floor(labels[0]) || std::fabs(labels[0]) > 1e15)
+    throw Failure(Status::kModel, "--form label: expected one whole number a row, the model has " +
+                                      std::to_string(labels.size()));
+  std::printf("{\"index\": %zu, \"class_id\": %.0f, \"latency_us\": %.1f}\n", index, labels[0],
+              latency_us);
+}
+
 // The probabilities of both classes out of the score of class 1.
-std::vector<float> ReadBinary(std::vector<float> scores, const std::string &activation) {
+std::vector<double> ReadBinary(std::vector<double> scores, const std::string &activation) {
   if (scores.size() != 1)
     throw Failure(Status::kModel, "--form binary: expected one score a row, the model has " +
                                       std::to_string(scores.size()));
   Activate(scores, activation);
-  return {1.0f - scores[0], scores[0]};
+  return {1.0 - scores[0], scores[0]};
 }
 
-void PrintRow(size_t index, std::vector<float> scores, const Options &options, double latency_us) {
+void PrintRow(size_t index, std::vector<double> scores, const Options &options, double latency_us) {
   if (options.form == "values") return PrintValues(index, scores, latency_us);
+  if (options.form == "label") return PrintLabel(index, scores, latency_us);
   bool is_binary = options.form == "binary";
   if (is_binary) scores = ReadBinary(std::move(scores), options.activation);
   if (scores.size() == 1)
@@ -147,7 +162,7 @@ void PrintRow(size_t index, std::vector<float> scores, const Options &options, d
   std::vector<size_t> order(scores.size());
   std::iota(order.begin(), order.end(), size_t{0});
   size_t shown = std::min(options.top, order.size());
-  for (float score : scores)
+  for (double score : scores)
     if (!std::isfinite(score)) throw Failure(Status::kOutput, "the scores are not finite");
   std::partial_sort(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(shown), order.end(),
                     [&](size_t a, size_t b) {
@@ -158,7 +173,7 @@ void PrintRow(size_t index, std::vector<float> scores, const Options &options, d
   std::printf("{\"index\": %zu, \"top_k\": [", index);
   for (size_t i = 0; i < shown; i++)
     std::printf("%s{\"class_id\": %zu, \"confidence\": %.6f}", i ? ", " : "", order[i],
-                static_cast<double>(scores[order[i]]));
+                scores[order[i]]);
   std::printf("], \"latency_us\": %.1f}\n", latency_us);
 }
 
@@ -173,22 +188,23 @@ long ReadPeakKb() {
   return peak;
 }
 
-void Classify(const Options &options, Clock::time_point started) {
+void RunRows(const Options &options, Clock::time_point started) {
   std::vector<uint8_t> bytes = ReadFile(options.model, kMaxModelBytes, Status::kModel);
   std::string digest = Sha256::Hex(bytes.data(), bytes.size());
   if (digest != options.digest)
     throw Failure(Status::kModel, options.model + ": expected SHA-256 " + options.digest + ", got " + digest);
   Runtime runtime(options.library);
-  Model model(runtime, bytes, options.threads);
+  Model model(runtime, bytes, options.threads, options.output);
   std::vector<uint8_t>().swap(bytes);
   double load_ms = MillisecondsSince(started), first_ms = 0;
-  Array rows = ReadRows(options.input, model.shape());
-  size_t count = static_cast<size_t>(rows.shape[0]), size = rows.values.size() / count;
+  Feeds feeds(model.inputs(), NameFiles(options.inputs, model.inputs()));
+  size_t count = feeds.count();
   std::vector<double> times;
   for (int round = 0; round < options.repeat; round++) {
     for (size_t i = 0; i < count; i++) {
+      std::vector<Feed> row = feeds.Row(i);
       Clock::time_point before = Clock::now();
-      std::vector<float> scores = model.Run(rows.values.data() + i * size, size);
+      std::vector<double> scores = model.Run(row);
       times.push_back(MillisecondsSince(before) * 1e3);
       if (round) continue;
       PrintRow(i, scores, options, times.back());
@@ -211,8 +227,9 @@ void Classify(const Options &options, Clock::time_point started) {
 
 int main(int argc, char **argv) {
   Clock::time_point started = Clock::now();
+  if (argc == 2 && std::string(argv[1]) == "--help") return std::fputs(kHelp, stdout) < 0;
   try {
-    Classify(ParseArguments(argc, argv), started);
+    RunRows(ParseArguments(argc, argv), started);
     return static_cast<int>(Status::kDone);
   } catch (const Failure &failure) {
     std::fprintf(stderr, "edge_infer: %s\n", failure.what());

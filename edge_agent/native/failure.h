@@ -8,7 +8,7 @@ enum class Status : int {
   kUsage = 2,
   kRuntime = 3,  // no ONNX Runtime, or one that is too old
   kModel = 4,    // unreadable, not the promised bytes, or not a model that this program runs
-  kInput = 5,    // unreadable, no npy of float32, or of another shape
+  kInput = 5,    // unreadable, no npy of numbers, or of another type or shape
   kOutput = 6,   // the model failed, or its scores are not finite
 };
 

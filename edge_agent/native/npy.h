@@ -1,4 +1,4 @@
-// Arrays of float32 as numpy saves them (numpy.lib.format, versions 1 and 2).
+// Arrays of numbers as numpy saves them (numpy.lib.format, versions 1 and 2).
 #pragma once
 #include <cstdint>
 #include <cstring>
@@ -8,9 +8,30 @@
 
 #include "files.h"
 
+// A type of numbers: numpy's name and code, ONNX Runtime's number, and bytes of one.
+struct Element {
+  const char *name, *code;
+  int number;
+  size_t size;
+};
+
+constexpr Element kElements[] = {
+    {"float32", "<f4", 1, 4}, {"uint8", "|u1", 2, 1},    {"int8", "|i1", 3, 1},
+    {"uint16", "<u2", 4, 2},  {"int16", "<i2", 5, 2},    {"int32", "<i4", 6, 4},
+    {"int64", "<i8", 7, 8},   {"bool", "|b1", 9, 1},     {"float16", "<f2", 10, 2},
+    {"float64", "<f8", 11, 8}, {"uint32", "<u4", 12, 4}, {"uint64", "<u8", 13, 8},
+};
+
+inline const Element *FindElement(int number) {
+  for (const Element &element : kElements)
+    if (element.number == number) return &element;
+  return nullptr;
+}
+
 struct Array {
   std::vector<int64_t> shape;
-  std::vector<float> values;
+  const Element *element = nullptr;
+  std::vector<uint8_t> bytes;
 };
 
 namespace npy {
@@ -53,7 +74,13 @@ inline std::vector<int64_t> ParseShape(const std::string &path, const std::strin
   return shape;
 }
 
-// Throws Failure(kInput) unless the file is a whole C-ordered array of little-endian float32.
+inline const Element *FindCode(const std::string &text) {
+  for (const Element &element : kElements)
+    if (text.rfind("'" + std::string(element.code) + "'", 0) == 0) return &element;
+  return nullptr;
+}
+
+// Throws Failure(kInput) unless the file is a whole C-ordered array of little-endian numbers.
 inline Array Read(const std::string &path) {
   std::vector<uint8_t> data = ReadFile(path, kMaxBytes, Status::kInput);
   if (data.size() < 12 || std::memcmp(data.data(), "\x93NUMPY", 6) != 0)
@@ -67,11 +94,13 @@ inline Array Read(const std::string &path) {
   if (length > data.size() - start) throw Bad(path, "the header is cut off");
   std::string header(data.begin() + static_cast<std::ptrdiff_t>(start),
                      data.begin() + static_cast<std::ptrdiff_t>(start + length));
-  if (FindValue(header, "descr").rfind("'<f4'", 0) != 0)
-    throw Bad(path, "expected little-endian float32, got " + FindValue(header, "descr").substr(0, 8));
+  Array array;
+  array.element = FindCode(FindValue(header, "descr"));
+  if (!array.element)
+    throw Bad(path, "expected little-endian numbers or bool, got " +
+                        FindValue(header, "descr").substr(0, 8));
   if (FindValue(header, "fortran_order").rfind("False", 0) != 0)
     throw Bad(path, "expected C order");
-  Array array;
   array.shape = ParseShape(path, FindValue(header, "shape"));
   uint64_t count = 1;
   for (int64_t size : array.shape) {
@@ -79,11 +108,11 @@ inline Array Read(const std::string &path) {
     if (count > kMaxBytes) throw Bad(path, "the shape is too large");
   }
   uint64_t have = data.size() - start - length;
-  if (count * sizeof(float) != have)
-    throw Bad(path, "the shape promises " + std::to_string(count * sizeof(float)) + " bytes, " +
+  if (count * array.element->size != have)
+    throw Bad(path, "the shape promises " + std::to_string(count * array.element->size) + " bytes, " +
                         std::to_string(have) + " are there");
-  array.values.resize(static_cast<size_t>(count));
-  if (count) std::memcpy(array.values.data(), data.data() + start + length, static_cast<size_t>(have));
+  array.bytes.resize(static_cast<size_t>(have));  // moved to where any number is aligned
+  if (have) std::memcpy(array.bytes.data(), data.data() + start + length, static_cast<size_t>(have));
   return array;
 }
 

@@ -13,6 +13,7 @@
 
 #include "failure.h"
 #include "npy.h"
+#include "numbers.h"
 #include "ort_slots.h"
 
 // The loaded library: its table of functions, by slot.
@@ -67,11 +68,28 @@ class Runtime {
   std::string version_;
 };
 
-// A model with one float32 input and one float32 output of scores.
+// What a model says of one input: its type and shape, -1 for a dimension that it leaves open.
+struct Input {
+  std::string name;
+  const Element *element = nullptr;
+  std::vector<int64_t> shape;
+};
+
+// What one input gets in a call. The bytes belong to whoever calls.
+struct Feed {
+  const Element *element;
+  const std::vector<int64_t> *shape;
+  uint8_t *bytes;
+  size_t size;
+};
+
+// A model with inputs of numbers, of which one output is read.
 class Model {
  public:
-  // `bytes` are what was verified: nothing is read from disk again.
-  Model(const Runtime &runtime, const std::vector<uint8_t> &bytes, int threads) : ort_(runtime) {
+  // `bytes` are what was verified: nothing is read from disk again. `output` empty: the only one.
+  Model(const Runtime &runtime, const std::vector<uint8_t> &bytes, int threads,
+        const std::string &output)
+      : ort_(runtime) {
     Check(kCreateEnv, kLogError, "edge", &env_);
     Check(kCreateSessionOptions, &options_);
     Check(kSetGraphOptimization, options_, kOptimiseAll);
@@ -83,9 +101,12 @@ class Model {
           static_cast<const void *>(bytes.data()), bytes.size(),
           static_cast<const OrtSessionOptions *>(options_), &session_);
     Check(kCreateCpuMemoryInfo, kArena, kDefaultMemory, &memory_);
-    input_name_ = ReadName(kGetInputCount, kGetInputName, "input");
-    output_name_ = ReadName(kGetOutputCount, kGetOutputName, "output");
-    ReadShape();
+    for (const std::string &name : ReadNames(kGetInputCount, kGetInputName)) {
+      inputs_.push_back(ReadInput(inputs_.size(), name));
+      input_names_.push_back(name);
+    }
+    if (inputs_.empty()) throw Failure(Status::kModel, "the model has no input");
+    ChooseOutput(ReadNames(kGetOutputCount, kGetOutputName), output);
   }
 
   ~Model() {
@@ -97,33 +118,28 @@ class Model {
   Model(const Model &) = delete;
   Model &operator=(const Model &) = delete;
 
-  // The input's dimensions for one row; those that the model leaves open count as 1.
-  const std::vector<int64_t> &shape() const { return shape_; }
+  const std::vector<Input> &inputs() const { return inputs_; }
 
-  // The scores of one row. Throws Failure(kOutput).
-  std::vector<float> Run(float *row, size_t size) const {
-    Value fed(ort_), got(ort_);
-    const char *input = input_name_.c_str(), *output = output_name_.c_str();
-    ort_.Check(Status::kOutput, kCreateTensorWithData, static_cast<const OrtMemoryInfo *>(memory_),
-               static_cast<void *>(row), size * sizeof(float), shape_.data(), shape_.size(), kFloat,
-               &fed.value);
-    ort_.Check(Status::kOutput, kRun, session_, static_cast<const OrtRunOptions *>(nullptr), &input,
-               const_cast<const OrtValue *const *>(&fed.value), size_t{1}, &output, size_t{1},
-               &got.value);
-    OrtTensorTypeAndShapeInfo *info = nullptr;
-    size_t count = 0;
-    int type = 0;
-    void *data = nullptr;
-    ort_.Check(Status::kOutput, kGetTensorTypeAndShape, static_cast<const OrtValue *>(got.value), &info);
-    const OrtTensorTypeAndShapeInfo *seen = info;
-    ort_.Check(Status::kOutput, kGetElementCount, seen, &count);
-    ort_.Check(Status::kOutput, kGetElementType, seen, &type);
-    ort_.Call<void>(kReleaseTensorInfo, info);
-    if (type != kFloat) throw Failure(Status::kModel, "the output is not float32");
-    if (count == 0) throw Failure(Status::kOutput, "the output is empty");
-    ort_.Check(Status::kOutput, kGetTensorData, got.value, &data);
-    const float *scores = static_cast<const float *>(data);
-    return std::vector<float>(scores, scores + count);
+  // The output's numbers for one call, a feed for each input. Throws Failure(kOutput).
+  std::vector<double> Run(const std::vector<Feed> &feeds) const {
+    std::vector<Value> fed;
+    std::vector<const OrtValue *> values;
+    std::vector<const char *> names;
+    fed.reserve(feeds.size());
+    for (size_t i = 0; i < feeds.size(); i++) {
+      const Feed &feed = feeds[i];
+      fed.emplace_back(ort_);
+      ort_.Check(Status::kOutput, kCreateTensorWithData, static_cast<const OrtMemoryInfo *>(memory_),
+                 static_cast<void *>(feed.bytes), feed.size, feed.shape->data(), feed.shape->size(),
+                 feed.element->number, &fed.back().value);
+      values.push_back(fed.back().value);
+      names.push_back(input_names_[i].c_str());
+    }
+    Value got(ort_);
+    const char *output = output_name_.c_str();
+    ort_.Check(Status::kOutput, kRun, session_, static_cast<const OrtRunOptions *>(nullptr),
+               names.data(), values.data(), values.size(), &output, size_t{1}, &got.value);
+    return ReadNumbers(got.value);
   }
 
  private:
@@ -132,6 +148,7 @@ class Model {
     ~Value() {
       if (value) ort.Call<void>(kReleaseValue, value);
     }
+    Value(Value &&other) noexcept : ort(other.ort), value(other.value) { other.value = nullptr; }
     Value(const Value &) = delete;
     Value &operator=(const Value &) = delete;
     const Runtime &ort;
@@ -143,47 +160,78 @@ class Model {
     ort_.Check(Status::kModel, slot, args...);
   }
 
-  std::string ReadName(OrtSlot count_slot, OrtSlot name_slot, const char *kind) const {
+  std::vector<double> ReadNumbers(OrtValue *value) const {
+    OrtTensorTypeAndShapeInfo *info = nullptr;
+    size_t count = 0;
+    int type = 0;
+    void *data = nullptr;
+    // A sequence or a map is refused here, by the runtime's own words.
+    ort_.Check(Status::kModel, kGetTensorTypeAndShape, static_cast<const OrtValue *>(value), &info);
+    const OrtTensorTypeAndShapeInfo *seen = info;
+    ort_.Check(Status::kOutput, kGetElementCount, seen, &count);
+    ort_.Check(Status::kOutput, kGetElementType, seen, &type);
+    ort_.Call<void>(kReleaseTensorInfo, info);
+    const Element *element = FindElement(type);
+    if (!element) throw Failure(Status::kModel, "the output '" + output_name_ + "' is no numbers");
+    if (count == 0) throw Failure(Status::kOutput, "the output is empty");
+    ort_.Check(Status::kOutput, kGetTensorData, value, &data);
+    std::vector<double> numbers(count);
+    for (size_t i = 0; i < count; i++)
+      numbers[i] = ToDouble(*element, static_cast<const uint8_t *>(data) + i * element->size);
+    return numbers;
+  }
+
+  std::vector<std::string> ReadNames(OrtSlot count_slot, OrtSlot name_slot) const {
     const OrtSession *session = session_;
     size_t count = 0;
     Check(count_slot, session, &count);
-    if (count != 1)
-      throw Failure(Status::kModel, std::string("expected one ") + kind + ", the model has " +
-                                        std::to_string(count));
     OrtAllocator *allocator = nullptr;
-    char *name = nullptr;
     Check(kGetDefaultAllocator, &allocator);
-    Check(name_slot, session, size_t{0}, allocator, &name);
-    std::string copy = name;
-    Check(kAllocatorFree, allocator, static_cast<void *>(name));
-    return copy;
+    std::vector<std::string> names;
+    for (size_t i = 0; i < count; i++) {
+      char *name = nullptr;
+      Check(name_slot, session, i, allocator, &name);
+      names.emplace_back(name);
+      Check(kAllocatorFree, allocator, static_cast<void *>(name));
+    }
+    return names;
   }
 
-  void ReadShape() {
+  void ChooseOutput(const std::vector<std::string> &names, const std::string &wanted) {
+    std::string known;
+    for (const std::string &name : names) {
+      known += (known.empty() ? "" : ", ") + name;
+      if (name == wanted || (wanted.empty() && names.size() == 1)) output_name_ = name;
+    }
+    if (output_name_.empty() && wanted.empty())
+      throw Failure(Status::kModel, "several outputs, say which with --output: " + known);
+    if (output_name_.empty())
+      throw Failure(Status::kModel, "--output: expected one of " + known + ", got '" + wanted + "'");
+  }
+
+  Input ReadInput(size_t place, const std::string &name) const {
     OrtTypeInfo *type = nullptr;
     const OrtTensorTypeAndShapeInfo *tensor = nullptr;
     size_t rank = 0;
-    int element = 0;
-    Check(kGetInputTypeInfo, static_cast<const OrtSession *>(session_), size_t{0}, &type);
+    int number = 0;
+    Input input;
+    input.name = name;
+    Check(kGetInputTypeInfo, static_cast<const OrtSession *>(session_), place, &type);
     Check(kCastToTensorInfo, static_cast<const OrtTypeInfo *>(type), &tensor);
     if (tensor) {
-      Check(kGetElementType, tensor, &element);
+      Check(kGetElementType, tensor, &number);
       Check(kGetDimensionsCount, tensor, &rank);
-      shape_.resize(rank);
-      Check(kGetDimensions, tensor, shape_.data(), rank);
+      input.shape.resize(rank);
+      if (rank) Check(kGetDimensions, tensor, input.shape.data(), rank);
     }
     ort_.Call<void>(kReleaseTypeInfo, type);
-    if (element != kFloat) throw Failure(Status::kModel, "the input is not float32");
-    if (rank == 0 || rank > npy::kMaxRank)
-      throw Failure(Status::kModel, "the input has " + std::to_string(rank) + " dimensions");
-    uint64_t count = 1;
-    for (int64_t &size : shape_) {
-      size = std::max<int64_t>(size, 1);
-      if (static_cast<uint64_t>(size) > npy::kMaxBytes) count = npy::kMaxBytes;
-      count *= static_cast<uint64_t>(std::min<int64_t>(size, npy::kMaxBytes));
-      if (count > npy::kMaxBytes / sizeof(float))
-        throw Failure(Status::kModel, "one row of the input passes 1 GiB");
-    }
+    input.element = FindElement(number);
+    if (!input.element)
+      throw Failure(Status::kModel, "the input '" + name + "' is no numbers: this program feeds no texts");
+    if (rank > npy::kMaxRank)
+      throw Failure(Status::kModel,
+                    "the input '" + name + "' has " + std::to_string(rank) + " dimensions");
+    return input;
   }
 
   const Runtime &ort_;
@@ -191,6 +239,7 @@ class Model {
   OrtSessionOptions *options_ = nullptr;
   OrtSession *session_ = nullptr;
   OrtMemoryInfo *memory_ = nullptr;
-  std::string input_name_, output_name_;
-  std::vector<int64_t> shape_;
+  std::vector<Input> inputs_;
+  std::vector<std::string> input_names_;
+  std::string output_name_;
 };

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
+from onnx import helper
 
 from edge_agent.config import InferenceConfig
 from edge_agent.inference.session import ModelSession
@@ -136,6 +138,122 @@ def test_one_number_a_row_is_read_as_the_contract_says(
         classify(program, model, "--input", rows)
 
 
+def voice_rows() -> dict[str, np.ndarray[Any, Any]]:
+    generator = np.random.default_rng(3)
+    return {
+        "input": generator.normal(size=(5, 9)).astype(np.float32),
+        "state": np.zeros((2, 1, 4), np.float32),
+        "sr": np.array(16000),
+    }
+
+
+def test_several_inputs_of_several_types_are_fed_by_name(sanitized: Path, tmp_path: Path) -> None:
+    """Rows of one input, a state and a rate that belong to the call."""
+    data = exports.voice_activity()
+    model = tmp_path / "model.onnx"
+    model.write_bytes(data)
+    given = []
+    for name, value in voice_rows().items():
+        np.save(tmp_path / f"{name}.npy", value)
+        given += ["--input", f"{name}={tmp_path / name}.npy"]
+    reading = ("--output", "output", "--form", "binary", "--activation", "none")
+    *answers, summary = classify(sanitized, model, *given, *reading)
+    assert len(answers) == summary["rows"] == 5
+    contract = {"task": "classification", "form": "binary", "outputs": {"scores": "output"}}
+    session = make_session(tmp_path, data, contract=contract, labels=["no", "yes"])
+    for answer, row in zip(answers, voice_rows()["input"], strict=True):
+        expected = session.infer({**voice_rows(), "input": row[None]})
+        assert answer["top_k"][0]["class_id"] == expected.class_id
+        assert answer["top_k"][0]["confidence"] == pytest.approx(expected.confidence, abs=1e-5)
+    # A state that is left out is zeros, as it was here.
+    without = [word for pair in zip(given[::2], given[1::2], strict=True)
+               if not pair[1].startswith("state=") for word in pair]  # fmt: skip
+    *again, _ = classify(sanitized, model, *without, *reading)
+    assert [item["top_k"] for item in again] == [item["top_k"] for item in answers]
+
+
+KINDS = ["float16", "float32", "float64", "int8", "int16", "int32", "int64",
+         "uint8", "uint16", "uint32", "uint64", "bool"]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_numbers_of_every_type_go_in_and_come_out(
+    sanitized: Path, tmp_path: Path, kind: str
+) -> None:
+    dtype = np.dtype(kind)
+    number = helper.np_dtype_to_tensor_dtype(dtype)
+    graph = helper.make_graph(
+        [helper.make_node("Identity", ["x"], ["y"])],
+        "same",
+        [helper.make_tensor_value_info("x", number, ["batch", 3])],
+        [helper.make_tensor_value_info("y", number, ["batch", 3])],
+    )
+    model, rows = tmp_path / "model.onnx", tmp_path / "rows.npy"
+    opsets = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), model)
+    x = np.array([[0, 1, 5], [2, 120, 0], [3, 0.5, 6e-8]]).astype(dtype)
+    if dtype.kind in "if":
+        x = np.concatenate([x, -x])
+    np.save(rows, x)
+    *answers, _ = classify(sanitized, model, "--input", rows, "--form", "values")
+    assert [item["values"] for item in answers] == x.astype(np.float64).tolist() or np.allclose(
+        [item["values"] for item in answers], x.astype(np.float64), rtol=1e-8, atol=0
+    )
+
+
+def test_a_label_is_the_class_itself(program: Path, tmp_path: Path) -> None:
+    model, rows = tmp_path / "model.onnx", tmp_path / "rows.npy"
+    model.write_bytes(exports.forest(zipmap=False, classes=[0, 1, 2]))
+    np.save(rows, np.array([[0.5, -1.0, 2.0, 0.1]], np.float32))
+    answer, _ = classify(program, model, "--input", rows, "--output", "label", "--form", "label")
+    assert answer["class_id"] == 2
+    done = run(program, model, "--input", rows)
+    assert (done.returncode, "say which with --output: label, probabilities" in done.stderr) == (
+        MODEL, True
+    )  # fmt: skip
+
+
+UNFED = {
+    "a name that no input has": (["--input", "nothing=rows.npy"], USAGE, "expected NAME=FILE of"),
+    "two files for one": (["--input", "sr=a", "--input", "sr=b"], USAGE, "two files for 'sr'"),
+    "rows without a file": (["--input", "sr=sr.npy"], USAGE, "no file for the input 'input'"),
+    "another type": (["--input", "input=i.npy", "--input", "sr=f.npy"], INPUT, "is int64"),
+    "another state": (["--input", "input=i.npy", "--input", "state=i.npy"], INPUT, "[2, any, 4]"),
+}
+
+
+@pytest.mark.parametrize("name", UNFED)
+def test_what_does_not_feed_the_model_is_named(
+    sanitized: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words, status, reason = UNFED[name]
+    monkeypatch.chdir(tmp_path)
+    model = tmp_path / "model.onnx"
+    model.write_bytes(exports.voice_activity())
+    np.save("i.npy", np.zeros((2, 9), np.float32))
+    np.save("f.npy", np.float32(16000))
+    np.save("sr.npy", np.array(16000))
+    done = run(sanitized, model, "--output", "output", *words)
+    assert (done.returncode, done.stdout) == (status, "")
+    assert reason in done.stderr
+
+
+def test_texts_and_maps_are_refused_by_name(program: Path, tmp_path: Path) -> None:
+    model = tmp_path / "model.onnx"
+    model.write_bytes(exports.categories())
+    done = run(program, model, "--output", "label")
+    assert (done.returncode, "feeds no texts" in done.stderr) == (MODEL, True)
+    model.write_bytes(exports.forest(zipmap=True, classes=[0, 1, 2]))
+    done = run(program, model, "--output", "probabilities")
+    assert done.returncode == MODEL, done.stderr
+
+
+def test_help_names_the_limits(program: Path) -> None:
+    done = kept.run([str(program), "--help"])
+    assert done.returncode == 0 and "--input NAME=FILE" in done.stdout
+    assert "Not here, but in the agent: texts, maps" in done.stdout
+
+
 def npy(header: bytes, data: bytes = bytes(16), version: int = 1) -> bytes:
     size = struct.pack("<H" if version == 1 else "<I", len(header))
     return b"\x93NUMPY" + bytes([version, 0]) + size + header + data
@@ -150,10 +268,10 @@ INPUTS = {
     "a header cut off": (npy(GOOD)[:40], "cut off"),
     "a header of 4 GiB": (
         b"\x93NUMPY\2\0\xff\xff\xff\xff" + GOOD + bytes(16), "cut off"),
-    "no header": (npy(b""), "expected little-endian float32"),
-    "objects": (npy(GOOD.replace(b"<f4", b"|O")), "float32"),
-    "doubles": (npy(GOOD.replace(b"<f4", b"<f8"), bytes(32)), "float32"),
-    "big-endian": (npy(GOOD.replace(b"<f4", b">f4")), "float32"),
+    "no header": (npy(b""), "expected little-endian numbers"),
+    "objects": (npy(GOOD.replace(b"<f4", b"|O")), "expected little-endian numbers"),
+    "doubles": (npy(GOOD.replace(b"<f4", b"<f8"), bytes(32)), "is float32, the file has float64"),
+    "big-endian": (npy(GOOD.replace(b"<f4", b">f4")), "expected little-endian numbers"),
     "Fortran's order": (npy(GOOD.replace(b"False", b"True")), "C order"),
     "no shape": (npy(GOOD.replace(b"(1, 4)", b"None")), "no shape"),
     "a negative shape": (npy(GOOD.replace(b"(1, 4)", b"(-1, 4)")), "no shape"),
@@ -167,6 +285,7 @@ INPUTS = {
     "another row": (npy(GOOD.replace(b"(1, 4)", b"(4, 1)")), "one row of the model is [1, 4]"),
     "another rank": (npy(GOOD.replace(b"(1, 4)", b"(4,)")), "one row of the model is [1, 4]"),
     "no rows": (npy(GOOD.replace(b"(1, 4)", b"(0, 4)"), b""), "one row of the model is [1, 4]"),
+    "nothing in a row": (npy(GOOD.replace(b"(1, 4)", b"(4, 0)"), b""), "is [1, 4]"),
 }  # fmt: skip
 
 
