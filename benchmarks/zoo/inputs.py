@@ -264,15 +264,20 @@ DRAWERS: dict[str, Callable[[Generator, int], NDArray[Any] | Arrays]] = {
 }
 
 
+@cache
+def _draw(name: str, rows: int) -> NDArray[Any] | Arrays:
+    """Drawn once for models that are fed alike; nobody writes into what comes."""
+    return DRAWERS[name](np.random.default_rng(rows), rows)
+
+
 def draw_sets(entry_draw: str, rows: int, learned: Arrays | None) -> dict[str, Arrays]:
     """`calibration`, `evaluation` and `check`: a half, a quarter and a quarter of the rows."""
-    draw = np.random.default_rng(rows)
     if learned is not None:
         total = len(next(iter(learned.values())))
-        chosen = draw.permutation(total)[:rows]
+        chosen = np.random.default_rng(rows).permutation(total)[:rows]
         drawn: NDArray[Any] | Arrays = {name: value[chosen] for name, value in learned.items()}
     else:
-        drawn = DRAWERS[entry_draw](draw, rows)
+        drawn = _draw(entry_draw, rows)
     arrays = drawn if isinstance(drawn, dict) else {"x": drawn}
     half, quarter = rows // 2, rows // 4
     places = {

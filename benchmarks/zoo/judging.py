@@ -62,6 +62,15 @@ def judge_cell(model: str, tool: str, kind: str, *, row: Mapping[str, Any], rati
     )  # fmt: skip
 
 
+def is_read_as(
+    contract: Mapping[str, Any], *, task: str, form: str, output: str, activation: str
+) -> bool:
+    """Whether a contract reads what it should, as it should; `output` empty: none is read."""
+    names = list(contract["outputs"].values())
+    found = (contract["task"], contract["form"], names, contract.get("activation", "none"))
+    return found == (task, form, [output] if output else [], activation)
+
+
 def failures_where_a_peer_succeeds(ours: Iterable[Cell], peers: Iterable[Cell]) -> list[Cell]:
     """Our cells without a result, where a peer of the same kind made a good and smaller one."""
     good = {(cell.model, cell.kind) for cell in peers if cell.is_good}

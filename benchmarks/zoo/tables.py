@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.zoo.catalogue import WHEEL_LICENCES, Entry, Packaged
-from benchmarks.zoo.judging import DONE, Cell, failures_where_a_peer_succeeds
+from benchmarks.zoo.judging import DONE, Cell, failures_where_a_peer_succeeds, is_read_as
 from benchmarks.zoo.packages import version_of
 from benchmarks.zoo.product import Upload
 
@@ -24,13 +24,9 @@ def is_task_right(entry: Entry, taken: Upload) -> bool:
         return False
     read = taken.first or taken.contract
     assert read is not None
-    found = (
-        read["task"],
-        read["form"],
-        next(iter(read["outputs"].values()), ""),
-        read.get("activation", "none"),
+    return is_read_as(
+        read, task=entry.task, form=entry.form, output=entry.output, activation=entry.activation
     )
-    return found == (entry.task, entry.form, entry.output, entry.activation)
 
 
 def describe_model(entry: Entry, taken: Upload, cells: Iterable[Cell], seconds: float) -> str:

@@ -3,7 +3,12 @@
 import numpy as np
 import pytest
 
-from benchmarks.zoo.judging import Cell, failures_where_a_peer_succeeds, judge_cell
+from benchmarks.zoo.judging import (
+    Cell,
+    failures_where_a_peer_succeeds,
+    is_read_as,
+    judge_cell,
+)
 from benchmarks.zoo.trial import distance
 
 TRIED = {"error": 0.1, "unreadable": 0, "latency_ratio": 1.2}
@@ -49,3 +54,20 @@ def test_boxes_do_not_hide_that_their_scores_are_lost() -> None:
 def test_answers_of_another_shape_or_not_finite_are_infinitely_far() -> None:
     assert distance([np.ones(3)], [np.ones(4)], boxes_axis=None) == float("inf")
     assert distance([np.ones(3)], [np.full(3, np.nan)], boxes_axis=None) == float("inf")
+
+
+READ = {"task": "sequence", "form": "tags", "outputs": {"scores": "N"}, "activation": "softmax"}
+MEANT = {"task": "sequence", "form": "tags", "output": "N", "activation": "softmax"}
+
+
+@pytest.mark.parametrize("field", MEANT)
+def test_a_contract_is_right_in_all_of_what_the_catalogue_says_or_it_is_wrong(field: str) -> None:
+    assert is_read_as(READ, **MEANT)
+    assert not is_read_as(READ, **MEANT | {field: "another"})
+
+
+def test_what_reads_no_output_names_none() -> None:
+    nothing = {"task": "other", "form": "none", "outputs": {}}
+    meant = {"task": "other", "form": "none", "activation": "none"}
+    assert is_read_as(nothing, output="", **meant)
+    assert not is_read_as(nothing, output="y", **meant)
