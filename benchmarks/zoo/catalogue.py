@@ -76,7 +76,7 @@ _TIMERS = (
 def _voice(name: str, file: str, sha256: str, draw: str) -> Entry:
     source = Packaged("silero-vad", f"{_SILERO}{file}", sha256)
     return Entry(
-        name, "speech, RNN", source, draw, "classification", "binary", "output", 96, _VOICE
+        name, "speech, RNN", source, draw, "classification", "binary", "output", 256, _VOICE
     )
 
 
@@ -186,13 +186,13 @@ ENTRIES: tuple[Entry, ...] = (
         "voice-lstm", "speech, RNN, control flow",
         Packaged("openwakeword", f"{_WAKE}silero_vad.onnx",
                  "a35ebf52fd3ce5f1469b2a36158dba761bc47b973ea3382b3186ca15b1f5af28"),
-        "voice_lstm", "classification", "binary", "output", 96, _VOICE,
+        "voice_lstm", "classification", "binary", "output", 256, _VOICE,
     ),
     Entry(
         "voice-frames", "speech, RNN",
         Packaged("faster-whisper", "faster_whisper/assets/silero_vad_v6.onnx",
                  "4cbf549b8326f60f80f2536d9eefeb450a9abe83365a098031c89719f1be17d2"),
-        "voice_frames", "classification", "binary", "speech_probs", 96, _VOICE,
+        "voice_frames", "classification", "binary", "speech_probs", 256, _VOICE,
     ),
     Entry(
         "speech-quality", "speech",

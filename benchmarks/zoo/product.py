@@ -128,7 +128,7 @@ def compress(
     shutil.copyfile(model, folder / "source.onnx")
     for name in ("calibration", "evaluation"):
         shutil.copyfile(sets[name], folder / f"{name}.npz")
-    is_classes = contract["task"] == "classification" and contract["form"] == "scores"
+    is_classes = contract["task"] == "classification"
     recipe = parse_recipe(
         {
             "schema": SCHEMA,
