@@ -7,11 +7,12 @@ from celery import shared_task
 from django.conf import settings
 from django.utils import timezone
 
-from ingest.services import aggregation, causes, evaluation, evidence, summaries
+from ingest.services import aggregation, causes, evaluation, evidence, rollups, summaries
 
 logger = logging.getLogger(__name__)
 BATCHES_PER_TRANSACTION = 500
 SUMMARIES_PER_TRANSACTION = 500
+PARTS_PER_TRANSACTION = 1_000
 
 
 @shared_task(soft_time_limit=90, time_limit=120)
@@ -41,6 +42,18 @@ def count_summaries() -> int:
             return total
 
 
+@shared_task(soft_time_limit=50, time_limit=80)
+def compact_rollups() -> int:
+    """Puts the parts of roll-ups together until none is left, or for one tick's time."""
+    total = 0
+    ends_at = monotonic() + settings.AVIARY_TICK_SECONDS
+    while True:
+        done = rollups.compact_rollups(limit=PARTS_PER_TRANSACTION)
+        total += done
+        if done < PARTS_PER_TRANSACTION or monotonic() >= ends_at:
+            return total
+
+
 @shared_task(soft_time_limit=60, time_limit=90)
 def push_evidence() -> None:
     """Gives each rollout under way what its gates look at."""
@@ -57,6 +70,8 @@ def evaluate_drift() -> int:
         if total and monotonic() >= ends_at:
             break
         try:
+            # By itself, so that the judgement holds the model's row for as long as it must.
+            evaluation.examine_devices_of_model(model_id=model_id, now=now)
             total += evaluation.evaluate_model(model_id=model_id, now=now)
         except Exception:
             # One model's trouble must not leave the others unjudged.

@@ -21,6 +21,7 @@ from benchmarks.decisions.fleet_streams import (
     shifted,
 )
 from ingest.rules.changed_devices import DeviceStory, find_changed_devices
+from ingest.rules.clusters import gather_table
 from ingest.rules.fleet_judgement import (
     Judgement,
     Policy,
@@ -60,10 +61,11 @@ def judge(reference: list[int], table: Table, groups: Table | None = None) -> Ju
     item = judge_psi(
         "prediction_psi",
         reference,
-        table.tolist(),
+        gather_table(table).tolist(),
         POLICY,
         is_ordered=False,
-        reference_groups=None if groups is None else groups.tolist(),
+        reference_groups=None if groups is None else gather_table(groups).tolist(),
+        devices=len(table),
     )
     return settle_levels([item, *[QUIET] * (FAMILY - 1)])[0]
 

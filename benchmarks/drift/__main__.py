@@ -9,7 +9,9 @@ import sys
 import time
 from typing import Any
 
-SIZES = (100, 1_000, 10_000)
+SIZES = (100, 10_000, 1_000_000)
+WINDOWS_OF = 10_000
+"""Devices beyond so many are in the roll-ups alone: a judgement could not tell."""
 ROWS = 1_000_000
 
 
@@ -29,23 +31,27 @@ def main() -> int:
     variant = make_release()
     figures, before = [], 0
     for size in SIZES:
-        make_devices(variant, size - before, before)
-        make_windows(variant, size)
-        before = size
-        seconds, rows = judge(variant)
-        figures.append(
-            Figure(
-                f"judge_ms_{size}", 1_000 * seconds, "ms",
-                f"{rows} judgements, each device with one window of the last hour", 50.0,
-            )
-        )  # fmt: skip
+        count = min(size, WINDOWS_OF)
+        make_devices(variant, max(0, count - before), before)
+        make_windows(variant, count)
+        make_rollups(variant, size)
+        before = max(before, count)
+        devices, seconds, rows = judge(variant)
+        words = f"{rows} judgements of 10 slices, each device with one window of the last hour"
+        figures.append(Figure(f"judge_ms_{size}", 1_000 * seconds, "ms", words, 50.0))
+        words = "tests of at most 1,000 devices against their own past, before it"
+        figures.append(Figure(f"device_tests_ms_{size}", 1_000 * devices, "ms", words))
+    make_past(variant)
+    _, seconds, rows = judge(variant)
+    words = f"{rows} judgements, with a day to look back and seven days of same hours"
+    figures.append(Figure(f"judge_ms_{SIZES[-1]}_week", 1_000 * seconds, "ms", words))
     figures.append(
         Figure(
             "scipy_ks_ms_1m_rows", 1_000 * compare_rows(), "ms",
             f"scipy's two-sample Kolmogorov-Smirnov on {ROWS:,} raw rows a side, one feature",
         )
     )  # fmt: skip
-    weight, words = weigh(SIZES[-1])
+    weight, words = weigh(WINDOWS_OF)
     figures.append(Figure("db_mb_per_1000_devices_plateau", weight, "MB", words))
     print_table(figures)
     print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
@@ -100,19 +106,99 @@ def _counts(draw: random.Random) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def judge(variant: Any) -> tuple[float, int]:
-    """Seconds that one evaluation of the model took, and judgements that it made."""
+def make_rollups(variant: Any, size: int, hours_ago: int = 1) -> None:
+    """The roll-ups of an hour of `size` devices, five sites by four kinds of hardware."""
+    from datetime import UTC, datetime
+
+    import numpy as np
+    from django.conf import settings
+    from django.utils import timezone
+
+    from ingest.models import RollUp
+    from ingest.rules.windows import WindowCounts
+
+    if hours_ago == 1:
+        RollUp.objects.all().delete()
+    seconds = settings.AVIARY_WINDOW_SECONDS
+    now = timezone.now().timestamp()
+    start = datetime.fromtimestamp((now // seconds - hours_ago) * seconds, UTC)
+    draw = random.Random(hours_ago)
+    shapes = [WindowCounts.from_json(_counts(draw)) for _ in range(64)]
+    cells = [(site, hardware) for site in range(5) for hardware in range(4)]
+    first = first_device()
+    rows = []
+    for number, (site, hardware) in enumerate(cells):
+        ids = np.arange(first + number, first + size, len(cells))
+        cell = json.dumps({"hardware_class": f"hw-{hardware}", "site": f"site-{site}"})
+        rows.append(
+            RollUp(
+                version=variant.version, variant=variant, cell=cell, start=start,
+                seconds=seconds, data=_clusters(ids, first, shapes).pack(), is_part=False,
+            )
+        )  # fmt: skip
+    RollUp.objects.bulk_create(rows)
+
+
+def _clusters(ids: Any, first: int, shapes: list[Any]) -> Any:
+    """The counts of devices of which each has one of `shapes`; known are those with windows."""
+    import numpy as np
+
+    from ingest.rules.clusters import (
+        GROUPS,
+        Clusters,
+        clusters_of,
+        clusters_of_rows,
+        group_of,
+        keep_known,
+    )
+
+    if len(ids) <= GROUPS:
+        return clusters_of({int(pk): shapes[pk % len(shapes)] for pk in ids})
+    one = clusters_of_rows(shapes)
+    times = np.zeros((GROUPS, len(shapes)), np.int64)
+    np.add.at(times, (group_of(ids), ids % len(shapes)), 1)
+    parts = {name: (low, times @ counts) for name, (low, counts) in one.parts.items()}
+    known = keep_known(ids[ids < first + WINDOWS_OF])
+    return Clusters(np.arange(GROUPS), True, known, times @ one.sums, parts)
+
+
+def first_device() -> int:
+    """The least key of a device."""
+    from fleet.models import Device
+
+    return int(Device.objects.order_by("pk").values_list("pk", flat=True)[0])
+
+
+def make_past(variant: Any) -> None:
+    """Roll-ups of the day and of the same hours of the week before, of as many groups."""
+    from ingest.models import DriftEvaluation
+
+    DriftEvaluation.objects.all().delete()
+    hours = {*range(2, 25), *(24 * day + hour for day in range(1, 8) for hour in range(1, 5))}
+    for hours_ago in sorted(hours):
+        make_rollups(variant, WINDOWS_OF, hours_ago)
+
+
+def judge(variant: Any) -> tuple[float, float, int]:
+    """Seconds that the devices' own tests took, then the judgement; and how many it made."""
     from datetime import timedelta
 
     from django.utils import timezone
 
-    from ingest.services.evaluation import evaluate_model, settle_delay
+    from ingest.services.evaluation import (
+        evaluate_model,
+        examine_devices_of_model,
+        settle_delay,
+    )
 
     # The last hour is judged once what comes late has had its time.
     now = timezone.now() + settle_delay() + timedelta(seconds=1)
+    model_id = variant.version.model_id
     started = time.perf_counter()
-    rows = evaluate_model(model_id=variant.version.model_id, now=now)
-    return time.perf_counter() - started, rows
+    examine_devices_of_model(model_id=model_id, now=now)
+    between = time.perf_counter()
+    rows = evaluate_model(model_id=model_id, now=now)
+    return between - started, time.perf_counter() - between, rows
 
 
 def compare_rows() -> float:

@@ -25,7 +25,16 @@ from fleet.models import (
     SelfTest,
     Telemetry,
 )
-from ingest.models import DriftEvaluation, InboxBatch, Incident, RejectedRecord, Summary, Window
+from ingest.models import (
+    DeviceTests,
+    DriftEvaluation,
+    InboxBatch,
+    Incident,
+    RejectedRecord,
+    RollUp,
+    Summary,
+    Window,
+)
 from notifications.models import Delivery, OutboxEvent
 from registry.models import AuditEvent, Blob, BlobUpload, Version
 
@@ -73,6 +82,8 @@ TABLES: tuple[GrowingTable, ...] = (
     GrowingTable("inbox", InboxBatch, "received_at", _COUNTED),
     GrowingTable("rejected", RejectedRecord, "batch__received_at", keeper="goes with its batch"),
     GrowingTable("windows", Window, "start"),
+    GrowingTable("rollups", RollUp, "start"),
+    GrowingTable("device_tests", DeviceTests, "period_end", keeper="the next test of a release"),
     GrowingTable("summaries", Summary, "received_at", Q(is_pending=False)),
     GrowingTable("telemetry", Telemetry, "received_at"),
     GrowingTable("evaluations", DriftEvaluation, "period_end"),
@@ -102,7 +113,7 @@ TABLES: tuple[GrowingTable, ...] = (
     GrowingTable("audit", AuditEvent, "at", keeper="nothing: each row vouches for the one before"),
 )
 #: What `AVIARY_KEEP_DAYS` may not be below: records that come a week late are still counted once.
-LEAST_DAYS = {"inbox": 8, "windows": 8, "summaries": 9}
+LEAST_DAYS = {"inbox": 8, "windows": 8, "rollups": 9, "summaries": 9}
 
 
 def find_table(name: str) -> GrowingTable | None:

@@ -47,6 +47,7 @@ CELERY_BEAT_SCHEDULE = {
     "count-summaries": {"task": "ingest.tasks.count_summaries", **_EVERY_TICK},
     "push-evidence": {"task": "ingest.tasks.push_evidence", **_EVERY_TICK},
     "evaluate-drift": {"task": "ingest.tasks.evaluate_drift", **_EVERY_TICK},
+    "compact-rollups": {"task": "ingest.tasks.compact_rollups", "schedule": 60},
     "sweep-versions": {"task": "registry.tasks.sweep_versions", "schedule": 30},
     "sweep-samples": {"task": "fleet.tasks.sweep_samples", "schedule": 60},
     "sweep-jobs": {

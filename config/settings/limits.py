@@ -27,6 +27,7 @@ AVIARY_KEEP_DAYS = {
     # Records may come a week late: their batch must still be known then, and their window there.
     "inbox": env_int("AVIARY_KEEP_INBOX_DAYS", 14, minimum=8),
     "windows": env_int("AVIARY_KEEP_WINDOWS_DAYS", 30, minimum=8),
+    "rollups": env_int("AVIARY_KEEP_ROLLUPS_DAYS", 90, minimum=9),
     "summaries": env_int("AVIARY_KEEP_SUMMARIES_DAYS", 14, minimum=9),
     "telemetry": env_int("AVIARY_KEEP_TELEMETRY_DAYS", 14),
     "evaluations": env_int("AVIARY_KEEP_EVALUATIONS_DAYS", 180),

@@ -1,12 +1,13 @@
 """Which breaches have one cause, what the cause is called, and how it is said in words."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 
 from registry.units import write_count
 
+Cell = TypeVar("Cell", int, str)
 #: How telling a metric is, the most telling first; a feature's name follows its colon.
 TELLING = (
     "nonfinite_rate",
@@ -30,22 +31,29 @@ def metric_rank(metric: str) -> int:
 
 
 def name_cause(
-    members: Mapping[str, Sequence[int]],
+    members: Mapping[str, Sequence[Cell]],
     breached: Mapping[str, Sequence[str]],
-    is_breach: Callable[[Sequence[int], str], bool],
+    is_breach: Callable[[Sequence[Cell], str], bool],
+    devices_in: Callable[[Collection[Cell]], int] = len,
 ) -> str:
     """The smallest slice without whose devices nothing else would be in breach.
 
     Args:
-        members: device ids of each slice; `all` holds every device.
+        members: the cells of each slice, that is the devices that no slice tells apart; `all` holds
+            every cell.
         breached: metrics in breach of each slice that has some.
-        is_breach: whether the metric is in breach for these devices alone.
+        is_breach: whether the metric is in breach for these cells alone.
+        devices_in: how many devices are in cells; one in each where it is not given.
 
     Returns:
         A slice, or several values of one label joined by commas (`site=a, site=b`) where only
         together they explain the rest; `all` where nothing smaller does.
     """
-    slices = sorted(breached, key=lambda name: (len(members.get(name, ())), name == "all", name))
+
+    def size(name: str) -> int:
+        return devices_in(members.get(name, ()))
+
+    slices = sorted(breached, key=lambda name: (size(name), name == "all", name))
     by_label: dict[str, list[str]] = {}
     for name in slices:
         if name != "all":
@@ -54,16 +62,16 @@ def name_cause(
     for together in by_label.values():
         if 1 < len(together) <= MOST_NAMED:
             candidates.append(tuple(sorted(together)))
-    everyone = len(members.get("all", ()))
+    everyone = size("all")
 
-    def devices(names: Sequence[str]) -> set[int]:
-        return {device for name in names for device in members.get(name, ())}
+    def cells(names: Sequence[str]) -> set[Cell]:
+        return {cell for name in names for cell in members.get(name, ())}
 
     for names in sorted(
-        candidates, key=lambda names: (len(devices(names)), len(names), names[0] != "all")
+        candidates, key=lambda names: (devices_in(cells(names)), len(names), names[0] != "all")
     ):
-        inside = devices(names)
-        if len(names) > 1 and 2 * len(inside) > everyone:
+        inside = cells(names)
+        if len(names) > 1 and 2 * devices_in(inside) > everyone:
             continue
         if _explains(inside, set(names), members, breached, is_breach):
             return ", ".join(names)
@@ -71,17 +79,17 @@ def name_cause(
 
 
 def _explains(
-    inside: set[int],
+    inside: set[Cell],
     names: set[str],
-    members: Mapping[str, Sequence[int]],
+    members: Mapping[str, Sequence[Cell]],
     breached: Mapping[str, Sequence[str]],
-    is_breach: Callable[[Sequence[int], str], bool],
+    is_breach: Callable[[Sequence[Cell], str], bool],
 ) -> bool:
     for other, metrics in breached.items():
         if other in names:
             continue
         theirs = members.get(other, ())
-        rest = [device for device in theirs if device not in inside]
+        rest = [cell for cell in theirs if cell not in inside]
         if len(rest) == len(theirs):
             return False
         if rest and any(is_breach(rest, metric) for metric in metrics):

@@ -4,8 +4,9 @@ Too little evidence keeps a metric from being called healthy. It never keeps har
 a test on few effective records is a weak test, but an honest one.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,19 +14,19 @@ import numpy as np
 from ingest.rules import bins, distances
 from ingest.rules.changed_devices import DeviceChange, count_changes
 from ingest.rules.clustering import describe_side
+from ingest.rules.clusters import Clusters, clusters_of_rows
 from ingest.rules.judgement import (
     CHANGED_DEVICES,
     Judgement,
     Policy,
     Table,
-    counts_table,
     missing_evidence,
     side_of,
 )
 from ingest.rules.laws import Law, MeanLaw, OtherLaw, ShareLaw
 from ingest.rules.levels import settle_levels
 from ingest.rules.psi_judgement import judge_psi
-from ingest.rules.windows import WindowCounts, sum_counts
+from ingest.rules.windows import WindowCounts
 
 __all__ = ["Judgement", "Policy", "judge_psi", "judge_slice", "settle_levels"]
 MIN_RATE_SAMPLES = 50
@@ -36,9 +37,10 @@ def judge_slice(
     name: str,
     reference: Mapping[str, Any] | None,
     feature_suffix: str,
-    devices: Sequence[WindowCounts],
+    devices: Clusters | Sequence[WindowCounts],
     policy: Policy,
     changes: Sequence[DeviceChange] | None = None,
+    only: str | None = None,
 ) -> list[Judgement]:
     """All metrics of one slice, tested but not yet given a level (see `settle_levels`).
 
@@ -47,34 +49,51 @@ def judge_slice(
         reference: the baseline's profile; None when there is none. Its `groups`, where it has
             them, are the counts of the devices it was made of.
         feature_suffix: what the windows append to a feature's name for this baseline's edges.
-        devices: one entry per device: its counts over the judged period.
+        devices: the counts over the judged period, by device or by random group of devices.
         policy: the limits.
         changes: what the devices' own tests say; None where they were not made.
+        only: the one metric that is asked for; None for all.
     """
     profile = reference or {}
     groups = [WindowCounts.from_json(group) for group in profile.get("groups") or []]
-    judged = [
-        *(_judge_classes(profile, devices, policy, groups) if _has(profile, "classes") else []),
-        *(_judge_confidence(profile, devices, policy, groups) if _has_both(profile) else []),
-        _judge_latency(profile, devices, policy, groups),
-        _judge_rate("error_rate", [(d.errors, d.n) for d in devices], policy),
-        _judge_rate("nonfinite_rate", [(d.nonfinite, d.n) for d in devices], policy),
-    ]
+    side = _Slice(
+        devices if isinstance(devices, Clusters) else clusters_of_rows(devices),
+        clusters_of_rows(groups),
+    )
+    judges: dict[str, Callable[[], Judgement]] = {}
+    if _has(profile, "classes"):
+        judges["prediction_psi"] = lambda: _judge_classes(profile, side, policy)
+    if _has(profile, "classes") and _has(profile, "confidence"):
+        judges["confidence_psi"] = lambda: _judge_confidence(profile, side, policy)
+        judges["confidence_drop"] = lambda: _judge_confidence_drop(profile, side, policy)
+    judges["latency_p95_ratio"] = lambda: _judge_latency(profile, side, policy)
+    judges["error_rate"] = lambda: _judge_rate("error_rate", "errors", side, policy)
+    judges["nonfinite_rate"] = lambda: _judge_rate("nonfinite_rate", "nonfinite", side, policy)
     for feature in profile.get("features", []):
-        key = feature["name"] + feature_suffix
-        judged.append(
-            judge_psi(
-                f"feature_psi:{feature['name']}",
-                feature["counts"],
-                [device.features.get(key, []) for device in devices],
-                policy,
-                positions=distances.bin_positions(feature["edges"]),
-                reference_groups=[group.features.get(feature["name"], []) for group in groups],
-            )
+        judges[f"feature_psi:{feature['name']}"] = partial(
+            _judge_feature, feature, feature_suffix, side, policy
         )
     if changes is not None:
-        judged.append(judge_changed_devices(changes, policy))
-    return [replace(item, slice=name) for item in judged]
+        judges[CHANGED_DEVICES] = lambda: judge_changed_devices(changes, policy)
+    chosen = list(judges) if only is None else [metric for metric in judges if metric == only]
+    return [replace(judges[metric](), slice=name) for metric in chosen]
+
+
+@dataclass(frozen=True)
+class _Slice:
+    """The devices of a slice, and those of the reference where it has some."""
+
+    now: Clusters
+    then: Clusters
+
+    def heard(self, table: Table) -> int:
+        """Devices with records in `table`, one row each; all devices where rows are groups."""
+        return self.now.devices if self.now.is_grouped else int((table.sum(axis=1) > 0).sum())
+
+    @property
+    def devices(self) -> int | None:
+        """How many there are where rows are groups of them."""
+        return self.now.devices if self.now.is_grouped else None
 
 
 def _has(profile: Mapping[str, Any], what: str) -> bool:
@@ -82,46 +101,44 @@ def _has(profile: Mapping[str, Any], what: str) -> bool:
     return bool(profile.get(f"has_{what}", True))
 
 
-def _has_both(profile: Mapping[str, Any]) -> bool:
-    return _has(profile, "classes") and _has(profile, "confidence")
+def _judge_classes(profile: Mapping[str, Any], side: _Slice, policy: Policy) -> Judgement:
+    return judge_psi(
+        "prediction_psi",
+        (profile.get("class") or {}).get("counts"),
+        side.now.table("classes"),
+        policy,
+        is_ordered=False,
+        labels=[*profile.get("labels", []), "other"],
+        reference_groups=side.then.table("classes"),
+        devices=side.devices,
+    )
 
 
-def _judge_classes(
-    profile: Mapping[str, Any],
-    devices: Sequence[WindowCounts],
-    policy: Policy,
-    groups: Sequence[WindowCounts],
-) -> list[Judgement]:
-    return [
-        judge_psi(
-            "prediction_psi",
-            (profile.get("class") or {}).get("counts"),
-            [device.classes for device in devices],
-            policy,
-            is_ordered=False,
-            labels=[*profile.get("labels", []), "other"],
-            reference_groups=[group.classes for group in groups],
-        )
-    ]
+def _judge_confidence(profile: Mapping[str, Any], side: _Slice, policy: Policy) -> Judgement:
+    return judge_psi(
+        "confidence_psi",
+        (profile.get("confidence") or {}).get("counts"),
+        side.now.table("confidence"),
+        policy,
+        positions=bins.confidence_midpoints(),
+        reference_groups=side.then.table("confidence"),
+        devices=side.devices,
+    )
 
 
-def _judge_confidence(
-    profile: Mapping[str, Any],
-    devices: Sequence[WindowCounts],
-    policy: Policy,
-    groups: Sequence[WindowCounts],
-) -> list[Judgement]:
-    return [
-        judge_psi(
-            "confidence_psi",
-            (profile.get("confidence") or {}).get("counts"),
-            [device.confidence for device in devices],
-            policy,
-            positions=bins.confidence_midpoints(),
-            reference_groups=[group.confidence for group in groups],
-        ),
-        _judge_confidence_drop(profile, devices, policy, groups),
-    ]
+def _judge_feature(
+    feature: Mapping[str, Any], suffix: str, side: _Slice, policy: Policy
+) -> Judgement:
+    name = feature["name"]
+    return judge_psi(
+        f"feature_psi:{name}",
+        feature["counts"],
+        side.now.feature(name + suffix),
+        policy,
+        positions=distances.bin_positions(feature["edges"]),
+        reference_groups=side.then.feature(name),
+        devices=side.devices,
+    )
 
 
 @dataclass(frozen=True)
@@ -150,27 +167,24 @@ def _mean(table: Table, positions: Table) -> _Mean:
     return _Mean(mean, variance, df, alone / variance)
 
 
-def _judge_confidence_drop(
-    profile: Mapping[str, Any],
-    devices: Sequence[WindowCounts],
-    policy: Policy,
-    groups: Sequence[WindowCounts],
-) -> Judgement:
+def _judge_confidence_drop(profile: Mapping[str, Any], side: _Slice, policy: Policy) -> Judgement:
     metric = "confidence_drop"
     reference = (profile.get("confidence") or {}).get("counts")
-    n = sum(device.confidence_n for device in devices)
+    n = side.now.total("confidence_n")
     if not reference or sum(reference) <= 0:
-        return Judgement(metric, status="no_reference", n=n, devices=len(devices))
-    table = counts_table([device.confidence for device in devices], len(reference))
+        heard = len(side.now.ids) if side.devices is None else side.devices
+        return Judgement(metric, status="no_reference", n=n, devices=heard)
+    table = side.now.table("confidence", len(reference))[:, : len(reference)]
+    heard = side.heard(table)
     table = table[table.sum(axis=1) > 0]
     base = Judgement(
-        metric, n=n, n_reference=int(sum(reference)), devices=len(table), bins=len(reference)
+        metric, n=n, n_reference=int(sum(reference)), devices=heard, bins=len(reference)
     )
     if not len(table):
         return replace(base, details={"reason": "no records"})
     positions = bins.confidence_midpoints()
     now = _mean(table, positions)
-    by_group = counts_table([group.confidence for group in groups], len(reference))
+    by_group = side.then.table("confidence", len(reference))[:, : len(reference)]
     then = _mean(by_group if by_group.sum() else np.asarray([reference], float), positions)
     accuracy = distances.estimate_accuracy(table.sum(axis=0), profile.get("calibration"))
     base = replace(
@@ -181,11 +195,11 @@ def _judge_confidence_drop(
         details={"estimated_accuracy": accuracy},
     )
     if len(table) < 2 and policy.min_devices > 1:
-        base.details["reason"] = missing_evidence(len(table), now.n_eff, MIN_RATE_SAMPLES, policy)
+        base.details["reason"] = missing_evidence(heard, now.n_eff, MIN_RATE_SAMPLES, policy)
         return base
-    is_enough = len(table) >= policy.min_devices and now.n_eff >= MIN_RATE_SAMPLES
+    is_enough = heard >= policy.min_devices and now.n_eff >= MIN_RATE_SAMPLES
     if not is_enough:
-        base.details["reason"] = missing_evidence(len(table), now.n_eff, MIN_RATE_SAMPLES, policy)
+        base.details["reason"] = missing_evidence(heard, now.n_eff, MIN_RATE_SAMPLES, policy)
     variance = then.variance + now.variance
     # Welch (1947) and Satterthwaite (1946).
     df = variance**2 / (then.variance**2 / then.df + now.variance**2 / now.df)
@@ -194,27 +208,22 @@ def _judge_confidence_drop(
     return replace(base, status="tested", laws=(laws[0], laws[1]), is_enough=is_enough)
 
 
-def _judge_latency(
-    profile: Mapping[str, Any],
-    devices: Sequence[WindowCounts],
-    policy: Policy,
-    groups: Sequence[WindowCounts] = (),
-) -> Judgement:
+def _judge_latency(profile: Mapping[str, Any], slice_: _Slice, policy: Policy) -> Judgement:
     """p95 against the reference's: more than 5 % of latencies above ratio x reference p95."""
     metric = "latency_p95_ratio"
-    total = sum_counts(devices)
+    latency, n = slice_.now.latency_counts(), slice_.now.total("latency_n")
     reference = {
         int(key): count for key, count in (profile.get("latency") or {}).get("counts", {}).items()
     }
-    heard = [device for device in devices if device.latency_n]
+    rows = int((slice_.now.column("latency_n") > 0).sum())
+    heard = rows if slice_.devices is None else slice_.devices
     base = Judgement(
         metric,
-        n=total.latency_n,
+        n=n,
         n_reference=sum(reference.values()),
-        devices=len(heard),
+        devices=heard,
         details={
-            f"p{round(q * 100)}_ms": bins.latency_quantile_ms(total.latency, q)
-            for q in (0.5, 0.95, 0.99)
+            f"p{round(q * 100)}_ms": bins.latency_quantile_ms(latency, q) for q in (0.5, 0.95, 0.99)
         },
     )
     limit = bins.latency_quantile_ms(reference, 0.95)
@@ -224,50 +233,42 @@ def _judge_latency(
     if current is None:
         return base
     # The reference's own error: its 95th percentile lies below this one in 99 of 100 cases.
-    split = _above(groups, bins.latency_bin(limit))
-    worth = base.n_reference / describe_side(split, split.sum(axis=0)).effect if groups else 0.0
+    split = slice_.then.latency_above(bins.latency_bin(limit))
+    worth = base.n_reference / describe_side(split, split.sum(axis=0)).effect if len(split) else 0.0
     rank = 0.95 + 2.326 * (0.95 * 0.05 / max(worth or base.n_reference, 1)) ** 0.5
     cautious = bins.latency_quantile_ms(reference, min(rank, 1.0)) or limit
     laws: list[Law] = []
     side = None
     for ratio in (policy.warning_latency_ratio, policy.critical_latency_ratio):
-        table = _above(heard, bins.latency_bin(cautious * ratio))
+        table = slice_.now.latency_above(bins.latency_bin(cautious * ratio))
         side = side_of(table)
-        share = float(table[:, 0].sum() / total.latency_n)
+        share = float(table[:, 0].sum() / n)
         laws.append(OtherLaw(ShareLaw(side.n_eff, 0.05), share, ratio))
     assert side is not None
-    is_enough = len(heard) >= policy.min_devices and side.n_eff >= 2 * MIN_RATE_SAMPLES
+    is_enough = heard >= policy.min_devices and side.n_eff >= 2 * MIN_RATE_SAMPLES
     base = replace(base, value=current / limit, design_effect=side.effect, n_eff=side.n_eff)
     base.details["reference_p95_ms"] = limit
     if not is_enough:
-        base.details["reason"] = missing_evidence(
-            len(heard), side.n_eff, 2 * MIN_RATE_SAMPLES, policy
-        )
-    if len(heard) < 2 and policy.min_devices > 1:
+        base.details["reason"] = missing_evidence(heard, side.n_eff, 2 * MIN_RATE_SAMPLES, policy)
+    if rows < 2 and policy.min_devices > 1:
         return base
     return replace(base, status="tested", laws=(laws[0], laws[1]), is_enough=is_enough)
 
 
-def _above(devices: Sequence[WindowCounts], edge: int) -> Table:
-    """Latencies above the bin `edge` and not, per device, shape (devices, 2)."""
-    rows = []
-    for device in devices:
-        over = sum(count for index, count in device.latency.items() if index > edge)
-        rows.append([over, sum(device.latency.values()) - over])
-    return np.asarray(rows, dtype=float).reshape(-1, 2)
-
-
-def _judge_rate(metric: str, rows: Sequence[tuple[int, int]], policy: Policy) -> Judgement:
-    failures, n = sum(row[0] for row in rows), sum(row[1] for row in rows)
+def _judge_rate(metric: str, field: str, slice_: _Slice, policy: Policy) -> Judgement:
+    failed, records = slice_.now.column(field), slice_.now.column("n")
+    failures, n = int(failed.sum()), int(records.sum())
     base = Judgement(metric, value=failures / n if n else None, n=n, details={"failures": failures})
     if not n:
         return base
-    table = np.array([[f, total - f] for f, total in rows if total], dtype=float)
+    table = np.column_stack([failed, records - failed])
+    heard = slice_.heard(table)
+    table = table[records > 0]
     side = side_of(table)
-    base = replace(base, devices=len(table), design_effect=side.effect, n_eff=side.n_eff)
-    is_enough = len(table) >= policy.min_devices and side.n_eff >= MIN_RATE_SAMPLES
+    base = replace(base, devices=heard, design_effect=side.effect, n_eff=side.n_eff)
+    is_enough = heard >= policy.min_devices and side.n_eff >= MIN_RATE_SAMPLES
     if not is_enough:
-        base.details["reason"] = missing_evidence(len(table), side.n_eff, MIN_RATE_SAMPLES, policy)
+        base.details["reason"] = missing_evidence(heard, side.n_eff, MIN_RATE_SAMPLES, policy)
     if len(table) < 2 and policy.min_devices > 1:
         return base
     laws = (

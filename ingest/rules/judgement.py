@@ -66,6 +66,19 @@ class Judgement:
     is_enough: bool = False
 
 
+def as_table(rows: Sequence[Sequence[int]] | Table) -> Table:
+    """Rows of counts as float64 of shape (rows, bins), as wide as the widest."""
+    if isinstance(rows, np.ndarray):
+        return rows
+    return counts_table(rows, max(map(len, rows), default=0))
+
+
+def widen(table: Table, width: int) -> Table:
+    """`table` with at least `width` columns, the new ones empty."""
+    missing = width - table.shape[1]
+    return table if missing <= 0 else np.pad(table, ((0, 0), (0, missing)))
+
+
 def counts_table(rows: Sequence[Sequence[int]], width: int) -> Table:
     """One row of counts per device, float64 of shape (devices, width)."""
     table = np.zeros((len(rows), width))

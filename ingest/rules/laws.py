@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from scipy import optimize, stats
+from scipy import optimize, special
 
 from ingest.rules import psi as drift
 from ingest.rules.clustering import SampleSide
@@ -99,7 +99,7 @@ def psi_law(reference: SampleSide, current: SampleSide, bins: int, tolerated: fl
     factor = 1.0
     if doubt > 0:
         factor = float(
-            stats.f.ppf(_USUAL_LEVEL, df, df / doubt) * df / stats.chi2.ppf(_USUAL_LEVEL, df)
+            special.fdtri(df, df / doubt, _USUAL_LEVEL) * df / special.chdtri(df, 1 - _USUAL_LEVEL)
         )
     widening = (1 + uneven) * factor
     k = float(parts.sum()) * widening
@@ -156,11 +156,13 @@ class MeanLaw:
 
     def p_value(self, value: float) -> float:
         """Probability of such a difference when the true one is `margin`."""
-        return float(stats.t.sf((value - self.margin) / max(self.standard_error, 1e-12), self.df))
+        return float(
+            special.stdtr(self.df, (self.margin - value) / max(self.standard_error, 1e-12))
+        )
 
     def threshold(self, level: float) -> float:
         """Difference that a true one of `margin` exceeds with probability 1 - `level`."""
-        return float(self.margin + stats.t.ppf(level, self.df) * self.standard_error)
+        return float(self.margin + special.stdtrit(self.df, level) * self.standard_error)
 
 
 @dataclass(frozen=True)
@@ -174,12 +176,16 @@ class ShareLaw:
         """Probability of a share of at least `value` when the true one is `limit`."""
         n = max(round(self.trials), 1)
         hits = min(int(value * n + 1e-9), n)
-        return float(stats.binom.sf(hits - 1, n, self.limit))
+        return float(special.betainc(hits, n - hits + 1, self.limit)) if hits else 1.0
 
     def threshold(self, level: float) -> float:
         """The least share that is a finding at `level`; above 1 when none would be."""
         n = max(round(self.trials), 1)
-        return float((stats.binom.isf(1 - level, n, self.limit) + 1) / n)
+        # The least number of hits that is passed with at most 1 - `level`.
+        hits = max(int(np.ceil(special.bdtrik(level, n, self.limit))), 0)
+        if hits and special.bdtr(hits - 1, n, self.limit) >= level:
+            hits -= 1
+        return (hits + 1) / n
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,10 @@ from ingest.rules.judgement import (
     Judgement,
     Policy,
     Table,
-    counts_table,
+    as_table,
     missing_evidence,
     side_of,
+    widen,
 )
 from ingest.rules.laws import PlainLaw, psi_law
 
@@ -24,33 +25,37 @@ from ingest.rules.laws import PlainLaw, psi_law
 def judge_psi(
     metric: str,
     reference: Sequence[int] | None,
-    per_device: Sequence[Sequence[int]],
+    per_device: Sequence[Sequence[int]] | Table,
     policy: Policy,
     is_ordered: bool = True,
     labels: Sequence[str] | None = None,
     positions: Table | None = None,
-    reference_groups: Sequence[Sequence[int]] | None = None,
+    reference_groups: Sequence[Sequence[int]] | Table | None = None,
+    devices: int | None = None,
 ) -> Judgement:
     """The PSI of one metric, with its law on effective sample sizes of both sides.
 
     Args:
         reference: counts in fine bins; None or empty when there is none.
-        per_device: one row of counts per device.
+        per_device: one row of counts per device, or per random group of devices.
         is_ordered: whether neighbouring bins are alike, as those of confidence are.
         positions: what each fine bin stands for, for the Wasserstein distance.
         reference_groups: the reference's counts by device (or group of devices); empty where its
             records stand alone, as in a data set.
+        devices: how many there are where rows are groups of them; None where each row is one.
     """
-    n = int(sum(sum(row) for row in per_device))
+    rows = as_table(per_device)
+    n = int(rows.sum())
     if not reference or sum(reference) <= 0:
-        return Judgement(metric, status="no_reference", n=n, devices=len(per_device))
-    width = max([len(reference), *(len(row) for row in per_device)])
+        heard = len(rows) if devices is None else devices
+        return Judgement(metric, status="no_reference", n=n, devices=heard)
+    width = max(len(reference), rows.shape[1])
     known = np.zeros(width)
     known[: len(reference)] = reference
-    table = counts_table(per_device, width)
-    table = table[table.sum(axis=1) > 0]
+    table = widen(rows[rows.sum(axis=1) > 0], width)
+    heard = len(table) if devices is None else devices
     totals = table.sum(axis=0) if len(table) else np.zeros(width)
-    base = Judgement(metric, n=n, n_reference=int(sum(reference)), devices=len(table))
+    base = Judgement(metric, n=n, n_reference=int(sum(reference)), devices=heard)
     clustering = measure_clustering(table) if len(table) else None
     if clustering is None and not (len(table) and policy.min_devices <= 1):
         plan = drift.merge_plan(known, is_ordered)
@@ -62,7 +67,7 @@ def judge_psi(
         reason = missing_evidence(len(table), 0, 0, policy) if len(table) else "no records"
         details["reason"] = reason or need
         return replace(base, value=value, bins=max(plan) + 1, details=details)
-    groups = counts_table(reference_groups or [], width)
+    groups = widen(as_table([] if reference_groups is None else reference_groups), width)
     plan, is_thin, merged = _plan(known, groups, table, policy, is_ordered)
     then = describe_side(coarse_table(groups, plan), drift.merge_bins(known, plan))
     now = side_of(table, plan)
@@ -80,9 +85,9 @@ def judge_psi(
     psi = drift.population_stability_index(then.effective, now.effective)
     details["contributions"] = drift.psi_contributions(then.effective, now.effective).tolist()
     least = policy.min_samples_per_bin * (max(count, 5) if is_thin else 2)
-    is_enough = len(table) >= policy.min_devices and now.n_eff >= least and not is_thin
+    is_enough = heard >= policy.min_devices and now.n_eff >= least and not is_thin
     if not is_enough:
-        details["reason"] = missing_evidence(len(table), now.n_eff, least, policy) or (
+        details["reason"] = missing_evidence(heard, now.n_eff, least, policy) or (
             f"the reference holds {then.n_eff:.0f} effective records; {least} are needed"
         )
     base = replace(base, value=psi, is_enough=is_enough)

@@ -7,15 +7,16 @@ however many days there are. It sees within hours what a look-back of a day dilu
 does not see, and the comparison with the reference stands beside it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from ingest.rules import bins
 from ingest.rules.clustering import describe_side
-from ingest.rules.judgement import Judgement, Policy, counts_table
+from ingest.rules.clusters import Clusters, clusters_of_rows
+from ingest.rules.judgement import Judgement, Policy
 from ingest.rules.psi_judgement import judge_psi
-from ingest.rules.windows import WindowCounts, merge_counts, sum_counts
+from ingest.rules.windows import WindowCounts, merge_counts
 
 PREFIX = "same_hours_psi"
 DAY = timedelta(days=1)
@@ -27,10 +28,9 @@ LONG_WINDOWS = 4
 ENOUGH = 500
 _OPEN = 0.01
 """A day with a p-value above it is no finding, so those before it need not be looked at."""
-_COUNTS: dict[str, Callable[[WindowCounts], list[int]]] = {
-    "prediction": lambda counts: counts.classes,
-    "confidence": lambda counts: counts.confidence,
-}
+_COUNTS = {"prediction": "classes", "confidence": "confidence"}
+PARTS = frozenset(_COUNTS.values())
+"""Of counts, those that are compared."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,25 @@ class Hours:
     last: WindowCounts
     before: WindowCounts
 
-    def counts(self, is_long: bool) -> WindowCounts:
-        return merge_counts(self.last, self.before) if is_long else self.last
+
+@dataclass(frozen=True)
+class FleetHours:
+    """The same of all devices: of the last window, and of all `LONG_WINDOWS` together."""
+
+    last: Clusters
+    long: Clusters
+
+    def counts(self, is_long: bool) -> Clusters:
+        return self.long if is_long else self.last
+
+
+def _fleet_hours(hours: FleetHours | Sequence[Hours]) -> FleetHours:
+    if isinstance(hours, FleetHours):
+        return hours
+    return FleetHours(
+        clusters_of_rows([one.last for one in hours]),
+        clusters_of_rows([merge_counts(one.last, one.before) for one in hours]),
+    )
 
 
 def days_back(end: datetime, onset: datetime | None, window: timedelta) -> list[timedelta]:
@@ -58,61 +75,61 @@ def days_back(end: datetime, onset: datetime | None, window: timedelta) -> list[
 
 
 def judge_same_hours(
-    now: Sequence[Hours],
-    days: Sequence[Sequence[Hours]],
+    now: FleetHours | Sequence[Hours],
+    days: Sequence[FleetHours | Sequence[Hours]],
     policy: Policy,
     labels: Sequence[str] = (),
+    only: str | None = None,
 ) -> list[Judgement]:
     """`same_hours_psi:prediction` and `…:confidence`, not yet given a level; none without a past.
 
     Args:
-        now: each device's counts of the last hours.
+        now: the counts of the last hours, of each device or of the fleet.
         days: the same of each day before, the latest first; a day without records is empty.
         policy: the limits.
         labels: of the classes, the one for all others last.
+        only: the one metric that is asked for; None for both.
     """
+    told, before = _fleet_hours(now), [_fleet_hours(day) for day in days]
     judged = []
-    for name, read in _COUNTS.items():
-        rows = [read(hours.last) for hours in now]
-        width = max(map(len, rows), default=0)
-        table = counts_table(rows, width)
-        is_long = not width or describe_side(table, table.sum(axis=0)).n_eff < ENOUGH
-        current = [hours.counts(is_long) for hours in now]
-        past = [[hours.counts(is_long) for hours in day] for day in days]
-        past = [day for day in past if _has_records(day, read)]
-        if not past or not _has_records(current, read):
+    for name, part in _COUNTS.items():
+        if only not in (None, f"{PREFIX}:{name}"):
             continue
-        found = _judge([read(counts) for counts in current], past, name, policy, labels)
-        told = {"days": len(past), "windows": LONG_WINDOWS if is_long else 1}
-        judged.append(replace(found, details={**found.details, **told}))
+        table = told.last.table(part)
+        is_long = not table.size or describe_side(table, table.sum(axis=0)).n_eff < ENOUGH
+        current = told.counts(is_long)
+        past = [day.counts(is_long) for day in before]
+        past = [day for day in past if day.table(part).sum() > 0]
+        if not past or not current.table(part).sum():
+            continue
+        found = _judge(current, past, name, policy, labels)
+        told_of = {"days": len(past), "windows": LONG_WINDOWS if is_long else 1}
+        judged.append(replace(found, details={**found.details, **told_of}))
     return judged
 
 
-def _has_records(day: Sequence[WindowCounts], read: Callable[[WindowCounts], list[int]]) -> bool:
-    return any(sum(read(counts)) for counts in day)
-
-
 def _judge(
-    now: Sequence[Sequence[int]],
-    past: Sequence[Sequence[WindowCounts]],
+    now: Clusters,
+    past: Sequence[Clusters],
     name: str,
     policy: Policy,
     labels: Sequence[str],
 ) -> Judgement:
     """The day that differs least, of those that must be looked at."""
-    metric, read, is_class = f"{PREFIX}:{name}", _COUNTS[name], name == "prediction"
+    metric, part, is_class = f"{PREFIX}:{name}", _COUNTS[name], name == "prediction"
     least: Judgement | None = None
     least_p, tested = -1.0, 0
     for day in past:
         item = judge_psi(
             metric,
-            read(sum_counts(day)),
-            now,
+            [round(count) for count in day.table(part).sum(axis=0)],
+            now.table(part),
             policy,
             is_ordered=not is_class,
             labels=labels if is_class and labels else None,
             positions=None if is_class else bins.confidence_midpoints(),
-            reference_groups=[read(counts) for counts in day],
+            reference_groups=day.table(part),
+            devices=now.devices if now.is_grouped else None,
         )
         if item.laws is None:
             least = least or item

@@ -1,15 +1,13 @@
 """What devices did before the judged period, for the test of each against its own past."""
 
-import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 
-from django.db.models import Min, Q
+from django.db.models import Q
 
-from ingest.models import Incident, IncidentFinding, Window
+from ingest.models import Incident, Window
 from ingest.rules.changed_devices import DeviceStory
-from ingest.rules.same_hours import LONG_WINDOWS, PREFIX, Hours, days_back
 from ingest.rules.windows import WindowCounts, sum_counts
 
 DAY = timedelta(days=1)
@@ -17,8 +15,7 @@ DAYS_BEFORE = 3
 SPANS_BEFORE = 8
 """Spans before the period that stand in where there are no days before."""
 MOST_DEVICES = 1000
-"""Devices tested each by itself; a hash chooses them, so that they stay the same ones."""
-MOST_IN_HOURS = 500
+"""Devices tested each by itself."""
 
 
 def device_stories(
@@ -32,7 +29,7 @@ def device_stories(
     While an incident of the version is open, the past ends where the incident began: what is
     wrong now must not become what is usual.
     """
-    chosen = _sample(devices)
+    chosen = sorted(devices)
     span = end - start
     # The onset lies somewhere in the first period that was in breach.
     until = min([start, *(onset - span for onset in _onsets(version_id))])
@@ -52,46 +49,13 @@ def device_stories(
     }
 
 
-def same_hours(
-    version_id: int, devices: Iterable[int], end: datetime, window: timedelta
-) -> list[dict[int, Hours]]:
-    """Device row id to its counts of the last windows up to `end`, and of each day before.
-
-    The first is now, the others are the days of `days_back`. One query for at most
-    MOST_IN_HOURS devices, the same ones every time.
-    """
-    chosen = _sample(devices, MOST_IN_HOURS)
-    # Only what these comparisons found themselves: another incident may stand for months.
-    found = IncidentFinding.objects.filter(
-        version_id=version_id, metric__startswith=PREFIX, status__in=Incident.OPEN_STATUSES
-    ).aggregate(Min("opened_at"))["opened_at__min"]
-    onset = None if found is None else found - 2 * window
-    ends = [end, *(end - back for back in days_back(end, onset, window))]
-    spans = []
-    for at in ends:
-        spans += [(at - window, at), (at - LONG_WINDOWS * window, at - window)]
-    sums = _sums(version_id, chosen, spans)
-    last, nothing = len(spans) - 1, WindowCounts()
-    told = []
-    for day in range(len(ends)):
-        # Numbers of spans count from the earliest.
-        number, before = last - 2 * day, last - 2 * day - 1
-        told.append(
-            {
-                device: Hours(parts.get(number, nothing), parts.get(before, nothing))
-                for device, parts in sums.items()
-                if number in parts or before in parts
-            }
-        )
-    return told
-
-
-def _sample(devices: Iterable[int], most: int = MOST_DEVICES) -> list[int]:
-    ids = sorted(devices)
-    if len(ids) <= most:
-        return ids
-    ids.sort(key=lambda pk: hashlib.sha256(str(pk).encode()).digest())
-    return sorted(ids[:most])
+def sum_devices(
+    version_id: int, devices: list[int], start: datetime, end: datetime
+) -> dict[int, WindowCounts]:
+    """Device row id to its counts of [start, end), of those that have any."""
+    return {
+        device: parts[0] for device, parts in _sums(version_id, devices, [(start, end)]).items()
+    }
 
 
 def _onsets(version_id: int) -> list[datetime]:

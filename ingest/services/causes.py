@@ -1,6 +1,6 @@
 """Moves findings on by one window, and keeps one incident for each cause."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -18,6 +18,10 @@ from registry.models import Model
 
 DEFAULT_RULE = "Any drift"
 JOIN_WINDOWS = 3
+MOVED_FIELDS = (
+    "status", "recent", "calm", "before_no_data", "resolved_at", "severity", "value", "threshold",
+    "evaluation",
+)  # fmt: skip
 FindingKey = tuple[int, int, str, str]
 
 
@@ -25,17 +29,25 @@ FindingKey = tuple[int, int, str, str]
 class Scope:
     """What a release's evaluation knows beyond its rows, to tell causes apart.
 
+    A cell is the devices that no slice tells apart.
+
     Attributes:
-        members: device ids of each slice.
-        is_breach: whether a metric is in breach for these devices alone.
-        changed: device ids that differ from their own past.
-        tested: device ids that were tested against it.
+        members: the cells of each slice.
+        is_breach: whether a metric is in breach for these cells alone.
+        devices: how many devices each cell has.
+        changed: how many of them differ from their own past.
+        tested: how many of them were tested against it.
     """
 
-    members: Mapping[str, Sequence[int]]
-    is_breach: Callable[[Sequence[int], str], bool]
-    changed: frozenset[int] = frozenset()
-    tested: frozenset[int] = frozenset()
+    members: Mapping[str, Sequence[str]]
+    is_breach: Callable[[Sequence[str], str], bool]
+    devices: Mapping[str, int]
+    changed: Mapping[str, int]
+    tested: Mapping[str, int]
+
+    def devices_in(self, cells: Collection[str]) -> int:
+        """How many devices these cells have."""
+        return sum(self.devices[cell] for cell in cells)
 
 
 #: By version and key of the variant.
@@ -80,17 +92,19 @@ def _observe(
     }
     touched: set[int] = set()
     fresh: list[IncidentFinding] = []
+    moved: list[IncidentFinding] = []
     seen: set[FindingKey] = set()
     for row in evaluations:
         if rule.metric not in ("", row.metric) or rule.slice not in ("", row.slice):
             continue
         key = (row.version_id, row.variant_key, row.slice, row.metric)
         seen.add(key)
-        _step(rule, latest.get(key), row, _observation(rule, row), now, touched, fresh)
+        _step(rule, latest.get(key), row, _observation(rule, row), now, touched, fresh, moved)
     for key, finding in latest.items():
         if key not in seen and finding.status in Incident.OPEN_STATUSES:
             silent = alerts.Observation(None, finding.threshold or 0.0, False)
-            _step(rule, finding, None, silent, now, touched, fresh)
+            _step(rule, finding, None, silent, now, touched, fresh, moved)
+    IncidentFinding.objects.bulk_update(moved, MOVED_FIELDS)
     joined = _group(rule, model, fresh, evaluations, scopes, now)
     for incident in Incident.objects.select_for_update(of=("self",)).filter(
         pk__in=touched | set(joined)
@@ -130,6 +144,7 @@ def _step(
     now: datetime,
     touched: set[int],
     fresh: list[IncidentFinding],
+    moved: list[IncidentFinding],
 ) -> None:
     track, event = alerts.step_alert(_track(finding), seen, now)
     if track is None:
@@ -159,7 +174,7 @@ def _step(
         finding.value, finding.threshold = seen.value, seen.threshold
         finding.evaluation = row
     if finding.pk is not None:
-        finding.save()
+        moved.append(finding)
 
 
 def _group(
@@ -228,9 +243,9 @@ def _belongs(
         return True
     if scope is None or finding.evaluation is None:
         return False
-    inside = {device for name in names for device in scope.members.get(name, ())}
+    inside = {cell for name in names for cell in scope.members.get(name, ())}
     theirs = scope.members.get(finding.slice, ())
-    rest = [device for device in theirs if device not in inside]
+    rest = [cell for cell in theirs if cell not in inside]
     if len(rest) == len(theirs):
         return False
     return not rest or not scope.is_breach(rest, finding.metric)
@@ -315,7 +330,7 @@ def _name(breaching: Sequence[IncidentFinding], scope: Scope | None) -> str:
         breached.setdefault(finding.slice, []).append(finding.metric)
     if scope is None:
         return min(breached, key=lambda name: (name == "all", name))
-    return name_cause(scope.members, breached, scope.is_breach)[:200]
+    return name_cause(scope.members, breached, scope.is_breach, scope.devices_in)[:200]
 
 
 def _tell(incident: Incident, breaching: Sequence[IncidentFinding], scope: Scope | None) -> None:
@@ -335,9 +350,9 @@ def _tell(incident: Incident, breaching: Sequence[IncidentFinding], scope: Scope
     words = describe_breach(leading.metric, incident.slice, leading.value, details)
     incident.headline = words[:300]
     if scope is not None:
-        inside = {device for name in names for device in scope.members.get(name, ())}
-        incident.devices_tested = len(inside & scope.tested)
-        incident.devices_changed = len(inside & scope.changed)
+        inside = {cell for name in names for cell in scope.members.get(name, ())}
+        incident.devices_tested = sum(scope.tested.get(cell, 0) for cell in inside)
+        incident.devices_changed = sum(scope.changed.get(cell, 0) for cell in inside)
 
 
 @transaction.atomic

@@ -9,17 +9,23 @@ from typing import Any
 from django.conf import settings
 from django.db import transaction
 
-from ingest.models import DriftEvaluation, DriftPolicy, Window
-from ingest.rules.changed_devices import find_changed_devices
+from ingest.models import DriftEvaluation, DriftPolicy, RollUp
+from ingest.rules.clusters import merge_clusters
 from ingest.rules.fleet_judgement import Judgement, Policy, judge_slice, settle_levels
-from ingest.rules.same_hours import judge_same_hours
-from ingest.rules.windows import merge_counts, window_start
-from ingest.selectors.device_pasts import device_stories, same_hours
-from ingest.selectors.fleet_windows import ReleaseWindows, release_windows, slice_members
-from ingest.selectors.releases import baseline_of
+from ingest.rules.same_hours import PREFIX, FleetHours, judge_same_hours
+from ingest.rules.windows import window_start
+from ingest.selectors.rollups import (
+    Baselines,
+    CellHours,
+    ReleaseCells,
+    read_hours,
+    read_releases,
+    slices_of_cells,
+)
 from ingest.services.aggregation import feature_suffix
 from ingest.services.causes import Scope, observe_evaluations
-from registry.models import Baseline, Model
+from ingest.services.device_tests import Changes, examine_devices
+from registry.models import Model
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +59,7 @@ def models_to_judge(now: datetime) -> list[int]:
         [Policy().lookback_windows, *DriftPolicy.objects.values_list("lookback_windows", flat=True)]
     )
     start, end = judged_period(now, longest)
-    ids = Window.objects.between(start, end).order_by().values_list("version__model", flat=True)
+    ids = RollUp.objects.between(start, end).order_by().values_list("version__model", flat=True)
     # A model whose devices fell silent is judged too: its incidents turn to "no data".
     silent = Model.objects.filter(incidents__status__in=["firing", "acknowledged"]).distinct()
     return sorted({*ids.distinct(), *silent.values_list("pk", flat=True)})
@@ -68,26 +74,20 @@ def evaluate_model(*, model_id: int, now: datetime) -> int:
     model = Model.objects.select_for_update().get(pk=model_id)
     policy_row = policy_of(model)
     start, end = judged_period(now, policy_row.lookback_windows)
-    latest = (
-        DriftEvaluation.objects.filter(model=model)
-        .order_by("-period_end")
-        .values_list("period_end", flat=True)
-        .first()
-    )
-    interval = policy_row.interval_seconds or settings.AVIARY_WINDOW_SECONDS
-    if not policy_row.is_enabled or (latest and end < latest + timedelta(seconds=interval)):
+    if not _is_due(model, policy_row, end):
         return 0
     policy = plain_policy(policy_row)
     rows: list[DriftEvaluation] = []
     scopes: dict[tuple[int, int], Scope] = {}
-    for release, baseline in _by_baseline(release_windows(model.pk, start, end)):
-        judged, scope = _judge_release(release, baseline, policy, start, end)
-        own_variant = baseline.variant_id if baseline else None
-        scopes[release.version_id, own_variant or 0] = scope
-        rows += [
-            _row(item, model, release, own_variant, baseline, policy, start, end, now)
-            for item in judged
-        ]
+    baselines = Baselines()
+    window = timedelta(seconds=settings.AVIARY_WINDOW_SECONDS)
+    for release in read_releases(model.pk, start, end, baselines):
+        hours = read_hours(release, end, window, baselines)
+        changes = examine_devices(release, policy, start, end)
+        judged, scope = _judge_release(release, policy, hours, changes)
+        scopes[release.version_id, release.own_variant or 0] = scope
+        rule = asdict(policy)
+        rows += [_row(item, model, release, rule, start, end, now) for item in judged]
     DriftEvaluation.objects.bulk_create(rows, batch_size=500)
     observe_evaluations(model=model, evaluations=rows, now=now, scopes=scopes)
     breaches = sum(row.status in DriftEvaluation.BREACHES for row in rows)
@@ -95,93 +95,107 @@ def evaluate_model(*, model_id: int, now: datetime) -> int:
     return len(rows)
 
 
+def examine_devices_of_model(*, model_id: int, now: datetime) -> int:
+    """Tests devices of one model for its next judgement, if that is due; of how many releases."""
+    model = Model.objects.get(pk=model_id)
+    policy_row = policy_of(model)
+    start, end = judged_period(now, policy_row.lookback_windows)
+    if not _is_due(model, policy_row, end):
+        return 0
+    releases = read_releases(model.pk, start, end, Baselines())
+    for release in releases:
+        examine_devices(release, plain_policy(policy_row), start, end)
+    return len(releases)
+
+
+def _is_due(model: Model, policy_row: DriftPolicy, end: datetime) -> bool:
+    latest = (
+        DriftEvaluation.objects.filter(model=model)
+        .order_by("-period_end")
+        .values_list("period_end", flat=True)
+        .first()
+    )
+    interval = policy_row.interval_seconds or settings.AVIARY_WINDOW_SECONDS
+    is_new = latest is None or end >= latest + timedelta(seconds=interval)
+    return policy_row.is_enabled and is_new
+
+
 def _judge_release(
-    release: ReleaseWindows,
-    baseline: Baseline | None,
-    policy: Policy,
-    start: datetime,
-    end: datetime,
+    release: ReleaseCells, policy: Policy, hours: Sequence[CellHours], changes: Changes
 ) -> tuple[list[Judgement], Scope]:
     """Every slice of one release, and what it takes to tell causes apart."""
-    profile = baseline.profile if baseline else None
-    suffix = feature_suffix(baseline) if baseline else ""
-    members = slice_members(release.devices)
-    stories = device_stories(release.version_id, release.devices, start, end)
-    found = find_changed_devices(
-        list(stories.values()),
-        error_limit=policy.warning_error_rate,
-        latency_ratio=policy.warning_latency_ratio,
-        reference_classes=((profile or {}).get("class") or {}).get("counts"),
-    )
-    changes = dict(zip(stories, found, strict=True))
-    window = timedelta(seconds=settings.AVIARY_WINDOW_SECONDS)
-    hours = same_hours(release.version_id, release.devices, end, window)
+    profile = release.baseline.profile if release.baseline else None
+    suffix = feature_suffix(release.baseline) if release.baseline else ""
+    members = slices_of_cells(list(release.cells))
     labels = [*(profile or {}).get("labels", []), "other"]
 
-    def judge(name: str, ids: Sequence[int]) -> list[Judgement]:
+    known: dict[tuple[str, ...], list[Judgement]] = {}
+
+    def judge(name: str, cells: Sequence[str], only: str | None = None) -> list[Judgement]:
+        """Of the same devices under another name, what was found before."""
+        key = tuple(sorted(cells))
+        found = known.get(key) or known.get((*key, only or ""))
+        if found is None:
+            found = known[key if only is None else (*key, only)] = find(name, cells, only)
+        chosen = found if only is None else [item for item in found if item.metric == only]
+        return [replace(item, slice=name) for item in chosen]
+
+    def find(name: str, cells: Sequence[str], only: str | None) -> list[Judgement]:
         judged = judge_slice(
             name,
             profile,
             suffix,
-            [release.devices[device] for device in ids],
+            merge_clusters(release.cells[cell] for cell in cells),
             policy,
-            [changes[device] for device in ids if device in changes],
+            [change for cell in cells for change in changes.get(cell, ())],
+            only,
         )
-        now, *days = [[told[device] for device in ids if device in told] for told in hours]
-        beside = judge_same_hours(now, days, policy, labels)
-        return judged + [replace(item, slice=name) for item in beside]
+        if only is None or only.startswith(PREFIX):
+            now, *days = [_hours_of(told, cells) for told in hours]
+            beside = judge_same_hours(now, days, policy, labels, only)
+            judged += [replace(item, slice=name) for item in beside]
+        return judged
 
-    def is_breach(ids: Sequence[int], metric: str) -> bool:
-        alone = [item for item in judge("rest", ids) if item.metric == metric]
+    def is_breach(cells: Sequence[str], metric: str) -> bool:
+        alone = judge("rest", cells, metric)
         return any(item.status in DriftEvaluation.BREACHES for item in settle_levels(alone))
 
-    judged = [item for name, ids in members.items() for item in judge(name, ids)]
+    judged = [item for name, cells in members.items() for item in judge(name, cells)]
     scope = Scope(
         members,
         is_breach,
-        frozenset(device for device, change in changes.items() if change.is_changed),
-        frozenset(device for device, change in changes.items() if change.p_value is not None),
+        {cell: counts.devices for cell, counts in release.cells.items()},
+        {cell: sum(change.is_changed for change in told) for cell, told in changes.items()},
+        {
+            cell: sum(change.p_value is not None for change in told)
+            for cell, told in changes.items()
+        },
     )
     return settle_levels(judged), scope
 
 
-def _by_baseline(
-    releases: list[ReleaseWindows],
-) -> list[tuple[ReleaseWindows, Baseline | None]]:
-    """Releases whose reference is the same are judged together, others apart."""
-    groups: dict[tuple[int, int | None], tuple[ReleaseWindows, Baseline | None]] = {}
-    for release in releases:
-        baseline = baseline_of(release.version_id, release.variant_id)
-        key = (release.version_id, baseline.variant_id if baseline else None)
-        if key not in groups:
-            groups[key] = (release, baseline)
-            continue
-        devices = groups[key][0].devices
-        for device_id, counts in release.devices.items():
-            devices[device_id] = (
-                merge_counts(devices[device_id], counts) if device_id in devices else counts
-            )
-    return list(groups.values())
+def _hours_of(told: CellHours, cells: Sequence[str]) -> FleetHours:
+    return FleetHours(
+        merge_clusters(told.last[cell] for cell in cells if cell in told.last),
+        merge_clusters(told.long[cell] for cell in cells if cell in told.long),
+    )
 
 
 def _row(
     item: Judgement,
     model: Model,
-    release: ReleaseWindows,
-    own_variant: int | None,
-    baseline: Baseline | None,
-    policy: Policy,
+    release: ReleaseCells,
+    rule: dict[str, Any],
     start: datetime,
     end: datetime,
     now: datetime,
 ) -> DriftEvaluation:
-    rule: dict[str, Any] = asdict(policy)
     return DriftEvaluation(
         model=model,
         version_id=release.version_id,
-        variant_id=own_variant,
-        variant_key=own_variant or 0,
-        baseline=baseline,
+        variant_id=release.own_variant,
+        variant_key=release.own_variant or 0,
+        baseline=release.baseline,
         slice=item.slice,
         metric=item.metric,
         period_start=start,

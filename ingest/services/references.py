@@ -1,19 +1,16 @@
 """Makes what a healthy fleet did the reference for what it does later."""
 
-import hashlib
-from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from django.db import transaction
 
 from ingest.exceptions import ReferenceTooSmallError
-from ingest.models import Window
 from ingest.rules.bins import GAMMA
 from ingest.rules.windows import WindowCounts, sum_counts
-from ingest.selectors.fleet_windows import sum_by_device
 from ingest.selectors.releases import baseline_of
+from ingest.selectors.rollups import sum_rollups
 from ingest.services.aggregation import feature_suffix
 from ingest.services.evaluation import policy_of
 from registry.models import Baseline, Version
@@ -21,7 +18,6 @@ from registry.services.baselines import pin_baseline
 from registry.units import write_count
 
 LEAST_RECORDS = 1000
-MOST_GROUPS = 64
 
 
 @transaction.atomic
@@ -34,42 +30,33 @@ def pin_fleet_reference(
         ReferenceTooSmallError: fewer than 1,000 records or than the policy's least devices.
         InvalidFieldError: no reason is given.
     """
-    rows = Window.objects.between(start, end).filter(version=version)
-    devices = sum_by_device(rows.iterator(chunk_size=2000))
-    total = sum_counts(devices.values())
+    found = sum_rollups(version.pk, start, end)
+    rows = found.rows()
+    total = sum_counts(rows)
     least = policy_of(version.model).min_devices
-    if total.latency_n < LEAST_RECORDS or len(devices) < least:
+    if total.latency_n < LEAST_RECORDS or found.devices < least:
         raise ReferenceTooSmallError(
             f"{write_count(total.latency_n, 'record')} of "
-            f"{write_count(len(devices), 'device')}; a reference needs {LEAST_RECORDS} records "
+            f"{write_count(found.devices, 'device')}; a reference needs {LEAST_RECORDS} records "
             f"of {write_count(least, 'device')}."
         )
     return pin_baseline(
         version=version,
         variant=None,
-        profile=_profile(devices, total, version, baseline_of(version.pk, None)),
+        profile=_profile(rows, total, version, baseline_of(version.pk, None)),
         source=f"fleet {start.isoformat()} to {end.isoformat()}",
         reason=reason,
         actor=actor,
     )
 
 
-def _groups(devices: Mapping[int, WindowCounts], names: Mapping[str, str]) -> list[dict[str, Any]]:
-    """The counts of each device, or of `MOST_GROUPS` groups that a hash puts the devices into.
+def _groups(rows: Sequence[WindowCounts], names: Mapping[str, str]) -> list[dict[str, Any]]:
+    """The counts of each device, or of random groups of devices where they are many.
 
-    They tell how much of a difference to this reference is only that it was made of other devices:
-    sums of random groups give the design effect that sums of devices give.
+    They tell how much of a difference to this reference is only that it was made of other devices.
     """
-    parts: dict[int, list[WindowCounts]] = defaultdict(list)
-    for device, counts in devices.items():
-        group = device
-        if len(devices) > MOST_GROUPS:
-            digest = hashlib.sha256(str(device).encode()).digest()
-            group = int.from_bytes(digest[:4], "big") % MOST_GROUPS
-        parts[group].append(counts)
     groups = []
-    for _, counts_of_group in sorted(parts.items()):
-        total = sum_counts(counts_of_group)
+    for total in rows:
         groups.append(
             {
                 "n": total.n,
@@ -87,7 +74,7 @@ def _groups(devices: Mapping[int, WindowCounts], names: Mapping[str, str]) -> li
 
 
 def _profile(
-    devices: Mapping[int, WindowCounts],
+    rows: Sequence[WindowCounts],
     total: WindowCounts,
     version: Version,
     before: Baseline | None,
@@ -115,7 +102,7 @@ def _profile(
         },
         # All features or none: records carry them by position.
         "features": features if len(features) == len(old.get("features", [])) else [],
-        "groups": _groups(devices, names),
+        "groups": _groups(rows, names),
         "accuracy": old.get("accuracy"),
         "calibration": old.get("calibration"),
     }

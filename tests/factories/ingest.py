@@ -10,7 +10,9 @@ from django.utils import timezone
 from fleet.models import Device, Installation
 from ingest.models import DriftEvaluation, Window
 from ingest.rules.bins import latency_bin
+from ingest.rules.counting import CellKey
 from ingest.rules.windows import WindowCounts
+from ingest.services.rollups import append_rollups
 from registry.models import Baseline, Model, Variant, Version, VersionState
 
 LABELS = [str(digit) for digit in range(10)]
@@ -91,7 +93,15 @@ def make_record(**over: Any) -> dict[str, Any]:
 def make_window(
     device: Device, variant: Variant, start: datetime, counts: WindowCounts, **over: Any
 ) -> Window:
-    """A window of one device."""
+    """A window of one device, and its part of the roll-up."""
+    key = CellKey(
+        device.pk,
+        variant.version_id,
+        variant.pk,
+        over.get("cohort", "stable"),
+        int(start.timestamp()),
+    )
+    append_rollups({key: counts})
     return Window.objects.create(
         device=device,
         version=variant.version,
