@@ -27,7 +27,6 @@ from compression.exceptions import CompressionError
 from compression.measure.evaluation import evaluate_variant
 from compression.measure.models import OpenModel
 from compression.measure.samples import input_specs, load_samples, random_samples
-from compression.measure.sessions import open_session
 from compression.recipe.provenance import cpu_flags, library_versions
 from compression.recipe.recipe import Target
 
@@ -93,7 +92,7 @@ class Bench:
             )
 
     def measure_peers(self, subject: Subject) -> None:
-        specs = input_specs(open_session(subject.model))
+        specs = input_specs(subject.model, {})
         evaluation = load_samples(subject.evaluation, specs)
         calibration = (
             load_samples(subject.calibration, specs)

@@ -45,10 +45,11 @@ class RowReader(CalibrationDataReader):
     """One row at a time, as the quantizer's examples do."""
 
     def __init__(self, samples: Samples) -> None:
-        self._feeds = samples.head(CALIBRATION_ROWS).batches(1)
+        self._batches = samples.head(CALIBRATION_ROWS).batches(1)
 
     def get_next(self) -> dict[str, np.ndarray] | None:
-        return next(self._feeds, None)
+        feed, _ = next(self._batches, (None, 0))
+        return feed
 
 
 def quantize_dynamic_plainly(subject: Subject, samples: Samples, path: Path) -> None:
@@ -66,7 +67,7 @@ def quantize_with_nncf(subject: Subject, samples: Samples, path: Path) -> None:
     import nncf
 
     logging.getLogger("nncf").setLevel(logging.ERROR)
-    dataset = nncf.Dataset(list(samples.head(CALIBRATION_ROWS).batches(1)))
+    dataset = nncf.Dataset([feed for feed, _ in samples.head(CALIBRATION_ROWS).batches(1)])
     onnx.save(nncf.quantize(onnx.load(str(subject.model)), dataset), str(path))
 
 

@@ -149,8 +149,7 @@ def compress(
         "source": "source.onnx",
         "calibration": "calibration.npz",
         "evaluation": "evaluation.npz",
-        "task": contract["task"],
-        "scores_output": contract["outputs"].get("scores"),
+        "contract": contract,
         "registered_accuracy": None,
         "done": [],
     }

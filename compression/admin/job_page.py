@@ -185,6 +185,24 @@ def _list_passes(job: Job) -> list[dict[str, Any]]:
     return rows
 
 
+#: What the figures of `compression.measure.agreement` are called.
+FIGURES = {
+    "labels_f1": "F1 of the labels",
+    "mean_absolute_error": "Mean absolute error",
+    "root_mean_square_error": "Root mean square error",
+    "variance_explained": "Variance explained",
+    "boxes_of_source": "Boxes a frame of the source",
+    "boxes": "Boxes a frame",
+    "boxes_f1": "F1 of all boxes",
+    "mean_iou": "Mean IoU of the classes",
+    "pixels": "Pixels of the same class",
+    "mean_cosine": "Mean cosine",
+    "least_cosine": "Least cosine",
+    "same_sequences": "Whole sequences the same",
+    "label_error_rate": "Label error rate",
+}
+
+
 def list_figures(report: dict[str, Any]) -> list[tuple[str, str, str, str]]:
     """Label, FP32, variant, and what changed between them, as the table shows them."""
     left, right = report["source"], report["variant"]
@@ -200,6 +218,11 @@ def list_figures(report: dict[str, Any]) -> list[tuple[str, str, str, str]]:
         ),
         ("Agreement with FP32", "", write_share(right["agreement"]), report["agreement_rule"]),
     ]
+    if left.get("macro_f1") is not None:
+        scores = [f"{side['macro_f1']:.4f}" for side in (left, right)]
+        rows.append(("F1, mean of classes", scores[0], scores[1], ""))
+    for name, value in (right.get("task_figures") or {}).items():
+        rows.append((FIGURES.get(name, name), "", f"{value:.4g}", "beside the source's answers"))
     if right["divergence_nats"] is not None:
         rows.append(("Divergence (KL)", "", f"{right['divergence_nats']:.5f} nats", ""))
     for name in ("p50", "p95", "p99"):

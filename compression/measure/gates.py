@@ -3,17 +3,18 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from compression.measure.distance import find_excess
 from compression.measure.kernels.instruction_sets import TARGETS_WITHOUT_VNNI, WITHOUT_VNNI
 from compression.measure.portability import saturated_row
 from compression.recipe.recipe import Gates
 
-MAX_RELATIVE_ERROR = 1.0
 MAX_NAMED_COLUMNS = 5
 
 #: What the report's own gates are called; those of a recipe have the titles of the form.
 TITLES = {
     "instruction_sets": "Accuracy where sums saturate",
     "relative_error": "Distance of the answers",
+    "task_agreement": "Agreement in the terms of the task",
     "collapsed_columns": "Columns that became constant",
 }
 
@@ -68,16 +69,23 @@ def judge_saturation(gates: Gates, report: dict[str, Any], target_isa: str) -> V
 
 
 def judge_distance(report: dict[str, Any]) -> Verdict | None:
-    """Fails answers further from the source's than those are from zero; None where they are not.
+    """Fails answers that are too far from the source's for their task; None where they are not.
 
-    The class of such answers can be the same by luck. For passes that keep a model's scale; what
-    was trained may give other scores for the same classes.
+    The class of such answers can be the same by luck, and of other tasks nothing else looks at the
+    size of answers.
     """
-    error = report["variant"].get("relative_error")
-    if error is None or error <= MAX_RELATIVE_ERROR:
+    variant = report["variant"]
+    excess = find_excess(
+        report["task"],
+        variant.get("relative_error"),
+        variant["agreement"]["value"],
+        variant.get("task_figures") or {},
+    )
+    if excess is None:
         return None
-    unit = "relative error of the answers"
-    return _judge("relative_error", MAX_RELATIVE_ERROR, error, unit, is_minimum=False)
+    return _judge(
+        excess.gate, excess.limit, excess.measured, excess.unit, is_minimum=excess.is_minimum
+    )
 
 
 def judge_columns(report: dict[str, Any]) -> Verdict | None:

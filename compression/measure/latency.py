@@ -7,7 +7,6 @@ from numpy.typing import NDArray
 
 from compression.measure.models import OpenModel
 from compression.measure.samples import Samples
-from compression.measure.sessions import batch_rows
 
 WARM_UP_RUNS = 10
 MIN_ROUNDS = 10
@@ -35,14 +34,10 @@ def measure_latency(
         seconds: no new round starts after this time; at least ten rounds are made.
     """
     sessions = {name: model.session(threads) for name, model in models.items()}
-    feeds = {}
-    for name, session in sessions.items():
-        rows = batch_rows(session, batch)
-        feeds[name] = {
-            key: np.resize(value, (rows, *value.shape[1:])) for key, value in samples.inputs.items()
-        }
+    feed = samples.feed(batch)
+    for session in sessions.values():
         for _ in range(WARM_UP_RUNS):
-            session.run(None, feeds[name])
+            session.run(None, feed)
     times: dict[str, list[float]] = {name: [] for name in sessions}
     order = list(sessions.items())
     started = time.monotonic()
@@ -55,7 +50,7 @@ def measure_latency(
         first = round_index % len(order)
         for name, session in order[first:] + order[:first]:
             before = time.perf_counter()
-            session.run(None, feeds[name])
+            session.run(None, feed)
             times[name].append((time.perf_counter() - before) * 1000.0)
     return {name: _percentiles(np.asarray(values)) for name, values in times.items()}
 

@@ -3,10 +3,8 @@
 from dataclasses import asdict
 from typing import Any
 
-from numpy.typing import NDArray
-
 from compression.exceptions import ModelUnsupportedError
-from compression.measure import statistics
+from compression.measure.answers import Answers
 from compression.measure.kernels.instruction_sets import (
     ALL_SETS,
     EXACT_SETS,
@@ -35,8 +33,8 @@ def measure_portability(
     samples: Samples,
     *,
     scoring: Scoring,
-    reference: NDArray[Any],
-    scores: NDArray[Any],
+    reference: Answers,
+    scores: Answers,
     macs: int | None,
     target_isa: str,
 ) -> dict[str, Any]:
@@ -80,7 +78,7 @@ def measure_portability(
             SATURATING_SETS,
             part,
             scoring,
-            reference[: len(part)],
+            reference.head(len(part)),
             narrow,
             is_saturating=True,
             is_computed=not saturates_here(),
@@ -117,16 +115,16 @@ def _row(
     sets: tuple[str, ...],
     samples: Samples,
     scoring: Scoring,
-    reference: NDArray[Any],
-    scores: NDArray[Any],
+    reference: Answers,
+    scores: Answers,
     *,
     is_saturating: bool,
     is_computed: bool,
 ) -> dict[str, Any]:
     accuracy = drop = None
-    if samples.labels is not None and scores.shape[1] > 1:
-        accuracy = asdict(statistics.accuracy_of(scores, samples.labels))
-        before = statistics.accuracy_of(reference, samples.labels).value
+    if samples.labels is not None and scoring.has_classes:
+        accuracy = asdict(scoring.accuracy(scores, samples.labels))
+        before = scoring.accuracy(reference, samples.labels).value
         drop = round(100.0 * (before - accuracy["value"]), 4)
     return {
         "sets": list(sets),

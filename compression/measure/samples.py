@@ -1,53 +1,82 @@
-"""Calibration and evaluation samples: read without pickle, checked against the graph. Pure."""
+"""Calibration and evaluation samples: read without pickle, checked against the graph. Pure.
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+How rows become what a call is fed is the registry's rule, `registry.validation.feeds`.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 
-from compression.exceptions import DataSetUnusableError
+from compression.exceptions import DataSetUnusableError, ModelUnsupportedError
 from registry.stratification import hash_rows
+from registry.validation.feeds import InputSpec, Rows, choose_specs, draw_rows, fit_dataset
+from registry.validation.rules import RuleError, extract_signature
 
 MAX_ROWS = 2_000_000
-_ORT_TYPES: dict[str, np.dtype[Any]] = {
-    "tensor(float)": np.dtype(np.float32),
-    "tensor(float16)": np.dtype(np.float16),
-    "tensor(double)": np.dtype(np.float64),
-    "tensor(uint8)": np.dtype(np.uint8),
-    "tensor(int8)": np.dtype(np.int8),
-    "tensor(int32)": np.dtype(np.int32),
-    "tensor(int64)": np.dtype(np.int64),
-    "tensor(bool)": np.dtype(np.bool_),
-}
-
-
-@dataclass(frozen=True)
-class InputSpec:
-    """One input of a graph: shape without the batch axis; None is a free dimension."""
-
-    name: str
-    dtype: np.dtype
-    batch: int | None
-    shape: tuple[int | None, ...]
+Feed = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
 class Samples:
-    """Model inputs by name, each [N, ...], and integer labels [N] or None."""
+    """Rows for a model, how they become calls of it, and how its outputs become rows again.
+
+    Attributes:
+        inputs: by name, rows first, each [N, ...]; of an input without rows, its value.
+        labels: integers [N] or None.
+        specs: the model's inputs; empty where all have their rows on the first axis, any number at
+            a time.
+        output_axes: by output, the axis of its rows; None where a call's whole output is the answer
+            to its one row. What is not named has its rows on the first axis.
+        is_one_by_one: a call takes one row.
+    """
 
     inputs: dict[str, NDArray]
     labels: NDArray[np.int64] | None
+    specs: tuple[InputSpec, ...] = ()
+    output_axes: Mapping[str, int | None] = field(default_factory=dict)
+    is_one_by_one: bool = False
 
     def __len__(self) -> int:
-        return len(next(iter(self.inputs.values())))
+        return self.rows.count
+
+    @cached_property
+    def rows(self) -> Rows:
+        """The same as the registry knows it."""
+        specs = self.specs or tuple(
+            InputSpec(name, value.dtype.name, ("rows", *value.shape[1:]), 0)
+            for name, value in self.inputs.items()
+        )
+        count = next(
+            len(self.inputs[spec.name])
+            for spec in specs
+            if spec.batch_axis is not None or self.inputs[spec.name].ndim > len(spec.shape)
+        )
+        return Rows(specs, self.inputs, count, self.is_one_by_one)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether every input has its rows on the first axis and a call takes several."""
+        return not self.is_one_by_one and all(spec.batch_axis == 0 for spec in self.specs)
+
+    @property
+    def row_arrays(self) -> list[NDArray]:
+        """The inputs that differ from row to row, each [N, ...], in the order of their names."""
+        specs = {spec.name: spec for spec in self.rows.specs}
+        return [
+            value
+            for name, value in sorted(self.inputs.items())
+            if specs[name].batch_axis is not None or value.ndim > len(specs[name].shape)
+        ]
 
     def head(self, count: int) -> "Samples":
         """The first `count` rows."""
-        labels = None if self.labels is None else self.labels[:count]
-        return Samples({key: value[:count] for key, value in self.inputs.items()}, labels)
+        return self.take(np.arange(min(count, len(self))))
 
     def pick(self, count: int, seed: int) -> "Samples":
         """`count` rows drawn without replacement, the same for the same seed."""
@@ -59,35 +88,49 @@ class Samples:
     def take(self, rows: NDArray[np.int64]) -> "Samples":
         """The rows of these indices."""
         labels = None if self.labels is None else self.labels[rows]
-        return Samples({key: value[rows] for key, value in self.inputs.items()}, labels)
+        return replace(self, inputs=dict(self.rows.take(rows).arrays), labels=labels)
 
     def unlabelled(self) -> "Samples":
         """The same inputs without labels."""
-        return Samples(self.inputs, None)
+        return replace(self, labels=None)
 
-    def batches(self, size: int) -> Iterator[dict[str, NDArray]]:
-        """Feeds of at most `size` rows in order."""
-        for start in range(0, len(self), size):
-            yield {key: value[start : start + size] for key, value in self.inputs.items()}
+    def count_rows(self, wanted: int) -> int:
+        """How many rows a call takes: `wanted` where the graph leaves it free."""
+        return 1 if self.is_one_by_one else self.rows.fixed_rows or wanted
 
+    def batches(self, size: int) -> Iterator[tuple[Feed, int]]:
+        """Feeds of at most `size` rows in order, each with how many of its rows count.
 
-def input_specs(session: Any) -> list[InputSpec]:
-    """The inputs of an ONNX Runtime session."""
-    specs = []
-    for item in session.get_inputs():
-        dims = tuple(dim if isinstance(dim, int) and dim > 0 else None for dim in item.shape)
-        if item.type not in _ORT_TYPES or not dims:
-            raise DataSetUnusableError(
-                f"Input {item.name!r} of type {item.type} and shape {item.shape} is not supported."
-            )
-        specs.append(InputSpec(item.name, _ORT_TYPES[item.type], dims[0], dims[1:]))
-    return specs
+        A graph with a fixed number of rows is always fed that many.
+        """
+        return self.rows.batches(size)
+
+    def feed(self, rows: int) -> Feed:
+        """One call on about `rows` rows, the last repeated where there are fewer."""
+        return self.rows.feed(0, self.count_rows(rows))
 
 
-def load_samples(path: Path, specs: list[InputSpec]) -> Samples:
+def input_specs(model: Path | onnx.ModelProto, axes: Mapping[str, int | None]) -> list[InputSpec]:
+    """The inputs of a model with the axis of their rows.
+
+    Args:
+        axes: those that the version's contract names.
+
+    Raises:
+        ModelUnsupportedError: an input that nothing can be fed to, or an axis that there is not.
+    """
+    graph = onnx.load(str(model), load_external_data=False) if isinstance(model, Path) else model
+    try:
+        return choose_specs(extract_signature(graph)["inputs"], axes)
+    except RuleError as error:
+        raise ModelUnsupportedError(f"The inputs are not known: {error}") from error
+
+
+def load_samples(path: Path, specs: Sequence[InputSpec]) -> Samples:
     """The samples of an npz file, checked against a graph's inputs.
 
-    A single-input graph takes the array named after its input, or `x`; `y` holds labels.
+    A graph with a single input that has rows takes the array named after it, or `x`; `y` holds
+    labels.
 
     Raises:
         DataSetUnusableError: naming the array, what was expected and what was found.
@@ -97,39 +140,20 @@ def load_samples(path: Path, specs: list[InputSpec]) -> Samples:
             arrays = {name: archive[name] for name in archive.files}
     except (ValueError, OSError, EOFError) as error:
         raise DataSetUnusableError(f"Not a readable npz file without pickle: {error}") from error
-    inputs = {}
-    for spec in specs:
-        name = spec.name if spec.name in arrays else "x" if len(specs) == 1 else spec.name
-        if name not in arrays:
-            raise DataSetUnusableError(
-                f"No array for input {spec.name!r}; found {sorted(arrays)}.", {"input": spec.name}
-            )
-        inputs[spec.name] = _check_array(arrays[name], spec)
-    counts = {len(value) for value in inputs.values()}
-    if len(counts) != 1 or 0 in counts:
-        raise DataSetUnusableError(f"Inputs must have the same number of rows, found {counts}.")
-    return Samples(inputs, _check_labels(arrays.get("y"), counts.pop()))
-
-
-def _check_array(array: NDArray, spec: InputSpec) -> NDArray:
-    fits = array.ndim == len(spec.shape) + 1 and all(
-        want is None or want == have for want, have in zip(spec.shape, array.shape[1:], strict=True)
-    )
-    if not fits:
+    try:
+        rows = fit_dataset(specs, arrays)
+    except (RuleError, StopIteration) as error:
+        raise DataSetUnusableError(str(error) or "The data set has no rows.") from error
+    samples = Samples(dict(rows.arrays), None, tuple(specs), is_one_by_one=rows.is_one_by_one)
+    for name, value in samples.inputs.items():
+        if value.dtype.kind == "f" and not np.isfinite(value).all():
+            raise DataSetUnusableError(f"Input {name!r} has values that are not finite.")
+    counts = {len(value) for value in samples.row_arrays}
+    if len(counts) != 1 or not 0 < max(counts) <= MAX_ROWS:
         raise DataSetUnusableError(
-            f"Input {spec.name!r}: expected shape (N, {spec.shape}), found {array.shape}."
+            f"Inputs must have the same number of rows, 1 to {MAX_ROWS}; found {sorted(counts)}."
         )
-    if array.dtype != spec.dtype:
-        if not np.can_cast(array.dtype, spec.dtype, casting="same_kind"):
-            raise DataSetUnusableError(
-                f"Input {spec.name!r}: expected {spec.dtype}, found {array.dtype}."
-            )
-        array = array.astype(spec.dtype)
-    if len(array) > MAX_ROWS:
-        raise DataSetUnusableError(f"At most {MAX_ROWS} rows, found {len(array)}.")
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise DataSetUnusableError(f"Input {spec.name!r} has values that are not finite.")
-    return np.ascontiguousarray(array)
+    return replace(samples, labels=_check_labels(arrays.get("y"), counts.pop()))
 
 
 def _check_labels(labels: NDArray | None, rows: int) -> NDArray[np.int64] | None:
@@ -156,7 +180,8 @@ def check_classes(samples: Samples, classes: int | None) -> None:
 
 def row_hashes(samples: Samples) -> set[bytes]:
     """A digest of each distinct row over all inputs."""
-    return set(hash_rows(list(samples.inputs.values())))
+    columns = samples.row_arrays
+    return set(hash_rows([v.astype(str) if v.dtype.kind == "O" else v for v in columns]))
 
 
 def check_disjoint(calibration: Samples, evaluation: Samples) -> None:
@@ -169,14 +194,6 @@ def check_disjoint(calibration: Samples, evaluation: Samples) -> None:
         )
 
 
-def random_samples(specs: list[InputSpec], count: int, seed: int) -> Samples:
+def random_samples(specs: Sequence[InputSpec], count: int, seed: int) -> Samples:
     """Standard normal inputs; they destroy most models and are used only where asked for."""
-    generator = np.random.default_rng(seed)
-    inputs = {}
-    for spec in specs:
-        shape = (count, *(dim or 1 for dim in spec.shape))
-        if spec.dtype.kind == "f":
-            inputs[spec.name] = generator.normal(size=shape).astype(spec.dtype)
-        else:
-            inputs[spec.name] = generator.integers(0, 2, size=shape).astype(spec.dtype)
-    return Samples(inputs, None)
+    return Samples(dict(draw_rows(specs, count, seed).arrays), None, tuple(specs))

@@ -6,7 +6,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from compression.measure.samples import Samples, input_specs
+from compression.measure.samples import Samples
 
 ort.set_default_logger_severity(3)
 BATCH_ROWS = 128
@@ -29,30 +29,76 @@ def open_session(
     return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
 
 
-def batch_rows(session: ort.InferenceSession, wanted: int = BATCH_ROWS) -> int:
-    """How many rows one run takes: the graph's own batch size where it is fixed."""
-    fixed = input_specs(session)[0].batch
-    return fixed or wanted
-
-
 def run_samples(
     session: ort.InferenceSession,
     samples: Samples,
     outputs: list[str] | None = None,
     rows: int = BATCH_ROWS,
 ) -> list[NDArray]:
-    """The outputs for all samples, joined along the batch axis.
+    """The outputs for all samples, each with the rows on its first axis.
 
     With a fixed batch size the last, incomplete batch is filled up and the filling cut off again.
+
+    Args:
+        outputs: those of the graph, or inputs, which come as they are fed; None takes all that
+            have rows.
     """
-    row_bytes = max(sum(value[:1].nbytes for value in samples.inputs.values()), 1)
-    size = batch_rows(session, max(1, min(rows, MAX_FEED_BYTES // row_bytes)))
-    is_fixed = input_specs(session)[0].batch is not None
-    names = outputs or [item.name for item in session.get_outputs()]
-    parts: list[list[NDArray]] = []
-    for feed in samples.batches(size):
-        count = len(next(iter(feed.values())))
-        if is_fixed and count < size:
-            feed = {key: np.resize(value, (size, *value.shape[1:])) for key, value in feed.items()}
-        parts.append([np.asarray(value)[:count] for value in session.run(names, feed)])
-    return [np.concatenate(column) for column in zip(*parts, strict=True)]
+    names = outputs or list_row_outputs(session, samples)
+    size = max(1, min(rows, MAX_FEED_BYTES // max(row_bytes(samples), 1)))
+    parts: dict[str, list[NDArray]] = {name: [] for name in names}
+    counts = []
+    for feed, count in samples.batches(size):
+        asked = [name for name in names if name not in feed]
+        found = dict(zip(asked, session.run(asked, feed) if asked else (), strict=True))
+        for name in names:
+            parts[name].append(np.asarray(feed[name] if name in feed else found[name]))
+        counts.append(count)
+    whole = samples.count_rows(size)
+    return [
+        join_batches(values, counts, whole, samples.output_axes.get(name, 0))
+        for name, values in parts.items()
+    ]
+
+
+def list_row_outputs(session: ort.InferenceSession, samples: Samples) -> list[str]:
+    """The outputs that answer row by row."""
+    names = [item.name for item in session.get_outputs()]
+    return [name for name in names if samples.output_axes.get(name, 0) is not None] or names
+
+
+def row_bytes(samples: Samples) -> int:
+    """What the inputs of one row take."""
+    return sum(value[:1].nbytes for value in samples.row_arrays)
+
+
+def join_batches(parts: list[NDArray], counts: list[int], whole: int, axis: int | None) -> NDArray:
+    """One array of what calls gave, the rows on its first axis.
+
+    Args:
+        counts: how many rows of each call count.
+        whole: how many rows a complete call has.
+        axis: of the rows; None: each call's array is the answer to its one row. Such answers may
+            be of different sizes, and are filled up with 0, or -1 where they are whole numbers.
+    """
+    if axis is None:
+        return _stack(parts)
+    rows = []
+    for part, count in zip(parts, counts, strict=True):
+        moved = np.moveaxis(np.atleast_1d(part), axis, 0)
+        # Inside a graph the first axis need not hold the rows, and then nothing is filled up.
+        rows.append(moved[:count] if len(moved) == whole else moved)
+    # Nor can an incomplete batch be joined then: what is there speaks for it.
+    return np.concatenate([part for part in rows if part.shape[1:] == rows[0].shape[1:]])
+
+
+def _stack(parts: list[NDArray]) -> NDArray:
+    shapes = {part.shape for part in parts}
+    if len(shapes) == 1:
+        return np.stack(parts)
+    rank = max(part.ndim for part in parts)
+    shape = [max(part.shape[axis] for part in parts) for axis in range(rank)]
+    filling = -1 if parts[0].dtype.kind == "i" else 0
+    joined = np.full((len(parts), *shape), filling, parts[0].dtype)
+    for index, part in enumerate(parts):
+        joined[index][tuple(slice(size) for size in part.shape)] = part
+    return joined

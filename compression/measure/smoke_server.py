@@ -13,7 +13,9 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from compression.measure.sessions import open_session
-from compression.measure.smoke import Feed, signature_of
+from compression.measure.smoke import Call, signature_of
+from registry.processes import end_with_parent
+from registry.reading.golden import to_input
 
 
 def main(orders: BinaryIO) -> None:
@@ -21,10 +23,12 @@ def main(orders: BinaryIO) -> None:
     while line := orders.readline():
         order = json.loads(line)
         content = orders.read(order["bytes"])
+        server = os.getpid()
         child = os.fork()
         if child == 0:
             # Whatever happens, this fork does not come back to the loop.
             try:
+                end_with_parent(server)
                 _try_file(order, content)
             finally:
                 os._exit(0)
@@ -33,30 +37,29 @@ def main(orders: BinaryIO) -> None:
 
 
 def _try_file(order: dict[str, Any], content: bytes) -> None:
-    rows: Feed | None = None
-    if content:
-        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-            rows = {name: archive[name] for name in archive.files}
+    calls = _read_calls(order["rows"], content)
     try:
         for count in order["threads"]:
             threads = f"{count} thread{'' if count == 1 else 's'}"
             _say("place", f"loaded with {threads}")
             session = open_session(order["path"], threads=count)
             _say("signature", signature_of(session))
-            for size in _list_sizes(session, order["batches"]) if rows is not None else ():
-                _say("place", f"with {threads} on {size} row{'' if size == 1 else 's'}")
-                assert rows is not None
-                feed = {name: np.resize(v, (size, *v.shape[1:])) for name, v in rows.items()}
-                session.run(None, feed)
+            for call in calls:
+                rows = f"{call.rows} row{'' if call.rows == 1 else 's'}"
+                _say("place", f"with {threads} on {rows}")
+                session.run(None, dict(call.feed))
     # Every class of ONNX Runtime's binding derives from Exception alone; all are told.
     except Exception as error:  # noqa: BLE001
         _say("failure", str(error)[:500])
 
 
-def _list_sizes(session: Any, wanted: list[int]) -> list[int]:
-    first = session.get_inputs()[0].shape
-    is_fixed = first and isinstance(first[0], int) and first[0] > 0
-    return [first[0]] if is_fixed else wanted
+def _read_calls(rows: list[int], content: bytes) -> list[Call]:
+    feeds: list[dict[str, Any]] = [{} for _ in rows]
+    with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+        for key in archive.files:
+            index, _, name = key.partition(":")
+            feeds[int(index)][name] = to_input(archive[key])
+    return [Call(size, feed) for size, feed in zip(rows, feeds, strict=True)]
 
 
 def _say(kind: str, value: Any) -> None:

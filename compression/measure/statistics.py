@@ -33,6 +33,17 @@ def measure_share(hits: int, samples: int) -> Proportion:
     return Proportion(hits / samples, *wilson_interval(hits, samples), samples)
 
 
+def mean_share(rows: NDArray[np.float64]) -> Proportion:
+    """The mean of numbers in [0, 1] with its interval.
+
+    It is that of a share, which is too wide: no such numbers vary more than those that are 0 or 1.
+    """
+    total = float(rows.sum())
+    low, high = wilson_interval(round(total), len(rows))
+    value = total / len(rows)
+    return Proportion(value, min(low, value), max(high, value), len(rows))
+
+
 def to_probabilities(scores: NDArray) -> NDArray[np.float64]:
     """Probabilities [N, C] of scores: as they are where rows already are, else the softmax."""
     values = scores.reshape(len(scores), -1).astype(np.float64)
@@ -60,25 +71,30 @@ def accuracy_of(scores: NDArray, labels: NDArray) -> Proportion:
     return measure_share(hits, len(labels))
 
 
-def agreement_of(reference: NDArray, other: NDArray) -> Proportion:
-    """How often both give the same class."""
-    same = reference.argmax(axis=1) == np.nan_to_num(other, nan=-np.inf).argmax(axis=1)
-    return measure_share(int(same.sum()), len(reference))
+def macro_f1(classes: NDArray[np.int64], labels: NDArray[np.int64]) -> float:
+    """The mean over the classes that the labels name of each one's F1 (van Rijsbergen 1979)."""
+    shares = []
+    for number in np.unique(labels):
+        found, true = classes == number, labels == number
+        shares.append(2.0 * float((found & true).sum()) / float(found.sum() + true.sum()))
+    return float(np.mean(shares))
 
 
-def near_share(reference: NDArray, other: NDArray, tolerance: float) -> Proportion:
-    """How many rows lie within `tolerance` of the reference, each column in its own scale.
+def near_rows(reference: NDArray, other: NDArray, tolerance: float) -> NDArray[np.bool_]:
+    """Which rows lie within `tolerance` of the reference, each column in its own scale.
 
     A row's distance is the root mean square over columns of the difference divided by the
     column's root mean square over all rows.
     """
+    if reference.shape != other.shape:
+        return np.zeros(len(reference), np.bool_)
     expected = reference.astype(np.float64)
     scale = np.sqrt(np.mean(expected**2, axis=0))
     scale = np.where(scale > 0, scale, 1.0)
     difference = np.nan_to_num(other.astype(np.float64), nan=np.inf) - expected
     with np.errstate(over="ignore"):
         distance = np.sqrt(np.mean((difference / scale) ** 2, axis=1))
-    return measure_share(int((distance <= tolerance).sum()), len(reference))
+    return np.asarray(distance <= tolerance)
 
 
 def relative_error(reference: NDArray, other: NDArray) -> float:
@@ -144,9 +160,3 @@ def collapse_flags(scores: NDArray) -> list[str]:
     elif len(scores) > 1 and float(np.ptp(scores.astype(np.float64), axis=0).max()) == 0.0:
         flags.append("constant")
     return flags
-
-
-def list_collapses(reference: NDArray, scores: NDArray) -> list[str]:
-    """The collapse flags of scores [N, C], and `column` where a single one collapsed."""
-    columns = collapsed_columns(reference, scores)
-    return [*collapse_flags(scores), *(["column"] if columns else [])]

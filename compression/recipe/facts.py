@@ -7,13 +7,15 @@ from dataclasses import dataclass
 class TensorFacts:
     """One input or output: `kind` is `tensor`, `sequence`, `optional`, `map` or `sparse`.
 
-    A dimension is its size, or None where it is free.
+    A dimension is its size, or None where it is free. `batch_axis` is that of an input's rows; None
+    where it has none.
     """
 
     name: str
     dtype: str
     shape: tuple[int | None, ...] | None
     kind: str = "tensor"
+    batch_axis: int | None = 0
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """Reads what preflight wants to know of a graph, without running it."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,18 +11,27 @@ from onnx import TensorProto, helper
 
 from compression.exceptions import ModelUnsupportedError
 from compression.recipe.facts import GraphFacts, TensorFacts
-from registry.validation.rules import ALLOWED_DOMAINS, default_opset
+from registry.validation.feeds import choose_specs
+from registry.validation.rules import (
+    ALLOWED_DOMAINS,
+    RuleError,
+    default_opset,
+    extract_signature,
+)
 
 CONTROL_FLOW = {"If", "Loop", "Scan", "SequenceMap"}
 _WEIGHT_INPUT = {"Gather": 0, "LSTM": 1, "GRU": 1, "RNN": 1}
 _WEIGHTED = {"Conv", "ConvTranspose", "Gemm", "MatMul", *_WEIGHT_INPUT}
 
 
-def read_facts(path: Path) -> GraphFacts:
+def read_facts(path: Path, axes: Mapping[str, int | None] | None = None) -> GraphFacts:
     """The facts of a model file; weights outside of it are not read.
 
+    Args:
+        axes: of the rows of inputs, as the version's contract names them.
+
     Raises:
-        ModelUnsupportedError: it is no ONNX model.
+        ModelUnsupportedError: it is no ONNX model, or an axis is named that there is not.
     """
     try:
         model = onnx.load(str(path), load_external_data=False)
@@ -43,7 +53,7 @@ def read_facts(path: Path) -> GraphFacts:
     inner = [item for item in _iter_graphs(graph) if item is not graph]
     return GraphFacts(
         opset=default_opset(model),
-        inputs=tuple(_describe(item) for item in graph.input if item.name not in initialized),
+        inputs=_describe_inputs(model, axes or {}),
         outputs=tuple(_describe(item) for item in graph.output),
         weighted=weighted,
         inner_weights=sum(_count_weighted(item) for item in inner),
@@ -60,6 +70,21 @@ def read_facts(path: Path) -> GraphFacts:
         file_bytes=path.stat().st_size,
         operators=_operators_of_data(graph, initialized),
     )
+
+
+def _describe_inputs(model: Any, axes: Mapping[str, int | None]) -> tuple[TensorFacts, ...]:
+    initialized = {tensor.name for tensor in model.graph.initializer}
+    found = [_describe(item) for item in model.graph.input if item.name not in initialized]
+    try:
+        inputs = extract_signature(model)["inputs"]
+    except RuleError:
+        # What is no tensor, or is too much, is refused for that.
+        return tuple(found)
+    try:
+        specs = {spec.name: spec for spec in choose_specs(inputs, axes)}
+    except RuleError as error:
+        raise ModelUnsupportedError(str(error)) from error
+    return tuple(replace(item, batch_axis=specs[item.name].batch_axis) for item in found)
 
 
 def _operators_of_data(graph: Any, initialized: set[str]) -> tuple[str, ...]:

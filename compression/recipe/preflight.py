@@ -4,19 +4,21 @@ Each rule says in one sentence what is in the way. A refusal ends the job; a war
 report. What gets past here and still does not work ends in the limited child process.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from compression.recipe.facts import GraphFacts, TensorFacts
 from compression.recipe.passes import PASSES
 from compression.recipe.recipe import Recipe
+from registry.validation.feeds import choose_specs
 
 MIN_OPSET = 7
 MAX_DIMENSION = 2**31 - 1
 MAX_FILE_BYTES = 2 * 1024**3 - 1024**2
 INPUT_TYPES = frozenset(
-    {"float32", "float16", "float64", "uint8", "int8", "int32", "int64", "bool"}
+    {"float32", "float16", "float64", "bool", "string"}
+    | {f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)}
 )
 # For Python, NumPy, ONNX and ONNX Runtime before a model is there, with room to work.
 BASE_MEMORY_BYTES = 400 * 1024**2
@@ -67,15 +69,25 @@ def check_order(recipe: Recipe) -> Iterator[str]:
             yield from conflicts(step.parameters)
 
 
-def inputs_of_signature(signature: dict[str, Any]) -> tuple[TensorFacts, ...]:
-    """The inputs as the registry describes them: names stand for free dimensions."""
+def inputs_of_signature(
+    signature: Mapping[str, Any], axes: Mapping[str, int | None]
+) -> tuple[TensorFacts, ...]:
+    """The inputs as the registry describes them: names stand for free dimensions.
+
+    Args:
+        axes: of the rows of inputs, as the version's contract names them.
+
+    Raises:
+        RuleError: an axis that an input does not have.
+    """
     return tuple(
         TensorFacts(
-            item["name"],
-            item["dtype"],
-            tuple(dim if isinstance(dim, int) and dim != -1 else None for dim in item["shape"]),
+            spec.name,
+            spec.dtype,
+            tuple(dim if isinstance(dim, int) and dim != -1 else None for dim in spec.shape),
+            batch_axis=spec.batch_axis,
         )
-        for item in signature.get("inputs", ())
+        for spec in choose_specs(signature.get("inputs", ()), axes)
     )
 
 
@@ -83,25 +95,45 @@ def check_inputs(inputs: tuple[TensorFacts, ...], *, allow_random: bool) -> Iter
     """Inputs that no data set can feed."""
     if not inputs:
         yield "The graph has no input."
-    batches = set()
     for item in inputs:
         if item.kind != "tensor":
             yield f"Input {item.name!r} is a {item.kind}; only tensors can be fed."
             continue
         if item.dtype not in INPUT_TYPES:
-            yield f"Input {item.name!r} is of type {item.dtype}; data sets hold numbers only."
-        if not item.shape:
-            yield f"Input {item.name!r} has no axis for the rows of a data set."
-            continue
-        for dim in item.shape:
+            yield (
+                f"Input {item.name!r} is of type {item.dtype}; data sets hold numbers and texts "
+                "only."
+            )
+        for dim in item.shape or ():
             if dim is not None and not 0 < dim <= MAX_DIMENSION:
                 yield f"Input {item.name!r} has a dimension of {dim:,}."
-        if allow_random and None in item.shape[1:]:
-            yield f"Input {item.name!r} has free dimensions, which random data cannot fill."
-        batches.add(item.shape[0])
+        if allow_random:
+            yield from _check_random(item)
+    yield from _check_rows([item for item in inputs if item.kind == "tensor"])
+
+
+def _check_rows(inputs: list[TensorFacts]) -> Iterator[str]:
+    if not inputs:
+        return
+    fed = [item for item in inputs if item.batch_axis is not None and item.shape]
+    if not fed:
+        names = ", ".join(repr(item.name) for item in inputs)
+        yield (
+            f"No input has an axis for the rows of a data set ({names}); name it in the contract "
+            "(`outputs.input_batch_axes`), or export the model with a free batch dimension."
+        )
+    batches = {item.shape[item.batch_axis or 0] for item in fed if item.shape} - {None}
     if len(batches) > 1:
-        found = sorted("free" if size is None else str(size) for size in batches)
-        yield f"Inputs take different numbers of rows at a time: {', '.join(found)}."
+        found = ", ".join(map(str, sorted(size for size in batches if size)))
+        yield f"Inputs take different numbers of rows at a time: {found}."
+
+
+def _check_random(item: TensorFacts) -> Iterator[str]:
+    axis = item.batch_axis
+    if any(dim is None for place, dim in enumerate(item.shape or ()) if place != axis):
+        yield f"Input {item.name!r} has free dimensions, which random data cannot fill."
+    if item.dtype == "string":
+        yield f"Input {item.name!r} takes texts, which random data cannot be."
 
 
 def _check_graph(facts: GraphFacts) -> Iterator[str]:

@@ -85,7 +85,7 @@ def step_keys(
     recipe: Recipe,
     calibration_sha256: str | None,
     *,
-    scoring: Mapping[str, Any] | None = None,
+    contract: Mapping[str, Any] | None = None,
     realm: str = "",
 ) -> list[str]:
     """The cache key of each pass: everything its output depends on, chained from the source.
@@ -94,7 +94,7 @@ def step_keys(
     pass runs.
 
     Args:
-        scoring: what decides how answers are judged: the model's task and its output of scores.
+        contract: of the source's outputs, which says how rows are fed and how answers are judged.
         realm: keys of one realm never meet those of another.
     """
     key = digest_json(
@@ -108,7 +108,7 @@ def step_keys(
     )
     keys = []
     for step in recipe.passes:
-        reads = _read_values(recipe, calibration_sha256, scoring or {}, PASSES[step.name].reads)
+        reads = _read_values(recipe, calibration_sha256, contract or {}, PASSES[step.name].reads)
         key = digest_json([key, step.name, step.parameters, pass_identity(step.name), reads])
         keys.append(key)
     return keys
@@ -117,24 +117,26 @@ def step_keys(
 def _read_values(
     recipe: Recipe,
     calibration_sha256: str | None,
-    scoring: Mapping[str, Any],
+    contract: Mapping[str, Any],
     reads: frozenset[str],
 ) -> dict[str, Any]:
     """What each thing that a pass reads is in this recipe."""
     document = recipe.to_json()
     data, limits = document["data"], document["limits"]
+    layout = [contract.get(name) for name in ("input_batch_axes", "batch_axis")]
     values: dict[str, Callable[[], Any]] = {
         # Without a set, rows are drawn from these.
         "calibration": lambda: [
             calibration_sha256,
             *(data[name] for name in ("allow_random", "min_calibration", "seed")),
+            layout,
         ],
-        "evaluation": lambda: data["evaluation"],
+        "evaluation": lambda: [data["evaluation"], layout],
         "isa": lambda: document["target"]["isa"],
         "target": lambda: document["target"],
         "search": lambda: document["search"],
         "gates": lambda: document["gates"],
-        "scoring": lambda: dict(scoring),
+        "scoring": lambda: dict(contract),
         "limits": lambda: [limits["threads"], limits["memory_bytes"]],
         "engine": engine_versions,
         # Part of the identity of the code already.

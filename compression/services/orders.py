@@ -17,6 +17,8 @@ from compression.recipe.presets import get_preset
 from compression.recipe.provenance import job_identity
 from compression.recipe.recipe import Recipe, merge_recipe, parse_recipe
 from registry.models import DataSet, FileRole, Variant, Version, VersionState
+from registry.services.contracts import contract_of_variants
+from registry.validation.feeds import choose_specs
 
 OPEN_STATES = (VersionState.READY, VersionState.APPROVED, VersionState.DEPRECATED)
 
@@ -54,7 +56,8 @@ def prepare_job(
     for dataset in filter(None, (calibration_dataset, evaluation_dataset)):
         if dataset.model_id != version.model_id:
             raise DataSetUnusableError(f"Data set {dataset} belongs to another model.")
-        problem = find_misfit(dataset.arrays, inputs_of_signature(version.signature))
+        specs = choose_specs(version.signature["inputs"], _input_axes(version))
+        problem = find_misfit(dataset.arrays, specs)
         if problem:
             raise DataSetUnusableError(f"Data set {dataset.name}: {problem}")
     _check_calibration(parsed, calibration_dataset, evaluation_dataset)
@@ -101,10 +104,14 @@ def _check_preflight(recipe: Recipe, version: Version) -> None:
     problems = list(check_order(recipe))
     if problems:
         raise RecipeInvalidError(" ".join(problems), {"at": "passes"})
-    inputs = inputs_of_signature(version.signature)
+    inputs = inputs_of_signature(version.signature, _input_axes(version))
     problems = list(check_inputs(inputs, allow_random=recipe.data.allow_random))
     if problems:
         raise ModelUnsupportedError(" ".join(problems))
+
+
+def _input_axes(version: Version) -> dict[str, int | None]:
+    return dict(contract_of_variants(version).get("input_batch_axes", {}))
 
 
 def _check_training(recipe: Recipe) -> None:

@@ -29,6 +29,7 @@ from registry.exceptions import AviaryError, UnavailableError
 from registry.models import FileRole
 from registry.services.audit import record_event
 from registry.services.blobs import copy_blob
+from registry.services.contracts import contract_of_variants
 
 logger = logging.getLogger(__name__)
 
@@ -103,15 +104,12 @@ class _Run:
         self.job, self.claim, self.scratch, self.slot = job, claim, scratch, slot
         self.recipe = parse_recipe(job.recipe)
         data = job.recipe["data"]
-        self.scoring = {
-            "task": job.version.model.task,
-            "scores_output": job.version.postprocessing.get("scores_output"),
-        }
+        self.contract = contract_of_variants(job.version)
         self.keys = step_keys(
             job.recipe["source"]["sha256"],
             self.recipe,
             data["calibration"],
-            scoring=self.scoring,
+            contract=self.contract,
             # A rerun must do the work; its own steps still outlive a killed worker.
             realm="" if job.rerun_of_id is None else str(job.pk),
         )
@@ -164,7 +162,7 @@ class _Run:
             "source": source,
             "calibration": calibration,
             "evaluation": "evaluation.npz",
-            **self.scoring,
+            "contract": self.contract,
             "registered_accuracy": self._registered_accuracy(),
             "done": load_steps(self.keys, self.scratch),
         }

@@ -125,7 +125,7 @@ class Rows:
             name: values[indices] if self._has_rows(name) else values
             for name, values in self.arrays.items()
         }
-        return Rows(self.specs, arrays, len(indices), self.is_one_by_one)
+        return replace(self, arrays=arrays, count=len(indices))
 
     def head(self, count: int) -> "Rows":
         return self.take(np.arange(min(count, self.count)))
@@ -157,8 +157,29 @@ class Rows:
         return spec.batch_axis is not None or self.arrays[name].ndim > len(spec.shape)
 
 
-def fit_dataset(specs: Sequence[InputSpec], dataset: Mapping[str, NDArray[Any]]) -> Rows:
-    """The data set's rows as the model takes them.
+@dataclass(frozen=True)
+class ArrayFacts:
+    """What a data set says of one of its arrays: a numpy name of its type, and its shape."""
+
+    dtype: str
+    shape: tuple[int, ...]
+
+    @property
+    def is_text(self) -> bool:
+        return self.dtype.startswith(("str", "bytes", "<U", "|S"))
+
+
+@dataclass(frozen=True)
+class Match:
+    """Which array feeds which input; an input that is not there is left at rest."""
+
+    sources: Mapping[str, str]
+    is_one_by_one: bool
+    """Some input without rows has a value for each row."""
+
+
+def match_arrays(specs: Sequence[InputSpec], arrays: Mapping[str, ArrayFacts]) -> Match:
+    """How a data set feeds a model, told from what stands written of both.
 
     A model with one input that needs data takes the array `x`; of several each takes the array of
     its name. An input without rows may be left out, and is then 0.
@@ -166,34 +187,53 @@ def fit_dataset(specs: Sequence[InputSpec], dataset: Mapping[str, NDArray[Any]])
     Raises:
         RuleError: an array is missing, or its shape or type does not fit.
     """
-    names = input_names(dataset)
-    count = next(len(dataset[name]) for name in names if dataset[name].ndim)
+    names = input_names(arrays)
     fed = [spec for spec in specs if spec.batch_axis is not None]
-    arrays: Arrays = {}
+    sources: dict[str, str] = {}
     is_one_by_one = False
     for spec in specs:
         source = spec.name
-        if source not in dataset and len(fed) == 1 and spec.batch_axis is not None:
-            source = "x" if "x" in dataset else names[0]
-        if source not in dataset:
+        if source not in arrays and len(fed) == 1 and spec.batch_axis is not None:
+            source = "x" if "x" in arrays or not names else names[0]
+        if source not in arrays:
             if spec.batch_axis is None:
-                arrays[spec.name] = _rest(spec)
                 continue
             raise RuleError(
                 f"Expected an array for each input, {[s.name for s in fed]}; the data set has "
                 f"{names}"
             )
-        values = _as_type(dataset[source], spec, source)
-        if spec.batch_axis is None and values.ndim == len(spec.shape) + 1:
+        _check_type(arrays[source], spec, source)
+        shape = arrays[source].shape
+        if spec.batch_axis is None and len(shape) == len(spec.shape) + 1:
             is_one_by_one = True
-        _check_shape(values, spec, source, is_one_by_one)
-        arrays[spec.name] = values
-    return Rows(tuple(specs), arrays, count, is_one_by_one)
+        _check_shape(shape, spec, source, is_one_by_one)
+        sources[spec.name] = source
+    return Match(sources, is_one_by_one)
 
 
-def _check_shape(values: NDArray[Any], spec: InputSpec, source: str, is_one_by_one: bool) -> None:
-    got = values.shape
-    if spec.batch_axis is not None or (is_one_by_one and values.ndim > len(spec.shape)):
+def fit_dataset(specs: Sequence[InputSpec], dataset: Mapping[str, NDArray[Any]]) -> Rows:
+    """The data set's rows as the model takes them, see `match_arrays`.
+
+    Raises:
+        RuleError: an array is missing, or its shape or type does not fit.
+    """
+    count = next(len(dataset[name]) for name in input_names(dataset) if dataset[name].ndim)
+    described = {
+        name: ArrayFacts(values.dtype.name, values.shape) for name, values in dataset.items()
+    }
+    match = match_arrays(specs, described)
+    arrays = {
+        spec.name: _as_type(dataset[match.sources[spec.name]], spec)
+        if spec.name in match.sources
+        else _rest(spec)
+        for spec in specs
+    }
+    return Rows(tuple(specs), arrays, count, match.is_one_by_one)
+
+
+def _check_shape(shape: tuple[int, ...], spec: InputSpec, source: str, is_one_by_one: bool) -> None:
+    got = shape
+    if spec.batch_axis is not None or (is_one_by_one and len(shape) > len(spec.shape)):
         got = got[1:]
     wanted = spec.row_shape
     fits = len(got) == len(wanted) and all(
@@ -202,23 +242,28 @@ def _check_shape(values: NDArray[Any], spec: InputSpec, source: str, is_one_by_o
     if not fits:
         where = f" with its rows on axis {spec.batch_axis}" if spec.batch_axis else ""
         raise RuleError(
-            f"The data set's {source} has shape {list(values.shape)}; the input wants "
+            f"The data set's {source} has shape {list(shape)}; the input wants "
             f"{list(spec.shape)}{where}"
         )
 
 
-def _as_type(values: NDArray[Any], spec: InputSpec, source: str) -> NDArray[Any]:
+def _check_type(array: ArrayFacts, spec: InputSpec, source: str) -> None:
     if spec.dtype == "string":
-        if values.dtype.kind not in "US":
-            raise RuleError(f"The data set's {source} is {values.dtype}; the input wants texts")
-        return values.astype(object)
+        if not array.is_text:
+            raise RuleError(f"The data set's {source} is {array.dtype}; the input wants texts")
+        return
     try:
         dtype = np.dtype(spec.dtype)
     except TypeError as error:
         raise RuleError(f"No data set can hold the input's type {spec.dtype}") from error
-    if not np.can_cast(values.dtype, dtype, casting="same_kind"):
-        raise RuleError(f"The data set's {source} is {values.dtype}; the input wants {dtype}")
-    return values.astype(dtype, copy=False)
+    if array.is_text or not np.can_cast(np.dtype(array.dtype), dtype, casting="same_kind"):
+        raise RuleError(f"The data set's {source} is {array.dtype}; the input wants {dtype}")
+
+
+def _as_type(values: NDArray[Any], spec: InputSpec) -> NDArray[Any]:
+    if spec.dtype == "string":
+        return values.astype(object)
+    return values.astype(np.dtype(spec.dtype), copy=False)
 
 
 def _rest(spec: InputSpec) -> NDArray[Any]:
@@ -234,13 +279,13 @@ def are_loose(specs: Sequence[InputSpec]) -> bool:
     )
 
 
-def draw_rows(specs: Sequence[InputSpec], count: int) -> Rows:
+def draw_rows(specs: Sequence[InputSpec], count: int, seed: int = DRAWN_SEED) -> Rows:
     """Rows of chance: standard normal numbers, 0 and 1 of whole ones, a few words.
 
     Raises:
         RuleError: an input of a type that nothing is known of.
     """
-    generator = np.random.default_rng(DRAWN_SEED)
+    generator = np.random.default_rng(seed)
     arrays: Arrays = {}
     for spec in specs:
         inner = tuple(size if isinstance(size, int) else DRAWN_SIZE for size in spec.row_shape)

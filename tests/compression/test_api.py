@@ -113,7 +113,10 @@ def test_a_set_that_does_not_feed_the_model_is_refused_when_ordered(client, sent
     order = make_order(version, calibration_dataset=made.pk, recipe=SMALL)
     answer = client.post(JOBS, order, format="json")
     assert (answer.status_code, answer.json()["code"]) == (400, "dataset_unusable")
-    assert "channels-last: 'x' has rows of shape [8, 8, 3]; the input" in answer.json()["message"]
+    assert (
+        "channels-last: The data set's x has shape [200, 8, 8, 3]; the input"
+        in answer.json()["message"]
+    )
     assert not Job.objects.exists() and not sent
 
 

@@ -6,13 +6,19 @@ import pytest
 from compression.exceptions import DataSetUnusableError
 from compression.measure.samples import Samples, check_classes
 from compression.recipe.dataset_fit import find_misfit
-from compression.recipe.facts import TensorFacts
+from registry.validation.feeds import InputSpec
 
-IMAGE = (TensorFacts("image", "float32", (None, 1, 8, 8)),)
+IMAGE = (InputSpec("image", "float32", ("n", 1, 8, 8), 0),)
 PAIR = (
-    TensorFacts("left", "float32", (None, 4)),
-    TensorFacts("right", "int64", (None, None)),
+    InputSpec("left", "float32", ("n", 4), 0),
+    InputSpec("right", "int64", ("n", "length"), 0),
 )
+SPEECH = (
+    InputSpec("sound", "float32", ("n", 512), 0),
+    InputSpec("state", "float32", (2, "n", 64), 1),
+    InputSpec("rate", "int64", (), None),
+)
+WORDS = (InputSpec("words", "string", ("n", 1), 0),)
 
 
 def described(**arrays: tuple[str, tuple[int, ...]]) -> dict[str, dict[str, object]]:
@@ -28,42 +34,63 @@ FITS = {
         PAIR,
         described(left=("float32", (9, 4)), right=("int32", (9, 77))),
     ),
+    "another name of the only input": (IMAGE, described(data=("float32", (9, 1, 8, 8)))),
+    "a state for each row, and no rate": (
+        SPEECH,
+        described(sound=("float32", (9, 512)), state=("float32", (9, 2, 64))),
+    ),
+    "a rate for all rows": (
+        SPEECH,
+        described(sound=("float32", (9, 512)), state=("float32", (9, 2, 64)), rate=("int64", ())),
+    ),
+    "texts": (WORDS, described(words=("str96", (9, 1)))),
 }
 MISFITS = {
-    "another name": (
-        IMAGE,
-        described(data=("float32", (9, 1, 8, 8))),
-        "expected an array 'x' or 'image' for the model's input, found data.",
-    ),
     "channels last": (
         IMAGE,
         described(x=("float32", (9, 8, 8, 1))),
-        "'x' has rows of shape [8, 8, 1]; the input 'image' wants [1, 8, 8].",
+        "The data set's x has shape [9, 8, 8, 1]; the input wants ['n', 1, 8, 8]",
     ),
     "flattened": (
         IMAGE,
         described(x=("float32", (9, 64))),
-        "'x' has rows of shape [64]; the input 'image' wants [1, 8, 8].",
+        "The data set's x has shape [9, 64]; the input wants ['n', 1, 8, 8]",
     ),
     "one of two": (
         PAIR,
         described(left=("float32", (9, 4))),
-        "expected an array 'right' for the model's input, found left.",
+        "Expected an array for each input, ['left', 'right']; the data set has ['left']",
     ),
     "x for two": (
         PAIR,
         described(x=("float32", (9, 4))),
-        "expected an array 'left' for the model's input, found x.",
+        "Expected an array for each input, ['left', 'right']; the data set has ['x']",
     ),
     "fractions for tokens": (
         PAIR,
         described(left=("float32", (9, 4)), right=("float32", (9, 7))),
-        "'right' is float32; the input 'right' wants int64.",
+        "The data set's right is float32; the input wants int64",
     ),
     "any length, but no length": (
         PAIR,
         described(left=("float32", (9, 4)), right=("int64", (9,))),
-        "'right' has rows of shape []; the input 'right' wants [any].",
+        "The data set's right has shape [9]; the input wants ['n', 'length']",
+    ),
+    "a state as the graph has it": (
+        SPEECH,
+        described(sound=("float32", (9, 512)), state=("float32", (2, 9, 64))),
+        "The data set's state has shape [2, 9, 64]; the input wants [2, 'n', 64] with its rows on "
+        "axis 1",
+    ),
+    "numbers for texts": (
+        WORDS,
+        described(words=("int64", (9, 1))),
+        "The data set's words is int64; the input wants texts",
+    ),
+    "texts for numbers": (
+        IMAGE,
+        described(x=("str96", (9, 1, 8, 8))),
+        "The data set's x is str96; the input wants float32",
     ),
 }
 

@@ -79,16 +79,16 @@ def test_a_key_depends_on_what_its_pass_reads_and_on_nothing_else(name):
         "target": lambda document: ({"target": {"threads": 3}}, None, {}),
         "search": lambda document: ({"search": {"trials": 3}}, None, {}),
         "gates": lambda document: ({"gates": {"max_bytes": 3}}, None, {}),
-        "scoring": lambda document: ({}, None, {"scores_output": "other"}),
+        "scoring": lambda document: ({}, None, {"activation": "softmax"}),
         "limits": lambda document: ({"limits": {"threads": 1}}, None, {}),
     }
     base = {"schema": "compress/1", "passes": [{"pass": name}]}
     before = step_keys("a" * 64, parse_recipe(base), None)
     reads = PASSES[name].reads
     for thing, change in changes.items():
-        sections, calibration, scoring = change(base)
+        sections, calibration, contract = change(base)
         recipe = parse_recipe({**base, **sections})
-        after = step_keys("a" * 64, recipe, calibration, scoring=scoring)
+        after = step_keys("a" * 64, recipe, calibration, contract=contract)
         is_read = thing in reads or (thing == "isa" and "target" in reads)
         assert (after != before) == is_read, thing
 

@@ -62,7 +62,7 @@ def prepare_model(folder, name):
     """The prepared model and samples for it."""
     if name == "digits":
         source = DEMO / "digits-cnn-1.1.0.onnx"
-        specs = input_specs(open_session(source))
+        specs = input_specs(source, {})
         samples = load_samples(DEMO / "calibration.npz", specs).head(96)
     else:
         source, graph = folder / f"{name}.raw.onnx", GraphMaker()

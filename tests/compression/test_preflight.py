@@ -37,18 +37,17 @@ def refusals(facts, recipe):
 
 
 def with_input(*shape, dtype="float32", kind="tensor"):
-    return {"inputs": (TensorFacts("x", dtype, shape, kind),)}
+    return {"inputs": (TensorFacts("x", dtype, shape, kind, 0 if shape else None),)}
 
 
 STATIC = ("prepare", "quantize.static")
 CASES = {
     "old opset": ({"opset": 6}, STATIC, "Opset 6"),
     "no input": ({"inputs": ()}, STATIC, "no input"),
-    "text": (with_input(None, 1, dtype="string"), STATIC, "string"),
     "complex": (with_input(None, 1, dtype="complex64"), STATIC, "complex64"),
     "sequence": (with_input(kind="sequence"), STATIC, "is a sequence"),
     "optional": (with_input(kind="optional"), STATIC, "is a optional"),
-    "scalar": (with_input(), STATIC, "no axis"),
+    "scalar": (with_input(), STATIC, "No input has an axis"),
     "zero": (with_input(None, 0), STATIC, "dimension of 0"),
     "negative": (with_input(None, -1), STATIC, "dimension of -1"),
     "2^40": (with_input(None, 2**40), STATIC, "1,099,511,627,776"),
@@ -107,6 +106,15 @@ FINE = {
     "untrainable, static": ({"operators": ("LRN",)}, STATIC),
     "student of any size": (with_input(None, 3, None, None), ("distill.student",)),
     "free size": (with_input(None, 3, None, None), STATIC),
+    "texts": (with_input(None, 1, dtype="string"), STATIC),
+    "a rate beside rows": (
+        {"inputs": (*FACTS.inputs, TensorFacts("rate", "int64", (), batch_axis=None))},
+        STATIC,
+    ),
+    "rows on another axis": (
+        {"inputs": (TensorFacts("x", "float32", (7, None, 3), batch_axis=1),)},
+        STATIC,
+    ),
     "no shape known": ({"outputs": (TensorFacts("y", "float32", None),)}, STATIC),
 }
 
@@ -160,10 +168,10 @@ def test_an_order_that_cannot_work_queues_nothing():
     twice = [{"pass": "quantize.dynamic"}, {"pass": "quantize.weights"}]
     with pytest.raises(RecipeInvalidError, match="must be the last"):
         make_job(version, preset="", recipe={"schema": "compress/1", "passes": twice})
-    signature = {"inputs": [{"name": "x", "dtype": "string", "shape": ["n", 1]}]}
+    signature = {"inputs": [{"name": "x", "dtype": "complex64", "shape": ["n", 1]}]}
     Version.objects.filter(pk=version.pk).update(signature=signature)
     version.refresh_from_db()
-    with pytest.raises(ModelUnsupportedError, match="of type string"):
+    with pytest.raises(ModelUnsupportedError, match="of type complex64"):
         make_job(version)
     assert not Job.objects.exists()
 

@@ -12,13 +12,15 @@ from onnx import TensorProto, helper, numpy_helper
 
 from compression.engine.passes.context import PassContext
 from compression.engine.passes.culprits import spare_culprits
-from compression.exceptions import ModelUnsupportedError
+from compression.engine.search.deadline import interrupt_after
+from compression.exceptions import BudgetSpentError, ModelUnsupportedError
 from compression.measure import smoke
-from compression.measure.smoke import smoke_run
+from compression.measure.samples import Samples
+from compression.measure.smoke import list_calls, smoke_run
 from servers.patience import Patience
 from tests.factories.compression import build, make_model, make_samples
 
-ROWS = {"x": make_samples(8, seed=1)[0]}
+ROWS = list_calls(Samples({"x": make_samples(8, seed=1)[0]}, None))
 
 
 def endless(path):
@@ -69,6 +71,17 @@ def test_a_file_that_ends_its_process_is_told_and_the_next_one_is_run(tmp_path):
     assert "the process ended with signal 11" in found[0].failure
     onnx.save(make_model(), str(path))
     assert smoke_run(path, ROWS, threads=1).failure == ""
+
+
+def test_a_time_limit_leaves_no_answer_for_the_next_question(tmp_path):
+    path = tmp_path / "model.onnx"
+    endless(path)
+    with pytest.raises(BudgetSpentError), interrupt_after(2.0):
+        smoke_run(path, ROWS, threads=1)
+    onnx.save(make_model(), str(path))
+    found = smoke_run(path, ROWS, threads=1)
+    assert found.failure == ""
+    assert found.signature == [("x", "tensor(float)", 4), ("logits", "tensor(float)", 2)]
 
 
 def test_a_file_is_run_with_one_thread_and_more_on_batches_of_several_sizes(tmp_path):

@@ -95,6 +95,7 @@ def test_a_figure_that_was_not_measured_does_not_pass():
 )
 def test_answers_further_away_than_they_are_large_fail_whatever_their_class(error, is_failed):
     report = make_report(relative_error=error, agreement={"value": 1.0})
+    report["task"] = "classification"
     verdict = judge_distance(report)
     assert (verdict is not None) == is_failed
     if verdict is not None:

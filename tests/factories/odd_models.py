@@ -346,7 +346,7 @@ def text_input() -> Odd:
     )
     model = _model([node], [_value("x", ["N", 1], TensorProto.STRING)], [_value("y", ["N", 1])], {})
     model.opset_import.append(helper.make_opsetid("ai.onnx.ml", 2))
-    return Odd(model, lambda g, rows: {"x": np.zeros((rows, 1), np.float32)})
+    return Odd(model, lambda g, rows: {"x": np.full((rows, 1), "a")})
 
 
 def sequence_output() -> Odd:
@@ -371,6 +371,10 @@ def input_without_rows() -> Odd:
         dict(_CNN_WEIGHTS),
     )
     return Odd(model, lambda g, rows: {**_images(g, rows), "scale": np.ones(rows, np.float32)})
+
+
+def no_rows_at_all() -> Odd:
+    return Odd(_cnn((), ()), _images)
 
 
 def output_without_rows() -> Odd:
@@ -430,7 +434,7 @@ COMPRESSIBLE: dict[str, Callable[[], Odd]] = {
         dynamic_height_and_width, fixed_batch, opset_9, opset_11, opset_13, opset_21, opset_23,
         weights_among_the_inputs, weights_in_constant_nodes, two_inputs, integer_tokens,
         products_only, recurrent, regression, detection, local_function, contributed_operator,
-        loop_behind_convolutions,
+        loop_behind_convolutions, input_without_rows,
     )
 }  # fmt: skip
 REFUSED: dict[str, Callable[[], Odd]] = {
@@ -438,7 +442,7 @@ REFUSED: dict[str, Callable[[], Odd]] = {
     for function in (
         branch_with_weights, half_precision, quantize_linear_pairs, integer_operators, no_weights,
         text_input,
-        sequence_output, empty_input, input_without_rows, output_without_rows,
+        sequence_output, empty_input, no_rows_at_all, output_without_rows,
         batch_sizes_that_differ, gigantic_dimension, negative_dimension,
         activation_beyond_memory, unknown_operator_domain,
     )

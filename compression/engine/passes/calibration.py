@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, create_calibrator
@@ -40,10 +41,11 @@ class ChunkReader(CalibrationDataReader):
     """Feeds of a few rows each."""
 
     def __init__(self, samples: Samples, rows: int) -> None:
-        self._feeds = samples.batches(rows)
+        self._batches = samples.batches(rows)
 
     def get_next(self) -> dict[str, NDArray] | None:
-        return next(self._feeds, None)
+        feed, _ = next(self._batches, (None, 0))
+        return feed
 
 
 def calibrate(
@@ -95,9 +97,9 @@ def _calibrate(
         extra_options=options,
     )
     calibrator.set_execution_providers(["CPUExecutionProvider"])
-    fixed = _fixed_batch(model_path)
+    fixed = samples.rows.fixed_rows
     wanted = bound_chunk(model_path, parameters["chunk"])
-    rows = fixed or min(wanted, len(samples))
+    rows = samples.count_rows(min(wanted, len(samples)))
     if len(samples) < rows:
         raise DataSetUnusableError(
             f"Calibration needs at least {rows} rows, the batch size of the graph; "
@@ -108,8 +110,7 @@ def _calibrate(
     total = len(samples) - (len(samples) % fixed if fixed else 0)
     for start in range(0, total, chunk):
         stop = min(start + chunk, total)
-        part = Samples({name: x[start:stop] for name, x in samples.inputs.items()}, None)
-        calibrator.collect_data(ChunkReader(part, rows))
+        calibrator.collect_data(ChunkReader(samples.take(np.arange(start, stop)), rows))
         report_progress(stop, total)
     save_tensors_data(calibrator.compute_data(), str(cache_path))
     return cache_path
@@ -140,15 +141,8 @@ def _digest(
     digest = hashlib.sha256(model_path.read_bytes())
     for name in sorted(samples.inputs):
         digest.update(name.encode())
-        digest.update(samples.inputs[name].tobytes())
+        value = samples.inputs[name]
+        digest.update(value.tobytes() if value.dtype.kind != "O" else repr(value.tolist()).encode())
     chosen = [parameters[key] for key in ("method", "percentile", "chunk")]
     digest.update(json.dumps([*chosen, is_symmetric]).encode())
     return digest.hexdigest()[:16]
-
-
-def _fixed_batch(model_path: Path) -> int | None:
-    """The graph's batch size, or None where it is free."""
-    graph = onnx.load(str(model_path), load_external_data=False).graph
-    weights = {tensor.name for tensor in graph.initializer}
-    first = next(item for item in graph.input if item.name not in weights)
-    return first.type.tensor_type.shape.dim[0].dim_value or None

@@ -1,14 +1,13 @@
 """What every pass is given, and what it gives back."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from numpy.typing import NDArray
-
 from compression.measure.samples import Samples
 from compression.measure.scoring import Scoring
+from compression.measure.smoke import Call
 from compression.recipe.recipe import Gates, Search, Target
 
 Progress = Callable[[int, int], None]
@@ -24,9 +23,9 @@ class PassContext:
 
     `original` is the FP32 model the job started from; `calibration` is None where none was given.
     `evaluation` and `gates` are for `search.best` alone, which judges finalists as the job does.
-    `memory_bytes` is what the process may hold, None where nobody watches. `probe` are a few rows
-    to try a file on. `threads`, `probe` and `report_progress` are every pass's; of the rest a pass
-    gets what it declares to read.
+    `memory_bytes` is what the process may hold, None where nobody watches. `probe` are calls
+    to try a file with. `threads`, `probe` and `report_progress` are every pass's; of the rest a
+    pass gets what it declares to read.
     """
 
     source: Path
@@ -43,7 +42,7 @@ class PassContext:
     seed: int = 0
     threads: int = 1
     memory_bytes: int | None = None
-    probe: Mapping[str, NDArray[Any]] | None = None
+    probe: Sequence[Call] = ()
     report_progress: Progress = ignore_progress
 
 

@@ -1,16 +1,13 @@
 """One pass, run so that it leaves a sound model or a reason."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
-
-from numpy.typing import NDArray
 
 from compression.engine.graph.header import keep_header
 from compression.engine.passes.context import PassContext, PassResult, restrict_context
 from compression.exceptions import CompressionError, ModelUnsupportedError
 from compression.measure.samples import Samples
-from compression.measure.smoke import MAX_ROWS, Signature, smoke_run
+from compression.measure.smoke import Call, Signature, list_calls, smoke_run
 from compression.recipe.declaration import Pass
 
 
@@ -29,7 +26,7 @@ def run_guarded(
         ModelUnsupportedError: the tools gave up on this graph, or left something broken.
     """
     name = declared.name
-    probe = pick_probe(samples)
+    probe = () if samples is None else tuple(list_calls(samples))
     try:
         result: PassResult = declared.load()(
             replace(restrict_context(context, declared.reads), probe=probe)
@@ -47,13 +44,8 @@ def run_guarded(
     return result
 
 
-def pick_probe(samples: Samples | None) -> dict[str, NDArray[Any]] | None:
-    """A few rows to try a file on."""
-    return None if samples is None else dict(samples.head(MAX_ROWS).inputs)
-
-
 def _check_result(
-    name: str, context: PassContext, expected: Signature, probe: Mapping[str, NDArray[Any]] | None
+    name: str, context: PassContext, expected: Signature, probe: Sequence[Call]
 ) -> None:
     smoke = smoke_run(context.destination, probe, threads=context.threads)
     if smoke.signature is None:

@@ -30,7 +30,7 @@ from compression.engine.passes.half_rules import (
 )
 from compression.engine.passes.known_types import add_types
 from compression.measure.samples import Samples
-from compression.measure.sessions import batch_rows, open_session
+from compression.measure.sessions import open_session
 from registry.validation.rules import default_opset
 
 _SAFE_PEAK = FP16_MAX * 0.5
@@ -66,9 +66,7 @@ def find_overflow(model: onnx.ModelProto, samples: Samples, threads: int) -> dic
     session = open_session(probe.SerializeToString(), threads=threads, is_optimized=False)
     large: dict[str, float] = {}
     # A few rows at a time: all activations of all rows at once fill the memory.
-    rows = batch_rows(session, OVERFLOW_ROWS)
-    for start in range(0, max(len(samples) - rows, 0) + 1, rows):
-        feed = {key: value[start : start + rows] for key, value in samples.inputs.items()}
+    for feed, _ in samples.batches(OVERFLOW_ROWS):
         for name, value in zip(names, session.run(names, feed), strict=True):
             if isinstance(value, np.ndarray) and value.dtype.kind == "f" and value.size:
                 peak = float(np.abs(value).max())

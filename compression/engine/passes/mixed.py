@@ -4,7 +4,6 @@ import time
 from pathlib import Path
 
 import onnx
-from numpy.typing import NDArray
 from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
 from compression.engine.graph.structure import describe_graph
@@ -16,8 +15,8 @@ from compression.engine.passes.ladder import FP32, LADDERS, apply_rung
 from compression.engine.passes.mixed_plan import find_excluded, rank_nodes
 from compression.engine.passes.quantize import make_quantizable, run_static, static_settings
 from compression.exceptions import DataSetUnusableError, ModelUnsupportedError
+from compression.measure.answers import Answers
 from compression.measure.samples import Samples
-from compression.measure.statistics import accuracy_of, list_collapses, mean_divergence
 
 # These only hand on what others have quantized: alone they change nothing.
 _FOLLOWERS = {"Flatten", "MaxPool", "Reshape", "Slice", "Split", "Squeeze"} | {
@@ -109,12 +108,13 @@ class _Search:
     def rank(self) -> tuple[list[str], dict[str, float]]:
         """Quantizable nodes, most harmful per byte first, and each one's divergence."""
         sizes = {tensor.name: tensor.ByteSize() for tensor in self.model.graph.initializer}
-        head = self.reference[: len(self.probe)]
+        head = self.reference.head(len(self.probe))
         divergence = {}
         for index, node in enumerate(self.nodes):
             self._check_time()
             self._quantize(self.candidate, only=[node.name])
-            divergence[node.name] = mean_divergence(head, self._scores(self.candidate, self.probe))
+            answers = self._scores(self.candidate, self.probe)
+            divergence[node.name] = self.context.scoring.divergence(head, answers)
             self.context.report_progress(index + 1, len(self.nodes))
         bytes_of = {node.name: sum(sizes.get(i, 0) for i in node.input) for node in self.nodes}
         return rank_nodes(divergence, bytes_of), divergence
@@ -187,19 +187,20 @@ class _Search:
     def _is_file_good(self) -> bool:
         """Points of accuracy lost on calibration samples, or of agreement where unlabelled."""
         scores = self._scores(self.candidate, self.samples)
-        flags = list_collapses(self.reference, scores)
+        scoring = self.context.scoring
+        flags = scoring.list_collapses(self.reference, scores)
         for flag in flags:
             self.collapsed[flag] = self.collapsed.get(flag, 0) + 1
         if flags:
             return False
         if self.samples.labels is not None:
-            before = accuracy_of(self.reference, self.samples.labels).value
-            lost = before - accuracy_of(scores, self.samples.labels).value
+            before = scoring.accuracy(self.reference, self.samples.labels).value
+            lost = before - scoring.accuracy(scores, self.samples.labels).value
         else:
-            lost = 1.0 - self.context.scoring.compare(self.reference, scores).value
+            lost = 1.0 - scoring.compare(self.reference, scores).value
         return 100.0 * lost <= self.context.parameters["max_drop_points"]
 
-    def _scores(self, path: Path, samples: Samples) -> NDArray:
+    def _scores(self, path: Path, samples: Samples) -> Answers:
         return self.context.scoring.score(path, samples, self.context.threads)
 
     def _is_late(self) -> bool:

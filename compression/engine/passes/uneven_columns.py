@@ -14,7 +14,7 @@ from onnxruntime.quantization.calibrate import load_tensors_data
 
 from compression.engine.graph.order import names_read
 from compression.measure.samples import Samples
-from compression.measure.sessions import open_session, run_samples
+from compression.measure.sessions import list_row_outputs, open_session, run_samples
 from compression.measure.statistics import worst_column
 from compression.recipe.declaration import PRODUCTS
 
@@ -56,7 +56,7 @@ def measure_columns(original: Path, quantized: Path, samples: Samples) -> dict[s
     """The error of each output's worst column, see `statistics.worst_column`."""
     rows = samples.head(PROBE_ROWS)
     sessions = [open_session(path) for path in (original, quantized)]
-    names = [item.name for item in sessions[0].get_outputs()]
+    names = list_row_outputs(sessions[0], rows)
     expected, found = (run_samples(session, rows, names) for session in sessions)
     pairs = zip(expected, found, strict=True)
     return dict(zip(names, (worst_column(*pair) for pair in pairs), strict=True))

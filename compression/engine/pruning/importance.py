@@ -22,11 +22,14 @@ def read_activations(
     """The named tensors of a model for all samples, with the graph as it stands."""
     probe = onnx.ModelProto()
     probe.CopyFrom(model)
-    inputs = {name: samples.inputs[name] for name in names if name in samples.inputs}
+    plain = samples.inputs if samples.is_plain else {}
+    inputs = {name: plain[name] for name in names if name in plain}
     wanted = [name for name in dict.fromkeys(names) if name not in inputs]
     have = {item.name for item in probe.graph.output}
     probe.graph.output.extend(
-        helper.make_empty_tensor_value_info(name) for name in wanted if name not in have
+        helper.make_empty_tensor_value_info(name)
+        for name in wanted
+        if name not in have and name not in samples.inputs
     )
     if not wanted:
         return inputs

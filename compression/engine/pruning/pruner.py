@@ -26,7 +26,7 @@ from compression.engine.pruning.surgery import count_kept, drop_classes, kept_sh
 from compression.engine.pruning.verification import check_pruned
 from compression.exceptions import ModelUnsupportedError
 from compression.measure.samples import Samples
-from compression.measure.sessions import open_session, run_samples
+from compression.measure.sessions import list_row_outputs, open_session, run_samples
 from compression.measure.statistics import mean_divergence
 from compression.recipe.alignment import FLOAT_ALIGNMENT
 
@@ -182,7 +182,11 @@ class Pruner:
 
     def _scores(self, model: onnx.ModelProto) -> NDArray:
         session = open_session(model.SerializeToString(), threads=self.threads)
-        first = run_samples(session, self._probe, [session.get_outputs()[0].name])[0]
+        rows = list_row_outputs(session, self._probe)
+        # How many boxes are selected may differ from model to model, and numbers of classes jump.
+        floats = [item.name for item in session.get_outputs() if item.type == "tensor(float)"]
+        name = next((name for name in rows if name in floats), rows[0])
+        first = run_samples(session, self._probe, [name])[0]
         return first.reshape(len(first), -1)
 
 

@@ -25,10 +25,10 @@ from compression.engine.search.space import (
     name_candidate,
 )
 from compression.exceptions import BudgetSpentError, CompressionError
+from compression.measure.answers import Answers
 from compression.measure.samples import Samples
 from compression.measure.sessions import open_session
 from compression.measure.smoke import signature_of
-from compression.measure.statistics import list_collapses
 from compression.recipe.passes import PASSES
 from compression.recipe.recipe import Gates, Search
 
@@ -180,9 +180,9 @@ class Explorer:
         built.is_ruled_out = self._is_ruled_out(built.candidate, scores)
         self.built.append(built)
 
-    def _judge(self, name: str, made: Made, scores: NDArray) -> Candidate:
+    def _judge(self, name: str, made: Made, scores: Answers) -> Candidate:
         candidate = Candidate(name, made.steps, made.path.stat().st_size)
-        candidate.collapse_flags = list_collapses(self._reference, scores)
+        candidate.collapse_flags = self.context.scoring.list_collapses(self._reference, scores)
         candidate.agreement = self.context.scoring.compare(self._reference, scores).value
         if self.selection.labels is not None:
             before = float(self._hits(self._reference).mean())
@@ -193,7 +193,7 @@ class Explorer:
         candidate.held_out_agreement = candidate.agreement
         return candidate
 
-    def _is_ruled_out(self, candidate: Candidate, scores: NDArray) -> bool:
+    def _is_ruled_out(self, candidate: Candidate, scores: Answers) -> bool:
         """Too large, collapsed, or clearly too inaccurate; the reason is noted."""
         limit = self.gates.max_accuracy_drop_points
         certain = replace(candidate, drop_points=None, agreement=None)
@@ -247,14 +247,12 @@ class Explorer:
     def _inner_search(self) -> Search:
         return replace(self.context.search, seconds=max(int(self._left()), 1))
 
-    def _score(self, path: Path) -> NDArray:
+    def _score(self, path: Path) -> Answers:
         return self.context.scoring.score(path, self.selection, self.context.threads)
 
-    def _hits(self, scores: NDArray) -> NDArray[np.bool_]:
+    def _hits(self, scores: Answers) -> NDArray[np.bool_]:
         assert self.selection.labels is not None
-        best = np.nan_to_num(scores, nan=-np.inf).argmax(axis=1)
-        hits: NDArray[np.bool_] = best == self.selection.labels
-        return hits
+        return self.context.scoring.hits(scores, self.selection.labels)
 
     def _left(self) -> float:
         return self.deadline - time.monotonic()

@@ -4,8 +4,6 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from numpy.typing import NDArray
-
 from compression.engine.passes.context import PassContext
 from compression.engine.search.deadline import interrupt_after
 from compression.engine.search.exploration import Built
@@ -18,10 +16,10 @@ from compression.engine.search.judgement import (
 )
 from compression.exceptions import BudgetSpentError
 from compression.measure.advantage import is_better
+from compression.measure.answers import Answers
 from compression.measure.latency import measure_latency
 from compression.measure.models import OpenModel
 from compression.measure.samples import Samples
-from compression.measure.statistics import accuracy_of, list_collapses
 from compression.recipe.recipe import Gates
 
 SOURCE_NAME = "fp32"
@@ -63,7 +61,9 @@ class Finals:
             if is_enough or (judged and not self._has_time_for_another()):
                 break
             scores = self._score(item.path)
-            item.candidate.collapse_flags = list_collapses(self._reference, scores)
+            item.candidate.collapse_flags = self.context.scoring.list_collapses(
+                self._reference, scores
+            )
             self._judge_quality(item.candidate, scores)
             item.candidate.reason = ""
             judged.append(item)
@@ -86,17 +86,17 @@ class Finals:
         p50_ms = None if mine is None or control is None else (mine, control)
         return is_better([(candidate.bytes, self.source.bytes)], p50_ms)
 
-    def _score(self, path: Path) -> NDArray:
+    def _score(self, path: Path) -> Answers:
         return self.context.scoring.score(path, self.evaluation, self.context.threads)
 
-    def _judge_quality(self, candidate: Candidate, scores: NDArray) -> None:
+    def _judge_quality(self, candidate: Candidate, scores: Answers) -> None:
         candidate.judged_on = "full"
         candidate.accuracy = candidate.drop_points = None
         candidate.agreement = self.context.scoring.compare(self._reference, scores).value
         labels = self.evaluation.labels
         if labels is not None:
-            before = accuracy_of(self._reference, labels).value
-            candidate.accuracy = accuracy_of(scores, labels).value
+            before = self.context.scoring.accuracy(self._reference, labels).value
+            candidate.accuracy = self.context.scoring.accuracy(scores, labels).value
             candidate.drop_points = round(100.0 * (before - candidate.accuracy), 4)
 
     def _has_time_for_another(self) -> bool:

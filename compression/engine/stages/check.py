@@ -1,6 +1,6 @@
 """Everything that is refused before a pass runs: graph, data sets and registered accuracy."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from compression.engine.passes.modernize import modernize_file
@@ -9,7 +9,6 @@ from compression.exceptions import DataSetUnusableError, ModelUnsupportedError
 from compression.measure.evaluation import measure_accuracy
 from compression.measure.models import OpenModel
 from compression.measure.samples import (
-    InputSpec,
     Samples,
     check_classes,
     check_disjoint,
@@ -19,6 +18,7 @@ from compression.measure.samples import (
 )
 from compression.measure.scoring import Scoring, choose_scoring
 from compression.recipe.preflight import list_findings
+from registry.validation.feeds import InputSpec
 
 ACCURACY_TOLERANCE = 0.005
 
@@ -50,17 +50,22 @@ def check(loaded: Loaded) -> Checked:
     """
     warnings = _check_graph(loaded)
     original = _open_source(loaded)
-    calibration, evaluation = _load_sets(loaded, input_specs(original.session()))
-    scoring = choose_scoring(
+    calibration, evaluation = _load_sets(loaded, input_specs(loaded.source, loaded.input_axes))
+    scoring, evaluation = choose_scoring(
         original,
         evaluation,
-        output=loaded.scores_output,
-        task=loaded.task,
+        contract=loaded.contract,
         memory_bytes=loaded.recipe.limits.memory_bytes,
     )
-    if not scoring.is_classifier:
-        # Labels are classes; without scores there is nothing to hold against them.
-        calibration, evaluation = calibration and calibration.unlabelled(), evaluation.unlabelled()
+    evaluation = scoring.to_columns(evaluation)
+    if calibration is not None:
+        calibration = scoring.to_columns(
+            replace(
+                calibration,
+                output_axes=evaluation.output_axes,
+                is_one_by_one=evaluation.is_one_by_one or calibration.is_one_by_one,
+            )
+        )
     for samples in filter(None, (calibration, evaluation)):
         check_classes(samples, scoring.classes)
     _check_registered_accuracy(loaded, original, evaluation, scoring)

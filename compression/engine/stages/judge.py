@@ -36,9 +36,13 @@ def judge(measured: Measured) -> Judged:
     if narrow is not None:
         verdicts.append(narrow)
     far = judge_distance(figures)
-    # A search may have chosen a trained candidate; it judges its candidates itself.
-    is_trained = any(PASSES[step.name].trains for step in recipe.passes)
-    if far is not None and search is None and not is_trained:
+    # What was trained, by itself or in a search, may give other scores for the same classes.
+    is_trained = search is not None or any(PASSES[step.name].trains for step in recipe.passes)
+    is_named = far is not None and far.gate == "task_agreement"
+    if is_named and recipe.gates.min_agreement is not None:
+        # A person said how much has to agree.
+        far = None
+    if far is not None and not (is_trained and figures["task"] == "classification"):
         verdicts.append(far)
     constant = judge_columns(figures)
     if constant is not None:

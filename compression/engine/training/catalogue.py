@@ -30,6 +30,10 @@ def list_student_obstacles(parameters: Mapping[str, Any], facts: GraphFacts) -> 
 
 
 def _list_untrainable(name: str, facts: GraphFacts) -> Iterator[str]:
+    for item in facts.inputs:
+        if item.batch_axis != 0:
+            where = "none" if item.batch_axis is None else f"them on axis {item.batch_axis}"
+            yield f"{name} wants rows on the first axis of every input; {item.name!r} has {where}."
     untrainable = [] if facts.control_flow else find_untrainable(facts)
     if untrainable:
         yield f"{name} has no rule to train through {', '.join(untrainable)}."

@@ -1,5 +1,6 @@
 """What is learned from: rows with the teacher's scores, one part held out, others varied."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -79,9 +80,14 @@ class Lesson:
             raise DataSetUnusableError(
                 f"Training needs at least {MIN_ROWS} calibration rows, found {len(samples)}."
             )
+        if not samples.is_plain:
+            raise ModelUnsupportedError(
+                "Training feeds rows on the first axis of every input, several at a time; this "
+                "model takes others."
+            )
         names = [item.name for item in teacher.get_outputs()]
         self.is_classifier = scoring.is_classifier
-        self.outputs = [scoring.output or names[0]] if scoring.is_classifier else names
+        self.outputs = scoring.list_outputs(names)
         is_float = all(values.dtype.kind == "f" for values in samples.inputs.values())
         # A blend of whole numbers stands for nothing.
         self._variation = variation if is_float else replace(variation, mixup=0.0)
@@ -91,7 +97,7 @@ class Lesson:
         order = np.random.default_rng([seed, 1]).permutation(len(samples))
         count = round(len(samples) * HELD_OUT_SHARE)
         held, rest = np.sort(order[:count]), np.sort(order[count:])
-        self.held_out, self.train = _take(samples, held), _take(samples, rest)
+        self.held_out, self.train = samples.take(held), samples.take(rest)
         self.teacher_held_out, self.teacher_train = scores[held], scores[rest]
         self.is_probability = self.is_classifier and np.array_equal(
             to_probabilities(scores), scores.astype(np.float64)
@@ -117,7 +123,7 @@ class Lesson:
                 yield self._batch(order[start : start + size], generator)
 
     def _batch(self, rows: NDArray[np.int64], generator: np.random.Generator) -> Batch:
-        part = _take(self.train, rows)
+        part = self.train.take(rows)
         labels = None if part.labels is None else _one_hot(part.labels, self.classes)
         if self._variation.is_none:
             return Batch(part.inputs, self.teacher_train[rows], labels)
@@ -130,7 +136,7 @@ class Lesson:
             partners = generator.permutation(len(rows))
             feeds = {name: blend(value, partners, shares) for name, value in feeds.items()}
             labels = None if labels is None else blend(labels, partners, shares)
-        return Batch(feeds, self._ask(Samples(feeds, None)), labels)
+        return Batch(feeds, self._ask(replace(part, inputs=feeds, labels=None)), labels)
 
     def _vary(self, values: NDArray, spread: float, generator: np.random.Generator) -> NDArray:
         if values.dtype.kind != "f":
@@ -149,7 +155,8 @@ class Lesson:
                 raise ModelUnsupportedError(
                     f"Training follows FP32 outputs; {name!r} is of type {values.dtype}."
                 )
-        if self.is_classifier and (answers[0].ndim != 2 or answers[0].shape[1] < 2):
+        shape = answers[0].shape[1:]
+        if self.is_classifier and not 1 < math.prod(shape) == max(shape):
             raise ModelUnsupportedError(
                 f"Expected scores [N, classes] in {self.outputs[0]!r}, found {answers[0].shape}."
             )
@@ -184,8 +191,3 @@ def _one_hot(labels: NDArray[np.int64], classes: int) -> NDArray[np.float32]:
     shares = np.zeros((len(labels), classes), np.float32)
     shares[np.arange(len(labels)), labels] = 1.0
     return shares
-
-
-def _take(samples: Samples, rows: NDArray) -> Samples:
-    labels = None if samples.labels is None else samples.labels[rows]
-    return Samples({name: value[rows] for name, value in samples.inputs.items()}, labels)

@@ -238,10 +238,10 @@ def answer(executor: GraphExecutor, samples: Samples, outputs: list[str]) -> NDA
     """The named outputs side by side, [N, K], without training anything."""
     size = min(_ROWS, len(samples))
     parts = []
-    for feeds in samples.batches(size):
-        rows = len(next(iter(feeds.values())))
+    for start in range(0, len(samples), size):
+        rows = min(size, len(samples) - start)
         # One shape for all, for each is compiled for itself; what is repeated is dropped again.
-        whole = {name: np.resize(value, (size, *value.shape[1:])) for name, value in feeds.items()}
+        whole = samples.rows.feed(start, size)
         values = dict(zip(executor.outputs, executor.run(whole), strict=True))
         parts.append(
             np.concatenate([values[name].reshape(size, -1)[:rows] for name in outputs], axis=1)

@@ -93,8 +93,8 @@ def test_scores_that_are_no_row_of_classes_are_refused():
     images = make_model()
     last = images.graph.node[-1]
     last.output[0] = "scores"
-    images.graph.node.append(helper.make_node("Unsqueeze", ["scores", "axis"], ["logits"]))
-    images.graph.initializer.append(numpy_helper.from_array(np.array([2], np.int64), "axis"))
+    images.graph.node.append(helper.make_node("Reshape", ["scores", "pairs"], ["logits"]))
+    images.graph.initializer.append(numpy_helper.from_array(np.array([0, 2, 2], np.int64), "pairs"))
     images.graph.output[0].CopyFrom(helper.make_empty_tensor_value_info("logits"))
     with pytest.raises(ModelUnsupportedError, match=r"scores \[N, classes\] in 'logits', found"):
         make_lesson(open_session(images.SerializeToString()))

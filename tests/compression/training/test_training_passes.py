@@ -12,7 +12,8 @@ from compression.engine.passes.prepare import prepare_file
 from compression.engine.training.student import build_student, choose_width, read_signature
 from compression.exceptions import DataSetUnusableError, ModelUnsupportedError
 from compression.measure.samples import Samples
-from compression.measure.scoring import Scoring
+from compression.measure.scoring import OTHER, Scoring
+from registry.reading.contract import Contract
 from tests.factories.compression import CLASSES, SIDE, build, make_model, make_samples, run_model
 from tests.factories.passes import run_pass
 
@@ -20,6 +21,8 @@ QUICK: dict[str, dict[str, Any]] = {
     "finetune.kd": {"steps": 30},
     "distill.student": {"steps": 120, "width": 4},
 }
+
+LOGITS = Contract("classification", "scores", {"scores": "logits"})
 
 
 @pytest.fixture(scope="module")
@@ -96,9 +99,7 @@ def add_features(path, target):
 def test_fine_tuning_brings_all_outputs_of_a_regression_nearer(folder, tmp_path):
     for name in ("original", "damaged"):
         add_features(folder / f"{name}.onnx", tmp_path / f"{name}.onnx")
-    facts, _, _ = train(
-        tmp_path, tmp_path, "finetune.kd", labels=False, scoring=Scoring(is_classifier=False)
-    )
+    facts, _, _ = train(tmp_path, tmp_path, "finetune.kd", labels=False, scoring=Scoring(OTHER))
     scores = facts["held_out"]
     assert facts["kept"] == "distilled"
     assert scores["distilled"]["divergence"] < 0.5 * scores["before"]["divergence"]
@@ -108,7 +109,11 @@ def test_a_classifier_with_features_is_taught_its_scores(folder, tmp_path):
     for name in ("original", "damaged"):
         add_features(folder / f"{name}.onnx", tmp_path / f"{name}.onnx")
     facts, model, _ = train(
-        tmp_path, tmp_path, "finetune.kd", scoring=Scoring(output="logits"), steps=10
+        tmp_path,
+        tmp_path,
+        "finetune.kd",
+        scoring=Scoring(LOGITS),
+        steps=10,
     )
     assert facts["held_out"]["distilled"]["accuracy"] is not None
     assert len(model.graph.output) == 2
@@ -116,7 +121,7 @@ def test_a_classifier_with_features_is_taught_its_scores(folder, tmp_path):
 
 def test_a_student_of_a_regression_is_refused(folder, tmp_path):
     with pytest.raises(ModelUnsupportedError, match="classifiers alone"):
-        train(folder, tmp_path, "distill.student", scoring=Scoring(is_classifier=False))
+        train(folder, tmp_path, "distill.student", scoring=Scoring(OTHER))
 
 
 def test_fine_tuning_that_helps_nothing_keeps_the_weights_to_the_byte(folder, tmp_path):
@@ -207,7 +212,7 @@ def test_a_pruned_student_may_take_the_place_of_any_model(tmp_path):
         "distill.student",
         source="original",
         labels=False,
-        scoring=Scoring(is_classifier=False),
+        scoring=Scoring(OTHER),
         ratio=8,
         **CUT,
     )
