@@ -204,7 +204,7 @@ ENTRIES: tuple[Entry, ...] = (
         "speech-quality-raw", "speech",
         Packaged("speechmos", f"{_MOS}dnsmos_models/sig_bak_ovr.onnx",
                  "269fbebdb513aa23cddfbb593542ecc540284a91849ac50516870e1ac78f6edd"),
-        "mos_samples", "regression", "values", "Identity:0", 24, (), {"task": "regression"},
+        "mos_samples", "regression", "values", "Identity:0", 8, (), {"task": "regression"},
     ),
     Entry(
         "echo-quality", "speech, RNN",

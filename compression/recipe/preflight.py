@@ -137,7 +137,9 @@ def _check_random(item: TensorFacts) -> Iterator[str]:
 
 
 def _check_graph(facts: GraphFacts) -> Iterator[str]:
-    if facts.opset < MIN_OPSET:
+    if not facts.opset:
+        yield "The graph has no operator of ONNX's own set, and passes know no others."
+    elif facts.opset < MIN_OPSET:
         yield f"Opset {facts.opset} is too old; expected at least {MIN_OPSET}."
     if facts.foreign:
         yield f"Operators of unknown domains: {', '.join(facts.foreign)}."
@@ -151,7 +153,12 @@ def _check_graph(facts: GraphFacts) -> Iterator[str]:
         yield f"Weights are {kinds}; passes start from FP32 weights."
     for item in facts.outputs:
         if item.kind != "tensor":
-            yield f"Output {item.name!r} is a {item.kind}; only tensors can be compared."
+            remedy = (
+                " Export the classifier with an array instead of maps (skl2onnx: zipmap=False)."
+                if "ai.onnx.ml.ZipMap" in facts.operators
+                else ""
+            )
+            yield f"Output {item.name!r} is a {item.kind}; only tensors can be compared.{remedy}"
     if facts.file_bytes + facts.weight_bytes > 2 * MAX_FILE_BYTES:
         yield f"{facts.weight_bytes:,} bytes of weights do not fit one ONNX file."
 

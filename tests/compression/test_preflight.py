@@ -13,6 +13,7 @@ from compression.recipe.preflight import list_findings
 from compression.recipe.presets import PRESETS
 from compression.recipe.recipe import parse_recipe
 from registry.models import Version
+from tests.factories import exports
 from tests.factories.compression import make_job, make_version
 from tests.factories.odd_models import COMPRESSIBLE
 
@@ -43,6 +44,7 @@ def with_input(*shape, dtype="float32", kind="tensor"):
 STATIC = ("prepare", "quantize.static")
 CASES = {
     "old opset": ({"opset": 6}, STATIC, "Opset 6"),
+    "no opset": ({"opset": 0}, STATIC, "no operator of ONNX's own set"),
     "no input": ({"inputs": ()}, STATIC, "no input"),
     "complex": (with_input(None, 1, dtype="complex64"), STATIC, "complex64"),
     "sequence": (with_input(kind="sequence"), STATIC, "is a sequence"),
@@ -190,3 +192,10 @@ def test_a_pruned_student_wants_what_pruning_and_training_want(case):
     document = {"schema": "compress/1", "passes": [{"pass": "distill.student", "blocks": "pruned"}]}
     found = refusals(replace(FACTS, **over), parse_recipe(document))
     assert any(words in message for message in found) if words else found == []
+
+
+def test_a_classifier_with_maps_is_told_how_to_do_without(tmp_path):
+    path = tmp_path / "model.onnx"
+    path.write_bytes(exports.forest(zipmap=True, classes=[0, 1, 2]))
+    found = refusals(read_facts(path, {}), make_recipe(*STATIC))
+    assert any("zipmap=False" in message for message in found)
