@@ -35,6 +35,7 @@ REDIS_DATABASES = {
     "compression": 52,
     "contract": 63,
     "client": 51,
+    "nginx": 49,
 }
 
 
