@@ -21,7 +21,7 @@ $(SERVER_STAMP): requirements.txt requirements-demo.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-demo.txt
 	touch $@
 
-$(STAMP): $(SERVER_STAMP) requirements-dev.txt requirements-distill.txt
+$(STAMP): $(SERVER_STAMP) requirements-dev.txt requirements-distill.txt requirements-pkcs11.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	touch $@
 

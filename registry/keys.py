@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from registry.exceptions import SigningUnavailableError
 from registry.signer.client import SignerRefusedError, SignerUnavailableError, SocketSigner
-from registry.signer.keys import FileKeyStore, KeyFileError
+from registry.signer.keys import FileKeyStore, KeyStoreError
 from registry.signer.policy import RefusedError, check_message
 from registry.signing import ALGORITHM, key_id, sign_envelope
 
@@ -58,7 +58,7 @@ def sign_message(role: str, message: bytes) -> tuple[bytes, bytes]:
         return _signer().sign(role, message)
     except (SignerUnavailableError, SignerRefusedError, RefusedError) as error:
         raise SigningUnavailableError(str(error)) from error
-    except KeyFileError as error:
+    except KeyStoreError as error:
         raise ImproperlyConfigured(str(error)) from error
 
 
@@ -73,7 +73,7 @@ def known_keys(role: str) -> list[bytes]:
         return _signer().known_keys(role)
     except SignerUnavailableError as error:
         raise SigningUnavailableError(str(error)) from error
-    except KeyFileError as error:
+    except KeyStoreError as error:
         raise ImproperlyConfigured(str(error)) from error
 
 

@@ -4,6 +4,8 @@ Web servers and workers ask it over a Unix socket; what each role may sign is ch
 (`policy.py`), and every signature is in its log. Nothing in this folder imports Django, so that the
 process stays small.
 
-Another home for the keys (PKCS#11, a cloud's KMS) is a class with the three methods of
-`keys.KeyStore`, named by `--key-store module:Class`.
+Keys are in files (`keys.py`) or in a PKCS#11 token (`token_keys.py`). Another home for them, such
+as a cloud's KMS, is a class with the three methods of `keys.KeyStore`, named by
+`--key-store module:Class`; with those of `keys.RotatingKeyStore`, the commands replace its keys
+too.
 """

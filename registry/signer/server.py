@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from registry.signer.client import MAX_LINE_BYTES
-from registry.signer.keys import KeyStore
+from registry.signer.keys import KeyStore, KeyStoreError
 from registry.signer.policy import RefusedError, check_message
 
 logger = logging.getLogger(__name__)
@@ -59,6 +59,9 @@ class Conversation(socketserver.StreamRequestHandler):
             except RefusedError as error:
                 logger.warning("refused: %s", error)
                 answer = {"error": str(error)}
+            except KeyStoreError as error:
+                logger.error("cannot sign: %s", error)
+                answer = {"error": str(error)}
             except (ValueError, KeyError, TypeError) as error:
                 answer = {"error": f"malformed request: {error}"}
             self.wfile.write(json.dumps(answer).encode("ascii") + b"\n")
@@ -75,6 +78,7 @@ def answer_request(store: KeyStore, line: bytes) -> dict[str, Any]:
 
     Raises:
         RefusedError: the policy does not allow it.
+        KeyStoreError: the key cannot be used.
         ValueError, KeyError, TypeError: not a request.
     """
     request = json.loads(line)

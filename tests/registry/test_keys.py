@@ -9,7 +9,7 @@ from nacl.signing import SigningKey
 
 from registry.exceptions import SigningUnavailableError
 from registry.keys import known_keys, sign_message, trust_keys
-from registry.signer.keys import FileKeyStore, KeyFileError
+from registry.signer.keys import FileKeyStore, KeyStoreError
 
 
 @pytest.fixture
@@ -44,34 +44,8 @@ def test_there_is_no_online_key_of_another_role(home: Path) -> None:
         sign_message("root", b"{}")
 
 
-def test_the_next_key_is_told_of_before_it_signs(store: FileKeyStore) -> None:
-    old = store.active_key("assignment")
-    new = store.prepare_rotation("assignment")
-    assert store.prepare_rotation("assignment") == new
-    assert store.known_keys("assignment") == [old, new]
-    assert store.active_key("assignment") == old
-    store.finish_rotation("assignment")
-    assert store.active_key("assignment") == new
-    assert store.known_keys("assignment") == [new, old]
-
-
-def test_a_revoked_key_is_forgotten(store: FileKeyStore) -> None:
-    old = store.active_key("assignment")
-    new = store.prepare_rotation("assignment")
-    store.finish_rotation("assignment", is_revoked=True)
-    assert store.known_keys("assignment") == [new]
-    assert old not in store.known_keys("assignment")
-
-
-def test_a_rotation_that_was_not_prepared_is_refused(store: FileKeyStore) -> None:
-    before = store.active_key("manifest")
-    with pytest.raises(KeyFileError, match="prepare the rotation first"):
-        store.finish_rotation("manifest")
-    assert store.active_key("manifest") == before
-
-
 def test_a_damaged_key_is_named(store: FileKeyStore, home: Path) -> None:
     store.active_key("manifest")
     (home / "keys" / "manifest.key").write_bytes(b"AAAA")
-    with pytest.raises(KeyFileError, match=r"manifest\.key has 3 bytes, expected 32"):
+    with pytest.raises(KeyStoreError, match=r"manifest\.key has 3 bytes, expected 32"):
         store.sign("manifest", b"{}")

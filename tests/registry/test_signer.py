@@ -6,7 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -103,11 +103,15 @@ def service(tmp_path: Path) -> Iterator[tuple[SocketSigner, subprocess.Popen[byt
 
 
 def run_service(
-    folder: Path, *options: str
+    folder: Path, *options: str, environment: Mapping[str, str] | None = None
 ) -> Iterator[tuple[SocketSigner, subprocess.Popen[bytes]]]:
     path = folder / "signer.sock"
     command = [sys.executable, "-m", "registry.signer", "--keys", str(folder / "keys"), "serve"]
-    process = subprocess.Popen([*command, "--socket", str(path), *options], stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        [*command, "--socket", str(path), *options],
+        stderr=subprocess.PIPE,
+        env={**os.environ, **(environment or {})},
+    )
     try:
         signer = SocketSigner(path)
         while True:

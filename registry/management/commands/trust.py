@@ -15,7 +15,7 @@ from tuf.api.metadata import Root
 from registry.exceptions import AviaryError
 from registry.keys import known_keys
 from registry.services import trust, trust_renewal
-from registry.signer.keys import KeyFileError, create_key, read_key
+from registry.signer.keys import KeyStoreError, create_key, read_key
 from registry.signing import key_id
 from registry.trust import metadata as tuf
 
@@ -58,7 +58,7 @@ class Command(BaseCommand):
             getattr(self, f"_{verb}")(options)
         except AviaryError as error:
             raise CommandError(error.message) from error
-        except (KeyFileError, OSError) as error:
+        except (KeyStoreError, OSError) as error:
             raise CommandError(str(error)) from error
 
     def _init(self, options: dict[str, Any]) -> None:
