@@ -143,6 +143,11 @@ bench-drift: $(STAMP) .venv-s3 ## judge a model in fleets of three sizes, and we
 bench-ingest: $(STAMP) .venv-s3 ## take and count records over HTTP beside PostgreSQL's COPY; JSON last
 	$(BIN)/python -m servers --durable --with-parent -- $(BIN)/python -m benchmarks.ingest
 
+.PHONY: soak-ingest
+soak-ingest: $(STAMP) .venv-s3 ## kill workers, web server and database while 1,000,000 records and 100,000 summaries come in; JSON last (RECORDS=n SUMMARIES=n KILLS=n)
+	$(BIN)/python -m servers --durable --with-parent -- $(BIN)/python -m benchmarks.ingest.soak \
+		--records $(or $(RECORDS),1000000) --summaries $(or $(SUMMARIES),100000) --kills $(or $(KILLS),60)
+
 .PHONY: soak-agent-kill agent-matrix
 soak-agent-kill: $(STAMP) ## kill a real agent 500 times at random moments (KILLS=n); JSON last
 	$(KEPT) $(BIN)/python -m benchmarks.agent_kill --kills $(or $(KILLS),500)

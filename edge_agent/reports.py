@@ -10,6 +10,7 @@ from edge_agent.agent import Agent
 from edge_agent.control.answers import read_sampling_switch
 from edge_agent.control.processor import read_instruction_sets
 from edge_agent.observation.observe import Observer
+from edge_agent.observation.tally import Tally
 from edge_agent.version import __version__
 
 if TYPE_CHECKING:
@@ -19,9 +20,10 @@ logger = logging.getLogger(__name__)
 
 
 class Reporter:
-    def __init__(self, agent: Agent, observer: Observer) -> None:
+    def __init__(self, agent: Agent, observer: Observer, tally: Tally) -> None:
         self.agent = agent
         self.observer = observer
+        self.tally = tally
         self.instruction_sets = read_instruction_sets()
         self.endpoint_address = ""
         """Where the local HTTP endpoint listens; empty while there is none."""
@@ -49,6 +51,7 @@ class Reporter:
         is_allowed = read_sampling_switch(answer.body)
         if is_allowed is not None:
             self.agent.sampler.obey(is_allowed=is_allowed)
+        self.tally.follow(answer.body)
 
     def write_runtime(self) -> None:
         """Writes `runtime.json`, for `status` only: not synced, as it is worth nothing after a

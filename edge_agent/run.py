@@ -5,6 +5,7 @@ import logging
 import signal
 import sqlite3
 import threading
+import time
 from typing import TYPE_CHECKING
 
 from edge_agent.agent import Agent, require_enrolled
@@ -14,6 +15,7 @@ from edge_agent.jobs import Job, Schedule
 from edge_agent.memory import release_code
 from edge_agent.observation.observe import Observer
 from edge_agent.observation.spool_writer import SpoolWriter
+from edge_agent.observation.tally import Tally
 from edge_agent.reports import Reporter
 from edge_agent.requests import RequestBox
 from edge_agent.serving.serving import Serving
@@ -26,15 +28,17 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 TICK_S = 1.0
 PAST_INTERVAL_S = 600.0
+SUMMARY_LOOK_S = 30.0
 
 
 class Runner:
     def __init__(self, agent: Agent) -> None:
         self.agent = agent
         self.config = agent.config
-        self.writer = SpoolWriter(agent.spool, agent.config.spool)
+        self.tally = Tally(agent.spool)
+        self.writer = SpoolWriter(agent.spool, agent.config.spool, self.tally)
         self.observer = Observer(agent.config)
-        self.reporter = Reporter(agent, self.observer)
+        self.reporter = Reporter(agent, self.observer, self.tally)
         self.requests = RequestBox(agent)
         self.serving = Serving(agent.config, agent.slots, self.writer, self.observer, agent.sampler)
         self.watcher = Watcher(
@@ -56,6 +60,7 @@ class Runner:
             Job("sync", self._sync, lambda: poller.poll_after_s),
             Job("events", self._send_events, lambda: config.network.backoff_max_s),
             Job("upload", self._upload, lambda: config.spool.upload_interval_s),
+            Job("summaries", self._send_summaries, lambda: self.tally.after_s or SUMMARY_LOOK_S),
             Job(
                 "telemetry",
                 self.reporter.send_telemetry,
@@ -160,6 +165,12 @@ class Runner:
         if self.agent.client.credentials is not None:
             self.agent.uploader.upload_records()
 
+    def _send_summaries(self) -> None:
+        """Sends what was counted, also after the server has come to want records again."""
+        self.tally.end_interval()
+        if self.agent.client.credentials is not None:
+            self.agent.uploader.upload_summaries(now_s=time.time())
+
     def _send_inputs(self) -> None:
         sampler = self.agent.sampler
         sampler.store()
@@ -201,6 +212,7 @@ class Runner:
             self.observer.keep_pasts()
         try:
             self.agent.send_events()
+            self._send_summaries()
             self._upload()
         except (AgentError, OSError, sqlite3.Error) as error:
             logger.info("left in the spool: %s", error)

@@ -24,7 +24,7 @@ MAX_PLAIN_BYTES = 256 * 1024 * 1024
 """Far above what an intake of any setting packs; a damaged row cannot fill a worker's memory."""
 _LEVEL = 1
 """Of Zstandard: half of the bytes for a hundredth of a millisecond."""
-RESTAMPED, TOO_OLD = 1, 2
+RESTAMPED, TOO_OLD, COUNTED = 1, 2, 4
 NO_CLASS = -1
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 
@@ -40,7 +40,8 @@ class Columns:
         releases: what `release` (int64) points into.
         at: float64, Unix seconds that decide the window.
         flags: uint8, `RESTAMPED` where the device's clock was ahead and the receive time was
-            taken, `TOO_OLD` where a record is kept and counted in no window.
+            taken, `TOO_OLD` where a record is kept and counted in no window, `COUNTED` where a
+            summary of the device counts it.
         latency_ms: float64.
         confidence: float64, NaN where there is none.
         class_id: int64, `NO_CLASS` where there is none.

@@ -15,7 +15,7 @@ from typing import Annotated, Any, cast
 
 import msgspec
 
-from ingest.columns import RESTAMPED, TOO_OLD, Columns, ReleaseKey, make_columns, zstd
+from ingest.columns import COUNTED, RESTAMPED, TOO_OLD, Columns, ReleaseKey, make_columns, zstd
 from ingest.exceptions import BatchTooLargeError, MalformedBatchError, UnsupportedEncodingError
 from ingest.rules.bins import LATENCY_MAX_MS
 from ingest.screening import Limits, screen_records
@@ -59,6 +59,8 @@ class Record(msgspec.Struct, omit_defaults=True, gc=False):
     provider: Text | None = None
     features: Annotated[list[float], msgspec.Meta(max_length=64)] | None = None
     error: Text | None = None
+    is_counted: bool = False
+    """A sample of what a summary of the device counts: it is kept, and counted in no window."""
 
 
 class _Head(msgspec.Struct):
@@ -315,7 +317,8 @@ def check_batch(
         kept.append(record)
         release_of.append(numbers.setdefault(release.key, len(numbers)))
         times.append(received_at if is_ahead else at)
-        flags.append(RESTAMPED * is_ahead | TOO_OLD * (at < received_at - LATE_LIMIT_SECONDS))
+        is_old = at < received_at - LATE_LIMIT_SECONDS
+        flags.append(RESTAMPED * is_ahead | TOO_OLD * is_old | COUNTED * record.is_counted)
     columns = make_columns(fields_of(kept), list(numbers), release_of, times, flags)
     return CheckedBatch(columns, rejected, duplicates)
 

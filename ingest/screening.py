@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ingest.columns import NO_CLASS, RESTAMPED, TOO_OLD, Columns, ReleaseKey, make_columns
+from ingest.columns import COUNTED, NO_CLASS, RESTAMPED, TOO_OLD, Columns, ReleaseKey, make_columns
 from registry.plain_text import is_storable
 
 if TYPE_CHECKING:
@@ -69,7 +69,9 @@ def screen_records(
         if len(numbers) > 1
         else np.zeros(len(names), np.int64),
         np.where(is_ahead, received_at, times),
-        RESTAMPED * is_ahead.astype(np.uint8) | TOO_OLD * is_too_old.astype(np.uint8),
+        RESTAMPED * is_ahead.astype(np.uint8)
+        | TOO_OLD * is_too_old.astype(np.uint8)
+        | COUNTED * np.array(fields["is_counted"], np.uint8),
     )
     declared = list({item.key: item for item in found.values()}.values())
     has_features = np.array([row is not None for row in fields["features"]])

@@ -149,15 +149,19 @@ def _find_odd_sum(counts: Counts) -> str:
     return ""
 
 
-def to_window_counts(summary: Summary, labels: int) -> WindowCounts:
+def to_window_counts(summary: Summary, labels: int, baseline: str | None = None) -> WindowCounts:
     """What the summary adds to its window.
 
     Features keep the digest of the baseline whose edges they were counted by, as those counted
     here do, so that counts by other edges never mix; without one they are left out.
+
+    Args:
+        baseline: digest of another baseline with the same edges, which stands for the device's.
     """
     counts = summary.counts
     plain: dict[str, Any] = msgspec.structs.asdict(counts)
-    suffix = f"@{summary.baseline[:12]}" if summary.baseline else ""
+    digest = baseline or summary.baseline
+    suffix = f"@{digest[:12]}" if digest else ""
     plain["features"] = (
         {name + suffix: row for name, row in counts.features.items()} if suffix else {}
     )

@@ -27,6 +27,7 @@ REDIS_DATABASES = {
     "poison": 57,
     "finds": 58,
     "kills": 59,
+    "counting": 49,
     "workers": 60,
     "deltas": 61,
     "browser": 62,

@@ -92,10 +92,14 @@ def make_devices(variant: Variant, count: int, start: int = 0) -> list[Sender]:
     return senders
 
 
-def make_records(seed: int) -> list[bytes]:
-    """What `aviary-agent` sends of `RECORDS` inferences, one JSON object each."""
+def make_records(seed: int, start: float | None = None) -> list[bytes]:
+    """What `aviary-agent` sends of `RECORDS` inferences, one JSON object each.
+
+    Args:
+        start: Unix seconds of the first; a minute ago where None.
+    """
     draw = random.Random(seed)
-    now = time.time() - 60
+    now = time.time() - 60 if start is None else start
     return [
         json.dumps(
             {

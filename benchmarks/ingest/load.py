@@ -57,7 +57,7 @@ async def _send_all(
         while time.perf_counter() < ends_at:
             sender = share[number % len(share)]
             body = make(sender, number)
-            writer.write(_head(path, sender, len(body)) + body)
+            writer.write(make_head(path, sender, len(body)) + body)
             head = await reader.readuntil(b"\r\n\r\n")
             status = int(head[9:12])
             lower = head.lower()
@@ -75,7 +75,8 @@ async def _send_all(
     return Load(time.perf_counter() - started, answers)
 
 
-def _head(path: str, sender: Sender, length: int) -> bytes:
+def make_head(path: str, sender: Sender, length: int) -> bytes:
+    """The head of a device's call with a body of `length` bytes."""
     lines = (
         f"POST {path} HTTP/1.1",
         "Host: localhost",

@@ -21,7 +21,7 @@ def serving(workers: int = 2) -> Iterator[tuple[str, int]]:
     line = [sys.executable, "-m", "config.serve", "--port", str(port), "--workers", str(workers)]
     server = Kept(line, env=environment)
     try:
-        while not _answers(port):
+        while not answers(port):
             if server.poll() is not None:
                 raise RuntimeError(f"The web server ended with {server.returncode}")
             time.sleep(0.1)
@@ -31,7 +31,8 @@ def serving(workers: int = 2) -> Iterator[tuple[str, int]]:
         server.wait()
 
 
-def _answers(port: int) -> bool:
+def answers(port: int) -> bool:
+    """Whether a server answers there."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
     try:
         connection.request("GET", "/healthz")

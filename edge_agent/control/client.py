@@ -146,6 +146,10 @@ class DeviceClient:
             body["replaces"] = list(replaces)
         return self._call("POST", "/api/ingest", body=body, is_compressed=True)
 
+    def post_summaries(self, source: str, summaries: list[dict[str, Any]]) -> Answer:
+        body = {"device_id": self.config.device_id, "source": source, "summaries": summaries}
+        return self._call("POST", "/api/summaries", body=body, is_compressed=True)
+
     def post_samples(self, model: str, manifest_sha256: str, body: bytes) -> Answer:
         """Sends an npz of sampled inputs; 202 also when it was sent before."""
         query = urlencode({"model": model, "manifest": manifest_sha256})

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from edge_agent.inference.result import Result
     from edge_agent.inference.session import ModelSession
     from edge_agent.observation.drift import Change, DriftMonitor
+    from edge_agent.observation.tally import Tally
+    from edge_agent.releases.trust import Manifest
 
 logger = logging.getLogger(__name__)
 MAX_EVENTS = 100
@@ -53,6 +55,13 @@ class Observer:
         change = monitor.check(time.monotonic(), is_firing=is_firing)
         if change is not None:
             self._note_drift(session, change)
+
+    def prepare_counting(self, manifest: "Manifest", tally: "Tally") -> None:
+        """Makes known by what the records of a release are counted, once for each."""
+        if not tally.knows(manifest.digest):
+            from edge_agent.observation.tally import read_scale
+
+            tally.describe(manifest.digest, read_scale(manifest, self._layout, self._files))
 
     def _note_drift(self, session: "ModelSession", change: "Change") -> None:
         slug = session.manifest.model

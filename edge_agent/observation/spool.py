@@ -10,7 +10,7 @@ import logging
 import sqlite3
 import threading
 import uuid
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,9 +27,11 @@ from edge_agent.observation.spool_file import (
     is_read_only,
     mending,
 )
+from edge_agent.observation.summaries import Counts, Summaries, WindowKey
 
 logger = logging.getLogger(__name__)
 
+NOTHING_COUNTED: Mapping[WindowKey, Counts] = {}
 ORDINARY, UNSURE, IMPORTANT = 0, 1, 2
 """Priorities: an answer, an answer of low confidence, a failure. The higher leave last when space
 runs out, and go up first."""
@@ -105,6 +107,7 @@ class Spool:
         self.file = SpoolFile(path, config.max_bytes, is_owner=is_owner)
         self.dead_letters = DeadLetters(self.file, self.lock, config.dead_letters_max_rows)
         self.events = EventLog(self.file, self.lock, self.clock)
+        self.summaries = Summaries(self.file, self.lock)
         self._note_boot()
 
     @property
@@ -141,8 +144,11 @@ class Spool:
             self._db.close()
 
     @mending
-    def add_records(self, rows: list[Row]) -> None:
-        """Stores `rows`, durable on return; past the cap the least go."""
+    def add_records(
+        self, rows: list[Row], counted: Mapping[WindowKey, Counts] = NOTHING_COUNTED
+    ) -> None:
+        """Stores `rows` and adds what is `counted`, durable on return; past the cap the least of
+        the rows go."""
         with self.lock:
             boot = self._boot
             with self.file.transaction():
@@ -151,6 +157,7 @@ class Spool:
                     [(row.priority, row.body, boot, row.since_boot_s) for row in rows],
                 )
                 self.file.note_rows(len(rows))
+                self.summaries.add(counted)
             self._enforce_cap()
 
     @mending
@@ -298,9 +305,10 @@ class Spool:
         """Rows and bytes waiting, and what became of the others since the spool was made.
 
         `aside` are the dead letters now, `refused` all that ever were. `dropped`, what is
-        lost, is the sum of `dropped_full` (no space), `dropped_busy` (the disk could not keep up)
-        and `aside_dropped` (dead letters past their cap or discarded by a person); `rejected` are
-        single records of batches that the server took.
+        lost, is the sum of `dropped_full` (no space), `dropped_busy` (the disk could not keep up),
+        `aside_dropped` (dead letters past their cap or discarded by a person) and `dropped_counts`
+        (in windows that could not be sent for a week); `rejected` are single records of batches
+        that the server took. `counted` are records in windows whose newest counts it has not.
         """
         with self.lock:
             rows = self.file.count_rows()
@@ -312,12 +320,19 @@ class Spool:
             }
             found["aside"] = self.dead_letters.count()
         names = ("uploaded", "rejected", "refused", "dropped_full", "dropped_busy", "aside_dropped")
-        if counters.get("damaged_pages"):
-            found["damaged_pages"] = counters["damaged_pages"]
+        found |= {
+            name: counters[name]
+            for name in ("damaged_pages", "dropped_counts", "refused_windows")
+            if counters.get(name)
+        }
+        waiting = self.summaries.count_waiting()
+        if waiting:
+            found["counted"] = waiting
         found |= {name: counters.get(name, 0) for name in names}
         # What an agent counted before it told the reasons apart.
         found["dropped"] = counters.get("dropped", 0)
         found["dropped"] += found["aside_dropped"] + found["dropped_full"] + found["dropped_busy"]
+        found["dropped"] += counters.get("dropped_counts", 0)
         return found
 
     def find_damage(self) -> str:

@@ -35,6 +35,15 @@ CREATE TABLE IF NOT EXISTS event (
     is_sent INTEGER NOT NULL DEFAULT 0, self_test TEXT,
     UNIQUE (assignment_id, seq), UNIQUE (assignment_id, state, code, detail)
 );
+CREATE TABLE IF NOT EXISTS summary (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, source TEXT NOT NULL, model TEXT NOT NULL,
+    model_version TEXT NOT NULL, start INTEGER NOT NULL, seconds INTEGER NOT NULL,
+    baseline TEXT NOT NULL, widths TEXT NOT NULL, revision INTEGER NOT NULL, sent INTEGER NOT NULL,
+    counts TEXT NOT NULL, UNIQUE (source, model, model_version, start, seconds)
+);
+CREATE TABLE IF NOT EXISTS counting (
+    source TEXT NOT NULL, after_s INTEGER NOT NULL, window_s INTEGER NOT NULL
+);
 CREATE TABLE IF NOT EXISTS counter (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
 """
 # An agent of before these columns left a table without them.

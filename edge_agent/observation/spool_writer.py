@@ -7,7 +7,8 @@ import threading
 from typing import Any
 
 from edge_agent.config import SpoolConfig
-from edge_agent.observation.spool import ORDINARY, Row, Spool, encode
+from edge_agent.observation.spool import ORDINARY, Spool, encode
+from edge_agent.observation.tally import Tally
 
 logger = logging.getLogger(__name__)
 
@@ -15,9 +16,10 @@ logger = logging.getLogger(__name__)
 class SpoolWriter(threading.Thread):
     """Commits what is put into it, by count or by time."""
 
-    def __init__(self, spool: Spool, config: SpoolConfig) -> None:
+    def __init__(self, spool: Spool, config: SpoolConfig, tally: Tally | None = None) -> None:
         super().__init__(name="spool", daemon=True)
         self.spool = spool
+        self.tally = tally or Tally(spool)
         self.config = config
         self._since_boot = spool.clock.since_boot
         self._queue: collections.deque[tuple[int, float, dict[str, Any]]] = collections.deque()
@@ -46,18 +48,13 @@ class SpoolWriter(threading.Thread):
         """Commits what is queued. What piled up while the disk was busy goes in one commit: the
         disk's wait is paid once, and a burst costs no more syncs than a trickle."""
         while self._queue:
-            rows: list[Row] = []
             taken: list[tuple[int, float, dict[str, Any]]] = []
-            while self._queue and len(rows) < self.config.commit_rows:
+            while self._queue and len(taken) < self.config.commit_rows:
                 taken.append(self._queue.popleft())
-                priority, since_boot_s, record = taken[-1]
-                try:
-                    rows.append(Row(priority, encode(record), round(since_boot_s, 3)))
-                except (TypeError, ValueError) as error:
-                    self._lost += 1
-                    logger.error("a record is no JSON and is dropped: %s", error)
+            rows, counted, lost = self.tally.sort(taken, encode)
+            self._lost += lost
             try:
-                self.spool.add_records(rows)
+                self.spool.add_records(rows, counted)
             except sqlite3.Error as error:
                 # A full disk may have room again; what the queue cannot hold till then is lost.
                 self._put_back(taken)

@@ -6,22 +6,28 @@ Anything else, a 500 or no answer at all, may be an outage or the fault of one r
 `suspicion.py` tells them apart by what else the server takes.
 """
 
+import json
 import logging
 import time
 from collections.abc import Callable, Collection
+from typing import Any
 
 from edge_agent.config import SpoolConfig
 from edge_agent.control.answers import Receipt, read_receipt
 from edge_agent.control.client import DeviceClient
 from edge_agent.exceptions import AnswerError, TransferError
 from edge_agent.observation.spool import Batch, Spool
+from edge_agent.observation.summaries import Pending
 from edge_agent.observation.suspicion import Handling, Suspicion
+from edge_agent.observation.tally import to_wire
 
 logger = logging.getLogger(__name__)
 BUSY = frozenset({429, 503})
 UNKNOWN_DEVICE = frozenset({401, 403})
 DEFINITE = frozenset({400, 415, 422})
 """Answers to a request that asking again would bring again."""
+
+WINDOWS_A_POST = 100
 
 
 class Uploader:
@@ -162,6 +168,29 @@ class Uploader:
             "the server does not take %d records; they are dead letters now: %s", rows, error
         )
 
+    def upload_summaries(self, *, now_s: float, max_posts: int = 20) -> int:
+        """Sends what was counted since it was last sent; returns the windows the server took.
+
+        A window that the server refuses is not sent again until more is counted in it.
+
+        Raises:
+            TransferError: the server cannot take them now; nothing is lost.
+        """
+        taken = 0
+        for _ in range(max_posts):
+            pending = self.spool.summaries.find_pending(WINDOWS_A_POST)
+            if not pending:
+                break
+            answer = self.client.post_summaries(
+                pending[0].source, [describe_window(item) for item in pending]
+            )
+            receipt = read_receipt(answer.body, sent=len(pending))
+            if receipt.rejected:
+                logger.error("%d windows are refused: %s", receipt.rejected, receipt.reason)
+            self.spool.summaries.mark_sent(pending, refused=receipt.rejected, now_s=now_s)
+            taken += receipt.accepted
+        return taken
+
     def upload_events(self) -> set[str]:
         """Sends pending events; returns the assignments that the server says are aborted."""
         aborted = set()
@@ -184,3 +213,19 @@ class Uploader:
         if failed is not None:
             raise failed
         return aborted
+
+
+def describe_window(pending: Pending) -> dict[str, Any]:
+    """A window's summary as the server reads it."""
+    key = pending.key
+    summary = {
+        "model": key.model,
+        "model_version": key.model_version,
+        "start": key.start,
+        "seconds": key.seconds,
+        "revision": pending.revision,
+        "counts": to_wire(pending.counts, json.loads(key.widths)),
+    }
+    if key.baseline:
+        summary["baseline"] = key.baseline
+    return summary

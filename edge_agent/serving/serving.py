@@ -239,6 +239,7 @@ class Serving:
         return Answer(session.manifest, result)
 
     def _make_record(self, session: "ModelSession") -> dict[str, Any]:
+        self.observer.prepare_counting(session.manifest, self.writer.tally)
         active = session.providers.active
         return {
             "timestamp": round(time.time(), 3),

@@ -219,6 +219,8 @@ class TelemetryView(DeviceView):
                 "is_sampling_allowed": device.is_sampling_allowed,
                 "summary_after_s": settings.AVIARY_SUMMARY_SECONDS,
                 "window_s": settings.AVIARY_WINDOW_SECONDS,
+                # Records that say `is_counted` are kept and not counted again.
+                "takes_counted": True,
             }
         )
 

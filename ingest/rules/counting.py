@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fleet.rules.assignment import STABLE
-from ingest.columns import NO_CLASS, RESTAMPED, TOO_OLD, Columns
+from ingest.columns import COUNTED, NO_CLASS, RESTAMPED, TOO_OLD, Columns
 from ingest.rules import bins
 from ingest.rules.windows import NON_FINITE, WindowCounts
 
@@ -60,7 +60,8 @@ def count_batches(
     seconds: int,
     features: Mapping[tuple[int, int | None], FeatureBins | None],
 ) -> dict[CellKey, WindowCounts]:
-    """The counts of all `batches` by cell; records that are too old are in none.
+    """The counts of all `batches` by cell; records that are too old, or counted by the device, are
+    in none.
 
     Args:
         seconds: length of a window.
@@ -80,7 +81,7 @@ def count_batches(
     if not bool(((at >= 0) & (at < 1e11)).all()):
         raise ValueError("a time is out of range")
     starts = (at // seconds).astype(np.int64) * seconds
-    is_used = (flags & TOO_OLD) == 0
+    is_used = (flags & (TOO_OLD | COUNTED)) == 0
     if not is_used.any():
         return {}
     pairs = np.stack([source_of[is_used], starts[is_used]], axis=1)

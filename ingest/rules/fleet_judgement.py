@@ -41,6 +41,7 @@ def judge_slice(
     policy: Policy,
     changes: Sequence[DeviceChange] | None = None,
     only: str | None = None,
+    then: Clusters | None = None,
 ) -> list[Judgement]:
     """All metrics of one slice, tested but not yet given a level (see `settle_levels`).
 
@@ -53,12 +54,12 @@ def judge_slice(
         policy: the limits.
         changes: what the devices' own tests say; None where they were not made.
         only: the one metric that is asked for; None for all.
+        then: `reference_groups` of `reference`, for who judges many slices by one.
     """
     profile = reference or {}
-    groups = [WindowCounts.from_json(group) for group in profile.get("groups") or []]
     side = _Slice(
         devices if isinstance(devices, Clusters) else clusters_of_rows(devices),
-        clusters_of_rows(groups),
+        reference_groups(reference) if then is None else then,
     )
     judges: dict[str, Callable[[], Judgement]] = {}
     if _has(profile, "classes"):
@@ -77,6 +78,13 @@ def judge_slice(
         judges[CHANGED_DEVICES] = lambda: judge_changed_devices(changes, policy)
     chosen = list(judges) if only is None else [metric for metric in judges if metric == only]
     return [replace(judges[metric](), slice=name) for metric in chosen]
+
+
+def reference_groups(reference: Mapping[str, Any] | None) -> Clusters:
+    """The counts of the devices that a reference was made of; no rows where its records stand
+    alone."""
+    groups = (reference or {}).get("groups") or []
+    return clusters_of_rows([WindowCounts.from_json(group) for group in groups])
 
 
 @dataclass(frozen=True)

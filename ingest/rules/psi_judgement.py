@@ -111,12 +111,12 @@ def _plan(
     totals = table.sum(axis=0)
     plan = plan_bins(known, totals, is_ordered=is_ordered, need=need).plan
     found = None
+    by_bin = measure_clustering(table)
+    by_group = measure_clustering(groups) if len(groups) else None
+    one_bin = np.ones(len(known))
     for _ in range(2):
         then = describe_side(coarse_table(groups, plan), drift.merge_bins(known, plan))
         now = side_of(table, plan)
-        by_bin = measure_clustering(table)
-        by_group = measure_clustering(groups) if len(groups) else None
-        one_bin = np.ones(len(known))
         found = plan_bins(
             known / then.effect,
             totals / now.effect,

@@ -153,6 +153,38 @@ def _feature_width(baseline_id: int, sha256: str) -> int:
     return len(profile.get("features") or [])
 
 
+def current_digests(
+    told: Collection[tuple[int, int | None, str]],
+) -> dict[tuple[int, int | None, str], str]:
+    """The active reference's digest for version, variant and the digest that a device counts by.
+
+    A reference that was pinned since keeps the edges of the one before it, so that counts by the
+    one are counts by the other; where the edges differ, the device's own digest stays. One query
+    and, once for each pair of references, two.
+    """
+    rows = Baseline.objects.filter(version__in={key[0] for key in told}, is_active=True)
+    active: dict[tuple[int, int | None], str] = {}
+    for version_id, variant_id, sha256 in rows.values_list("version_id", "variant_id", "sha256"):
+        active[version_id, variant_id] = sha256
+    found = {}
+    for version, variant, digest in told:
+        now = active.get((version, variant)) or active.get((version, None))
+        is_same = now and (now == digest or _have_same_edges(version, digest, now))
+        found[version, variant, digest] = now if now and is_same else digest
+    return found
+
+
+@lru_cache(maxsize=1024)
+def _have_same_edges(version_id: int, digest: str, other: str) -> bool:
+    edges = []
+    for sha256 in (digest, other):
+        rows = Baseline.objects.filter(version_id=version_id, sha256=sha256)
+        profile = rows.values_list("profile", flat=True).first()
+        features = (profile or {}).get("features") or []
+        edges.append([(feature["name"], feature["edges"]) for feature in features])
+    return bool(edges[0]) and edges[0] == edges[1]
+
+
 def baseline_of(version_id: int, variant_id: int | None) -> Baseline | None:
     """The reference for a variant: its own active baseline, else that of its version."""
     rows = Baseline.objects.filter(version_id=version_id, is_active=True)

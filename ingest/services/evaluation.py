@@ -11,7 +11,13 @@ from django.db import transaction
 
 from ingest.models import DriftEvaluation, DriftPolicy, RollUp
 from ingest.rules.clusters import merge_clusters
-from ingest.rules.fleet_judgement import Judgement, Policy, judge_slice, settle_levels
+from ingest.rules.fleet_judgement import (
+    Judgement,
+    Policy,
+    judge_slice,
+    reference_groups,
+    settle_levels,
+)
 from ingest.rules.same_hours import PREFIX, FleetHours, judge_same_hours
 from ingest.rules.windows import window_start
 from ingest.selectors.rollups import (
@@ -128,6 +134,7 @@ def _judge_release(
     suffix = feature_suffix(release.baseline) if release.baseline else ""
     members = slices_of_cells(list(release.cells))
     labels = [*(profile or {}).get("labels", []), "other"]
+    then = reference_groups(profile)
 
     known: dict[tuple[str, ...], list[Judgement]] = {}
 
@@ -149,6 +156,7 @@ def _judge_release(
             policy,
             [change for cell in cells for change in changes.get(cell, ())],
             only,
+            then,
         )
         if only is None or only.startswith(PREFIX):
             now, *days = [_hours_of(told, cells) for told in hours]

@@ -18,7 +18,7 @@ from ingest.models import Summary
 from ingest.rules.counting import CellKey
 from ingest.rules.revisions import difference
 from ingest.rules.windows import WindowCounts, merge_counts, window_start
-from ingest.selectors.releases import releases_of_devices
+from ingest.selectors.releases import current_digests, releases_of_devices
 from ingest.services.aggregation import raise_unless_isolated
 from ingest.services.inbox import insert_rows
 from ingest.services.intake import Delivery
@@ -148,6 +148,14 @@ def _store(sent: Sequence[_Sent], received_at: datetime) -> dict[_Key, int]:
     cohorts = cohorts_of_devices([(d, slug) for (_, slug), d in pairs.items()], received_at)
     seconds = settings.AVIARY_WINDOW_SECONDS
     latest = window_start(received_at.timestamp(), seconds)
+    digests = current_digests(
+        {
+            (release.version_id, release.variant_id, told.baseline)
+            for item in sent
+            for told, release in item.usable
+            if told.baseline
+        }
+    )
     newest: dict[_Key, Summary] = {}
     for item in sent:
         for told, release in item.usable:
@@ -164,7 +172,11 @@ def _store(sent: Sequence[_Sent], received_at: datetime) -> dict[_Key, int]:
                 start=datetime.fromtimestamp(min(told.start, latest), UTC),
                 cohort=cohorts[key[0], release.model],
                 revision=told.revision,
-                counts=to_window_counts(told, release.labels).to_json(),
+                counts=to_window_counts(
+                    told,
+                    release.labels,
+                    digests.get((release.version_id, release.variant_id, told.baseline or "")),
+                ).to_json(),
                 received_at=received_at,
             )
     # Always in the same order, so that two groups cannot wait for each other in a circle.

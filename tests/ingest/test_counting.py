@@ -42,6 +42,7 @@ ordinary = st.fixed_dictionaries(
         "features": st.lists(st.floats(-1, 2), min_size=2, max_size=2),
         "seq": st.integers(0, 9),
         "request_hash": st.text(max_size=3),
+        "is_counted": st.booleans(),
     },
 )
 odd = st.fixed_dictionaries(
@@ -105,7 +106,7 @@ def count_slowly(batches, seconds):
         for index in range(len(part)):
             width = int(part.widths[index])
             features, at = part.features[at : at + width], at + width
-            if part.flags[index] & 2:
+            if part.flags[index] & (2 | 4):
                 continue
             version, variant, model, labels = part.releases[part.release[index]]
             start = int(part.at[index] // seconds) * seconds

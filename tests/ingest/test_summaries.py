@@ -249,3 +249,30 @@ def test_a_failed_count_leaves_summary_and_window_as_they_were(token, monkeypatc
         count_summaries()
     monkeypatch.undo()
     assert Summary.objects.get().is_pending and count() == {window(): 4}
+
+
+def test_features_stay_comparable_when_a_reference_with_the_same_edges_is_pinned(token, variant):
+    first = Baseline.objects.get()
+    features = {"input_mean": [10] + [0] * 63}
+    counted = told(baseline=first.sha256, counts=counts(features=features))
+    send(token, counted)
+    count()
+    first.is_active = False
+    first.save()
+    profile = {**first.profile, "n": 7}
+    Baseline.objects.create(
+        version=variant.version, sha256="f" * 64, profile=profile, source="fleet"
+    )
+    send(token, {**counted, "revision": 2})
+    count()
+    (window,) = Window.objects.all()
+    rows = {name: sum(row) for name, row in window.counts["features"].items()}
+    assert rows == {f"input_mean@{first.sha256[:12]}": 0, f"input_mean@{'f' * 12}": 10}
+    other = {**profile, "features": [{**profile["features"][0], "edges": [0.5], "counts": [1, 1]}]}
+    Baseline.objects.filter(sha256="f" * 64).update(is_active=False)
+    Baseline.objects.create(version=variant.version, sha256="e" * 64, profile=other, source="other")
+    send(token, {**counted, "revision": 3})
+    count()
+    (window,) = Window.objects.all()
+    rows = {name: sum(row) for name, row in window.counts["features"].items()}
+    assert rows[f"input_mean@{first.sha256[:12]}"] == 10 and f"input_mean@{'e' * 12}" not in rows
