@@ -1,11 +1,13 @@
 """A model file with the sessions opened on it, so that each kind is opened once."""
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import onnxruntime as ort
 
+from compression.exceptions import ModelUnsupportedError
 from compression.measure.kernels.computing import ComputingSession, needs_computing
 from compression.measure.sessions import open_session
 
@@ -28,6 +30,15 @@ class OpenModel:
         if wanted not in self._sessions:
             self._sessions[wanted] = open_session(self.path, threads=wanted)
         return self._sessions[wanted]
+
+    @cached_property
+    def exact_fault(self) -> str:
+        """Why sums of 32 bits cannot be had on this machine; empty where they can."""
+        try:
+            self.kernels(is_saturating=False)
+        except ModelUnsupportedError as error:
+            return str(error)
+        return ""
 
     def kernels(self, *, is_saturating: bool) -> ort.InferenceSession | ComputingSession:
         """A session whose INT8 sums have 16 bits with saturation, or 32 bits.

@@ -56,15 +56,18 @@ def measure_portability(
     requires = require_sets(
         target_isa, can_saturate=can_saturate, is_signed=has_signed_products(model, types)
     )
-    exact = _row(
-        EXACT_SETS if can_saturate else ALL_SETS,
-        samples,
-        scoring,
-        reference,
-        scores,
-        is_saturating=False,
-        is_computed=can_saturate and saturates_here(),
-    )
+    if variant.exact_fault:
+        exact = _unknown_row(EXACT_SETS, variant.exact_fault, is_saturating=False)
+    else:
+        exact = _row(
+            EXACT_SETS if can_saturate else ALL_SETS,
+            samples,
+            scoring,
+            reference,
+            scores,
+            is_saturating=False,
+            is_computed=can_saturate and saturates_here(),
+        )
     if not can_saturate:
         return {"instruction_sets": [exact], "requires_isa": requires}
     rows = max(COMPUTED_MACS // max(macs or 1, 1), MIN_COMPUTED_ROWS)
@@ -72,7 +75,7 @@ def measure_portability(
     try:
         narrow = scoring.score_model(variant, part, is_saturating=True)
     except ModelUnsupportedError as error:
-        saturated = _unknown_row(str(error))
+        saturated = _unknown_row(SATURATING_SETS, str(error), is_saturating=True)
     else:
         saturated = _row(
             SATURATING_SETS,
@@ -93,6 +96,12 @@ def describe_saturation(report: dict[str, Any]) -> str:
         return ""
     needs = " or ".join(report["requires_isa"])
     offered = f"it is offered to devices that report {needs} alone"
+    exact = next(row for row in report["instruction_sets"] if not row["is_saturating"])
+    if exact["reason"]:
+        return (
+            "All figures are of sums of 16 bits that saturate, the worker's own: "
+            f"{exact['reason']} Elsewhere they may be better. So {offered}."
+        )
     if row["reason"]:
         return f"On x86 with {WITHOUT_VNNI} sums may saturate: {row['reason']} So {offered}."
     figure, elsewhere, word = row["agreement"], report["variant"]["agreement"]["value"], "agree"
@@ -138,10 +147,10 @@ def _row(
     }
 
 
-def _unknown_row(reason: str) -> dict[str, Any]:
+def _unknown_row(sets: tuple[str, ...], reason: str, *, is_saturating: bool) -> dict[str, Any]:
     return {
-        "sets": list(SATURATING_SETS),
-        "is_saturating": True,
+        "sets": list(sets),
+        "is_saturating": is_saturating,
         "is_computed": False,
         "samples": 0,
         "accuracy": None,

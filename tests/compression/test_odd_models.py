@@ -6,6 +6,7 @@ import pytest
 
 from compression.engine.run_recipe import run_chain
 from compression.exceptions import CompressionError, ModelUnsupportedError
+from compression.measure.kernels.products import saturates_here
 from compression.measure.samples import Samples
 from compression.measure.scoring import Scoring
 from compression.measure.sessions import open_session
@@ -106,6 +107,19 @@ def test_an_odd_model_is_compressed_and_measured_or_refused_with_the_reason(name
         for session in (open_session(tmp_path / "model.onnx"), open_session(path))
     ]
     assert signatures[0] == signatures[1]
+
+
+def test_sums_that_no_worker_computes_are_those_of_the_worker_alone(tmp_path):
+    """A dynamic LSTM quantizes inside itself: without VNNI its sums of 32 bits are not known."""
+    report = run(tmp_path, COMPRESSIBLE["recurrent"](), RECIPES["dynamic"])
+    exact, saturated = report["instruction_sets"]
+    known, unknown = (saturated, exact) if saturates_here() else (exact, saturated)
+    assert known["agreement"] == report["variant"]["agreement"]["value"]
+    assert known["reason"] == "" and not known["is_computed"]
+    assert unknown["agreement"] is None and "DynamicQuantizeLSTM" in unknown["reason"]
+    (warning,) = [text for text in report["warnings"] if "saturate" in text]
+    assert ("All figures are of sums of 16 bits" in warning) == saturates_here()
+    assert "offered to devices that report vnni" in warning
 
 
 def test_products_behind_a_contributed_operator_are_computed_in_int8(tmp_path):

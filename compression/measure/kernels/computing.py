@@ -59,7 +59,7 @@ class ComputingSession:
         computed = find_saturating(model, types)
         for node in computed:
             if not OPERATORS[node.op_type].is_computed:
-                raise ModelUnsupportedError(f"Sums of 16 bits inside {node.op_type} are not known.")
+                raise ModelUnsupportedError(f"Sums inside {node.op_type} are not computed here.")
         self._stretches = _Stretches(model, types, {id(node) for node in computed}, threads)
 
     def get_inputs(self) -> Sequence[Any]:

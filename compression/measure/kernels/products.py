@@ -62,7 +62,10 @@ def optimize_file(path: Path) -> onnx.ModelProto:
         target = Path(folder) / "optimized.onnx"
         options.optimized_model_filepath = str(target)
         ort.InferenceSession(str(path), options, ["CPUExecutionProvider"])
-        return onnx.load(str(target))
+        model = onnx.load(str(target), load_external_data=False)
+        # Weights that lie in other files are named as the source names them.
+        onnx.load_external_data_for_model(model, str(path.parent))
+        return model
 
 
 def tensor_types(model: onnx.ModelProto) -> dict[str, int]:
