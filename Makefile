@@ -73,6 +73,11 @@ test: $(STAMP) .venv-s3 .venv-openvino .venv-helm ## run all tests against real 
 test-as: $(STAMP) .venv-s3 .venv-openvino ## run all tests as a lesser processor (PROCESSOR=avx2 or avx512; Intel, root)
 	$(BIN)/python -m tests.processors $(PROCESSOR) $(MAKE) test
 
+.PHONY: docs
+docs: $(STAMP) ## build the documentation site into var/docs
+	$(BIN)/python -m sphinx -W -q -b html docs var/docs
+	@echo "var/docs/index.html"
+
 .PHONY: where-run
 where-run: $(STAMP) ## add the last whole run of the tests to docs/where-run.md
 	$(BIN)/python -m tests.where_run

@@ -37,6 +37,7 @@ REDIS_DATABASES = {
     "contract": 63,
     "client": 51,
     "nginx": 49,
+    "guides": 48,
 }
 
 
