@@ -75,7 +75,7 @@ def tick_rollout(*, rollout_id: int, now: datetime) -> bool:
         return _finish_abort(rollout, now)
     if rollout.state not in Rollout.LIVE_STATES:
         return False
-    counts = states_now(rollout)
+    counts = states_now(rollout, now=now)
     _submit_install_failures(rollout, counts, now)
     if rollout.state == State.RUNNING:
         _expose(rollout, counts, now)
@@ -83,10 +83,16 @@ def tick_rollout(*, rollout_id: int, now: datetime) -> bool:
     return _act(rollout, decide_rollout(facts, now), evidence)
 
 
-def states_now(rollout: Rollout, *, in_background: bool = False) -> dict[str, int]:
+def states_now(
+    rollout: Rollout, *, in_background: bool = False, now: datetime | None = None
+) -> dict[str, int]:
     """Installation state to the number of devices in it, counted again after every transition."""
-    key = f"states:{rollout.pk}:{rollout.revision}"
-    found: dict[str, int] = recount(key, lambda: count_states(rollout), in_background=in_background)
+    found: dict[str, int] = recount(
+        f"states:{rollout.pk}:{rollout.revision}",
+        lambda: count_states(rollout),
+        in_background=in_background,
+        now=now,
+    )
     return found
 
 
@@ -105,7 +111,7 @@ def rollout_facts(
 ) -> tuple[RolloutFacts, dict[str, Any]]:
     """What the policy decides on, and the same as JSON for the record."""
     stage = current_stage(rollout)
-    counts = states_now(rollout) if counts is None else counts
+    counts = states_now(rollout, now=now) if counts is None else counts
     succeeded = counts.get(Installation.State.COMMITTED, 0)
     failed = sum(counts.get(state, 0) for state in Installation.FAILED_STATES)
     readings, shown = [], []
@@ -224,7 +230,9 @@ def is_throttled(rollout: Rollout) -> bool:
     return rollout.max_in_flight is not None or rollout.offers_per_minute is not None
 
 
-def reach_now(rollout: Rollout, *, in_background: bool = False) -> tuple[int, list[int]]:
+def reach_now(
+    rollout: Rollout, *, in_background: bool = False, now: datetime | None = None
+) -> tuple[int, list[int]]:
     """Devices of the deployment that canary selectors reach, and of the others how many are in
     each of the 10 000 buckets."""
     canaries = cohort_terms(rollout)["canaries"]
@@ -237,7 +245,7 @@ def reach_now(rollout: Rollout, *, in_background: bool = False) -> tuple[int, li
         return [by_selector, count_buckets(others, rollout.salt)]
 
     key = f"reach:{rollout.pk}:{rollout.current_stage}"
-    by_selector, buckets = recount(key, count, in_background=in_background)
+    by_selector, buckets = recount(key, count, in_background=in_background, now=now)
     return by_selector, buckets
 
 
@@ -248,7 +256,7 @@ def _expose(rollout: Rollout, counts: dict[str, int], now: datetime) -> None:
     reach = buckets_of_percent(current_stage(rollout).percent)
     if rollout.exposed_buckets >= reach:
         return
-    by_selector, buckets = reach_now(rollout)
+    by_selector, buckets = reach_now(rollout, now=now)
     devices = by_selector + sum(buckets)
     if not devices:
         return
@@ -271,7 +279,7 @@ def _expose(rollout: Rollout, counts: dict[str, int], now: datetime) -> None:
 def _finish_abort(rollout: Rollout, now: datetime) -> bool:
     """Ends an abort when no device reports the target any more, or after the offer's time."""
     still_on: int = recount(
-        f"still-on:{rollout.pk}:{rollout.revision}", lambda: count_still_on(rollout)
+        f"still-on:{rollout.pk}:{rollout.revision}", lambda: count_still_on(rollout), now=now
     )
     aborted_at = rollout.events.filter(action="abort").values_list("at", flat=True).first()
     presence = ServerPresence.objects.first()
